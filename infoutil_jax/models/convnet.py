@@ -1,0 +1,147 @@
+"""ConvNet-3 to ConvNet-6: the small network of the dataset distillation literature (JAX).
+
+Each block is a 3×3 convolution with bias, a normalisation, ReLU and a 2×2 average pool; a linear
+layer reads the flattened last block (Gidaris & Komodakis 2018; Zhao et al. 2021).
+"""
+
+import math
+from collections.abc import Callable
+from typing import Literal, get_args
+
+import jax
+import jax.numpy as jnp
+from flax import nnx
+from jax.nn.initializers import variance_scaling
+from jaxtyping import Array, Float
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.models.convolution import conv
+
+Norm = Literal["batch", "instance", "none"]
+
+# Uniform in ±1/sqrt(fan in), PyTorch's default (Kaiming uniform with a = sqrt(5)): the published
+# figures of the field were all obtained from it.
+weight_init = variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def bias_init(fan_in: int):
+    """PyTorch's default for a bias: uniform in ±1/sqrt(fan in) of the layer's weights."""
+    bound = 1 / math.sqrt(fan_in)
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def average_pool(
+    images: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch half_height half_width channels"]:
+    """Means of 2×2 pixels; an odd last row or column is dropped.
+
+    A reshape and a mean: its gradient is a broadcast, where that of a window reduction is slow.
+    """
+    batch, height, width, channels = images.shape
+    height, width = height // 2, width // 2
+    cells = images[:, : 2 * height, : 2 * width].reshape(batch, height, 2, width, 2, channels)
+    return cells.mean((2, 4))
+
+
+class Block(nnx.Module):
+    """Convolution, normalisation, ReLU, pool."""
+
+    def __init__(self, channels: int, width: int, norm: str, rngs: nnx.Rngs):
+        self.conv = nnx.Conv(
+            channels,
+            width,
+            (3, 3),
+            padding="SAME",
+            kernel_init=weight_init,
+            bias_init=bias_init(9 * channels),
+            conv_general_dilated=conv,
+            rngs=rngs,
+        )
+        self.norm: Callable[[Array], Array]
+        if norm == "batch":
+            self.norm = nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)
+        elif norm == "instance":
+            self.norm = nnx.InstanceNorm(width, epsilon=1e-5, rngs=rngs)
+        else:
+            self.norm = lambda x: x
+
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch half_height half_width out"]:
+        """One block's output, half as high and wide."""
+        return average_pool(nnx.relu(self.norm(self.conv(images))))
+
+
+class ConvNet(nnx.Module):
+    """Blocks and a linear classifier; see `convnet`."""
+
+    def __init__(
+        self,
+        depth: int,
+        num_classes: int,
+        image_size: tuple[int, int],
+        channels: int,
+        width: int,
+        norm: str,
+        rngs: nnx.Rngs,
+    ):
+        self.depth = depth
+        for i in range(depth):
+            setattr(self, f"block{i}", Block(width if i else channels, width, norm, rngs))
+        features = width * (image_size[0] >> depth) * (image_size[1] >> depth)
+        self.classifier = nnx.Linear(
+            features,
+            num_classes,
+            kernel_init=weight_init,
+            bias_init=bias_init(features),
+            rngs=rngs,
+        )
+
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch classes"]:
+        """Logits of normalised images."""
+        for i in range(self.depth):
+            images = getattr(self, f"block{i}")(images)
+        return self.classifier(jnp.reshape(images, (images.shape[0], -1)))
+
+
+def convnet(
+    depth: int,
+    *,
+    num_classes: int,
+    image_size: tuple[int, int],
+    channels: int = 3,
+    width: int = 128,
+    norm: str = "batch",
+    rngs: nnx.Rngs,
+) -> ConvNet:
+    """A ConvNet of `depth` blocks with `width` channels each.
+
+    Args:
+        depth: blocks; each halves the image's height and width, rounding down.
+        num_classes: outputs.
+        image_size: height and width of the images, at least `2**depth` each.
+        channels: of the images.
+        width: channels of every block.
+        norm: batch normalisation (epsilon 1e-5, running averages with momentum 0.9), instance
+            normalisation with learned scale and shift, or none.
+        rngs: randomness of the initial weights.
+
+    Returns:
+        The module.
+
+    Raises:
+        InputError: the images are too small for the depth, or norm or width is invalid.
+    """
+    if norm not in get_args(Norm):
+        raise InputError(f"norm {norm!r} is unknown: choose one of {', '.join(get_args(Norm))}")
+    if width < 1:
+        raise InputError(f"a ConvNet's width must be at least 1, got {width}")
+    if min(image_size) < 2**depth:
+        raise InputError(
+            f"images of {image_size[0]}×{image_size[1]} pixels are too small for "
+            f"convnet{depth}, which halves them {depth} times: choose a smaller depth or "
+            f"images of at least {2**depth}×{2**depth}"
+        )
+    return ConvNet(depth, num_classes, image_size, channels, width, norm, rngs)

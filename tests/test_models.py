@@ -1,0 +1,135 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.models import BACKBONES, as_predict, as_train, create
+
+
+def tiny(name="convnet3", seed=0, **options):
+    arguments = {"num_classes": 5, "image_size": (8, 11), "channels": 2, "width": 4} | options
+    return create(name, rngs=nnx.Rngs(seed), **arguments)
+
+
+def images(batch=6, size=(8, 11), channels=2):
+    return 3 + 2 * jax.random.normal(jax.random.key(1), (batch, *size, channels))
+
+
+@pytest.mark.parametrize("name", ["convnet3", "convnet4", "convnet5", "convnet6"])
+def test_depth_and_number_of_parameters(name):
+    depth = int(name[-1])
+    predict, variables = as_predict(tiny(name, image_size=(64, 96), channels=3, width=7))
+    count = sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
+    blocks = (27 * 7 + 3 * 7) + (depth - 1) * (63 * 7 + 3 * 7)  # kernel, bias, scale, shift
+    assert count == blocks + 7 * (64 >> depth) * (96 >> depth) * 5 + 5
+    assert predict(variables, images(2, (64, 96), 3)).shape == (2, 5)
+
+
+def test_blocks_are_the_textbook_formula():
+    predict, variables = as_predict(tiny(norm="none"))
+    x = images()
+    for i in range(3):
+        layer = variables["params"][f"block{i}"]["conv"]
+        dims = ("NHWC", "HWIO", "NHWC")
+        x = jax.lax.conv_general_dilated(x, layer["kernel"], (1, 1), "SAME", dimension_numbers=dims)
+        x = nnx.avg_pool(jax.nn.relu(x + layer["bias"]), (2, 2), (2, 2))
+    assert x.shape == (6, 1, 1, 4)
+    head = variables["params"]["classifier"]
+    expected = x.reshape(6, -1) @ head["kernel"] + head["bias"]
+    np.testing.assert_allclose(predict(variables, images()), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_evaluation_is_per_example_and_training_moves_the_statistics():
+    predict, variables = as_predict(tiny())
+    apply, _ = as_train(tiny())
+    x = images()
+    full = predict(variables, x)
+    np.testing.assert_allclose(full[:2], predict(variables, x[:2]), atol=1e-6)
+    logits, after = apply(variables, x)
+    assert np.abs(logits - full).max() > 0.01
+    jax.tree.map(np.testing.assert_array_equal, after["params"], variables["params"])
+    layer = variables["params"]["block0"]["conv"]
+    convolved = (
+        jax.lax.conv_general_dilated(
+            x, layer["kernel"], (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        + layer["bias"]
+    )
+    stats = after["batch_stats"]["block0"]["norm"]
+    np.testing.assert_allclose(stats["mean"], 0.1 * convolved.mean((0, 1, 2)), rtol=1e-4)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * convolved.var((0, 1, 2)), rtol=1e-4)
+
+
+def test_instance_norm_ignores_each_images_scale():
+    predict, variables = as_predict(tiny(norm="instance"))
+    assert variables["batch_stats"] == {}
+    variables["params"]["block0"]["conv"]["bias"] *= 0
+    np.testing.assert_allclose(
+        predict(variables, images()), predict(variables, 5 * images()), atol=1e-3
+    )
+
+
+def test_initialisation_is_pytorchs_default():
+    _, variables = as_predict(tiny(width=64, channels=3))
+    for i, fan_in in enumerate((27, 576, 576)):
+        for leaf in variables["params"][f"block{i}"]["conv"].values():
+            bound = fan_in**-0.5
+            assert np.abs(leaf).max() <= bound
+            np.testing.assert_allclose(np.std(leaf), bound / 3**0.5, rtol=0.25)
+
+
+def test_predict_compiles_once_for_an_architecture():
+    traces = []
+
+    @jax.jit
+    def count(variables, x):
+        traces.append(1)
+        return x
+
+    first, variables = as_predict(tiny(seed=0))
+    second, others = as_predict(tiny(seed=1))
+    assert first == second and hash(first) == hash(second)
+    assert first != as_predict(tiny(width=8))[0]
+    static = jax.jit(lambda p, v, x: count(v, p(v, x)), static_argnums=0)
+    one, two = static(first, variables, images()), static(second, others, images())
+    assert len(traces) == 1 and not np.allclose(one, two)
+
+
+class Dropping(nnx.Module):
+    """What a user may bring: layers in a list, and a dropout with its own random state."""
+
+    def __init__(self, rngs):
+        self.layers = nnx.List([nnx.Linear(4, 4, rngs=rngs) for _ in range(11)])
+        self.dropout = nnx.Dropout(0.5, rngs=rngs)
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.dropout(x)
+
+
+def test_any_nnx_module_works():
+    module = Dropping(nnx.Rngs(0))
+    predict, variables = as_predict(module)
+    apply, _ = as_train(module)
+    x = jnp.ones((3, 4))
+    module.eval()
+    np.testing.assert_allclose(predict(variables, x), module(x), rtol=1e-5)
+    once, after = apply(variables, x)
+    twice, _ = apply(after, x)
+    assert (np.asarray(once) == 0).any() and not np.array_equal(once, twice)
+    assert all(np.asarray(leaf).dtype.kind in "fui" for leaf in jax.tree.leaves(variables))
+
+
+def test_bad_input_is_told():
+    with pytest.raises(InputError, match=r"resnet99.*convnet3, convnet4"):
+        create("resnet99", num_classes=2, image_size=8, rngs=nnx.Rngs(0))
+    with pytest.raises(InputError, match=r"8×11 pixels.*convnet4.*16×16"):
+        tiny("convnet4")
+    with pytest.raises(InputError, match="norm 'group'"):
+        tiny(norm="group")
+    with pytest.raises(InputError, match="no option 'heads'"):
+        tiny(heads=3)
+    assert set(BACKBONES) >= {"convnet3", "convnet4", "convnet5", "convnet6"}
