@@ -1,0 +1,1 @@
+"""Images in (sources), augmented on the device, and the distilled set out (distilled)."""
