@@ -1,0 +1,247 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+from sklearn.datasets import load_sample_images
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.cropping import (
+    edges,
+    extract,
+    pool_maps,
+    random_resized_boxes,
+    shapley_boxes,
+    whole_image_boxes,
+)
+
+
+def keys_of(ids, seed=0):
+    return jax.vmap(lambda i: jax.random.fold_in(jax.random.key(seed), i))(jnp.asarray(ids))
+
+
+def noise_maps(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def assert_inside(boxes, image_size):
+    boxes = np.asarray(boxes)
+    assert (boxes[..., :2] >= 0).all()
+    assert (boxes[..., 2:] >= 1).all()
+    assert (boxes[..., :2] + boxes[..., 2:] <= image_size).all()
+
+
+@given(st.integers(1, 300), st.data())
+def test_edges_are_those_of_array_split(size, data):
+    parts = data.draw(st.integers(1, size))
+    sizes = [len(part) for part in np.array_split(np.arange(size), parts)]
+    np.testing.assert_array_equal(np.diff(edges(size, parts)), sizes)
+    assert edges(size, parts)[0] == 0
+
+
+@pytest.mark.parametrize("window", [1, 2, (3, 1), (4, 5)])
+def test_pooling_is_the_mean_over_every_window(window):
+    maps = noise_maps((2, 4, 5))
+    shape = window if isinstance(window, tuple) else (window, window)
+    windows = np.lib.stride_tricks.sliding_window_view(maps, shape, axis=(1, 2))
+    np.testing.assert_allclose(pool_maps(maps, window), windows.mean((-1, -2)), atol=1e-6)
+
+
+def test_the_last_crop_is_exactly_the_best_quarter_of_a_4x4_grid():
+    maps = np.zeros((9, 4, 4), np.float32)
+    places = [(row, column) for row in range(3) for column in range(3)]
+    for image, (row, column) in enumerate(places):
+        maps[image, row : row + 2, column : column + 2] = 1
+    boxes = shapley_boxes(keys_of(range(9)), maps, (224, 128))
+    assert boxes.shape == (9, 5, 4)
+    np.testing.assert_array_equal(boxes[:, -1], [(56 * r, 32 * c, 112, 64) for r, c in places])
+
+
+def test_ties_go_to_the_first_window():
+    boxes = shapley_boxes(keys_of([0]), np.ones((1, 4, 4), np.float32), (32, 32))
+    np.testing.assert_array_equal(boxes, np.tile([0, 0, 16, 16], (1, 5, 1)))
+
+
+def test_a_box_depends_on_its_image_alone():
+    maps = noise_maps((6, 4, 4))
+    whole = shapley_boxes(keys_of(range(6)), maps, (32, 32))
+    part = shapley_boxes(keys_of([4, 2]), maps[[4, 2]], (32, 32))
+    np.testing.assert_array_equal(part, whole[jnp.array([4, 2])])
+    random = random_resized_boxes(keys_of(range(6)), maps, (32, 32))
+    np.testing.assert_array_equal(
+        random_resized_boxes(keys_of([4, 2]), None, (32, 32)), random[jnp.array([4, 2])]
+    )
+
+
+def test_more_crops_do_not_change_the_earlier_draws():
+    maps, keys = noise_maps((20, 4, 4)), keys_of(range(20))
+    three, five = (shapley_boxes(keys, maps, (32, 32), num_crops=n) for n in (3, 5))
+    np.testing.assert_array_equal(three[:, :2], five[:, :2])
+    np.testing.assert_array_equal(three[:, -1], five[:, -1])
+    three, five = (random_resized_boxes(keys, None, (32, 32), num_crops=n) for n in (3, 5))
+    np.testing.assert_array_equal(three, five[:, :3])
+
+
+def test_the_noise_has_alpha_times_the_standard_deviation_of_the_pooled_map():
+    # Two windows, pooled values 0 and d: std = d/2, so the noise turns them round where a normal
+    # of standard deviation sqrt(2) * alpha * d/2 exceeds d, whatever d is.
+    maps = np.tile(np.array([0.0, 0.003], np.float32), (4000, 1, 1))
+    boxes = shapley_boxes(keys_of(range(4000)), maps, (1, 2), num_crops=2, window=1, alpha=2.0)
+    turned = float((boxes[:, 0, 1] == 0).mean())
+    assert turned == pytest.approx(0.23975, abs=0.025)  # 1 - Phi(1 / sqrt 2)
+    assert (boxes[:, 1, 1] == 1).all()
+
+
+def test_no_noise_makes_all_crops_alike():
+    boxes = shapley_boxes(keys_of(range(8)), noise_maps((8, 4, 4)), (32, 32), alpha=0.0)
+    np.testing.assert_array_equal(boxes, np.tile(boxes[:, -1:], (1, 5, 1)))
+
+
+def test_a_wider_side_keeps_the_centre_and_is_moved_into_the_image():
+    maps = np.zeros((2, 4, 4), np.float32)
+    maps[0, 1:3, 1:3] = 1
+    maps[1, 2:, 2:] = 1
+    boxes = shapley_boxes(keys_of([0, 1]), maps, (32, 32), num_crops=1, side=0.75)
+    np.testing.assert_array_equal(boxes[:, 0], [(4, 4, 24, 24), (8, 8, 24, 24)])
+
+
+@given(st.data())
+@settings(max_examples=8, deadline=None)
+def test_any_grid_on_any_image_gives_boxes_of_one_size_over_the_window(data):
+    size = data.draw(st.tuples(st.integers(5, 40), st.integers(5, 40)))
+    grid = data.draw(st.tuples(st.integers(2, 5), st.integers(1, 5)))
+    maps = noise_maps((3, *grid), data.draw(st.integers(0, 9)))
+    boxes = np.asarray(shapley_boxes(keys_of(range(3)), maps, size, num_crops=2))
+    assert_inside(boxes, size)
+    window = [max(1, n // 2) for n in grid]
+    share = [size[i] * window[i] / grid[i] for i in (0, 1)]
+    assert (np.abs(boxes[..., 2:] - share) <= 0.5).all()
+    pooled = np.asarray(pool_maps(maps, tuple(window)))
+    for image in range(3):
+        best = np.unravel_index(pooled[image].argmax(), pooled.shape[1:])
+        for axis in (0, 1):
+            border = edges(size[axis], grid[axis])
+            middle = (border[best[axis]] + border[best[axis] + window[axis]]) / 2
+            start, extent = boxes[image, -1, axis], boxes[image, -1, axis + 2]
+            assert abs(start + extent / 2 - middle) <= 1
+
+
+def test_random_boxes_have_uniform_area_and_place():
+    boxes = np.asarray(random_resized_boxes(keys_of(range(4000)), None, (100, 100), num_crops=1))
+    boxes = boxes[:, 0]
+    assert_inside(boxes, (100, 100))
+    np.testing.assert_array_equal(boxes[:, 2], boxes[:, 3])
+    area = boxes[:, 2] ** 2 / 1e4
+    np.testing.assert_allclose(
+        np.quantile(area, [0, 0.25, 0.5, 0.75, 1]), [0.08, 0.31, 0.54, 0.77, 1.0], atol=0.03
+    )
+    small = boxes[boxes[:, 2] < 60]
+    place = small[:, :2] / (100 - small[:, 2:])
+    assert place.min() == 0
+    assert place.max() == 1
+    np.testing.assert_allclose(place.mean(0), 0.5, atol=0.04)
+
+
+def test_random_boxes_on_long_images_fit_or_fall_back_to_the_central_square():
+    boxes = random_resized_boxes(keys_of(range(200)), None, (20, 60))
+    assert_inside(boxes, (20, 60))
+    assert len(np.unique(boxes[..., 2])) > 5
+    # Every square of at least 80% of the area is taller than the image.
+    boxes = random_resized_boxes(keys_of([0]), None, (20, 60), num_crops=2, scale=(0.8, 1.0))
+    np.testing.assert_array_equal(boxes, np.tile([0, 20, 20, 20], (1, 2, 1)))
+
+
+def test_the_whole_image_is_one_box():
+    boxes = whole_image_boxes(keys_of([0, 1]), None, (28, 30))
+    np.testing.assert_array_equal(boxes, [[[0, 0, 28, 30]]] * 2)
+
+
+def photographs():
+    return np.stack([image[100:196, 200:328] for image in load_sample_images().images])
+
+
+def boxes_in(height, width):
+    def within(extent):
+        return st.integers(1, extent).flatmap(
+            lambda size: st.tuples(st.integers(0, extent - size), st.just(size))
+        )
+
+    return st.tuples(within(height), within(width)).map(
+        lambda box: (box[0][0], box[1][0], box[0][1], box[1][1])
+    )
+
+
+@given(st.lists(boxes_in(96, 128), min_size=8, max_size=8))
+@settings(max_examples=40, deadline=None)
+def test_crops_are_pillows_within_one_grey_level(boxes):
+    images, size = photographs(), (32, 40)
+    boxes = np.array(boxes, np.int32).reshape(2, 4, 4)
+    crops = np.asarray(extract(images, boxes, size))
+    assert crops.dtype == np.uint8
+    for image in range(2):
+        for crop, (top, left, height, width) in enumerate(boxes[image]):
+            cut = Image.fromarray(images[image]).crop((left, top, left + width, top + height))
+            expected = np.asarray(cut.resize(size[::-1], Image.Resampling.BILINEAR))
+            assert np.abs(crops[image, crop].astype(int) - expected).max() <= 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 64), st.integers(0, 88)), min_size=4, max_size=4))
+@settings(max_examples=20, deadline=None)
+def test_native_resolution_is_an_exact_copy(corners):
+    images = photographs()
+    boxes = np.array([(*corner, 32, 40) for corner in corners], np.int32).reshape(2, 2, 4)
+    for source in (images, images / np.float32(255)):
+        crops = np.asarray(extract(source, boxes, (32, 40)))
+        assert crops.dtype == source.dtype
+        for image, crop in np.ndindex(2, 2):
+            top, left = boxes[image, crop, :2]
+            expected = source[image, top : top + 32, left : left + 40]
+            np.testing.assert_array_equal(crops[image, crop], expected)
+
+
+def test_nothing_around_the_box_bleeds_in():
+    image = np.full((1, 12, 12, 1), 1000.0, np.float32)
+    image[:, 3:8, 4:9] = 7
+    for size in ((2, 3), (5, 5), (17, 11)):
+        crop = extract(image, np.array([[[3, 4, 5, 5]]]), size)
+        np.testing.assert_allclose(crop, 7.0, rtol=1e-6)
+
+
+def test_traced_boxes_do_not_recompile():
+    traces = []
+
+    @jax.jit
+    def cut(images, boxes):
+        traces.append(0)
+        return extract(images, boxes, (8, 8))
+
+    for top in (0, 3):
+        boxes = np.array([[[top, 1, 5, 9]]] * 2)
+        np.testing.assert_array_equal(
+            cut(photographs(), boxes), extract(photographs(), boxes, (8, 8))
+        )
+    assert len(traces) == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: edges(3, 4), "3 pixels cannot be cut into 4 cells"),
+        (lambda: pool_maps(np.ones((1, 2, 2)), 3), "window 3x3 does not fit a map of 2x2"),
+        (lambda: shapley_boxes(keys_of([0]), np.ones((1, 4, 4)), (32, 32), side=1.5), "side is"),
+        (lambda: shapley_boxes(keys_of([0]), np.ones((1, 4, 4)), (2, 32)), "2 pixels cannot"),
+        (lambda: shapley_boxes(keys_of([0]), np.ones((1, 4, 4)), (8, 8), num_crops=0), "num_crops"),
+        (lambda: random_resized_boxes(keys_of([0]), None, (8, 8), scale=(0.5, 0.1)), "scale is"),
+        (
+            lambda: extract(
+                np.zeros((1, 8, 8, 3), np.uint8), np.array([[[0, 0, 4, 4], [5, 0, 4, 4]]]), (4, 4)
+            ),
+            "box 1 of image 0",
+        ),
+    ],
+)
+def test_bad_input_is_told_in_a_sentence(call, message):
+    with pytest.raises(InputError, match=message):
+        call()
