@@ -1,0 +1,1 @@
+"""Runs behind the published figures: benchmarks, table configurations and their results."""

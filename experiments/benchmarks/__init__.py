@@ -1,0 +1,1 @@
+"""Measurements against other libraries; each script writes JSON with its provenance."""

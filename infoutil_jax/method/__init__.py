@@ -1,0 +1,1 @@
+"""The method itself: pure functions of arrays, arrays in and arrays out."""
