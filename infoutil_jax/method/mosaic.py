@@ -6,7 +6,7 @@ one pixel smaller the tile's last row or column is left out. Pixels are copied, 
 """
 
 from math import isqrt
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Array, Int, Shaped
@@ -85,7 +85,7 @@ def split(
 
 
 def arrange(
-    images_per_class: int, tiles: int, order: Literal["consecutive", "strided"] = "consecutive"
+    images_per_class: int, tiles: int, order: str = "consecutive"
 ) -> Int[np.ndarray, "images tiles"]:
     """Which ranks of a class share an image: `arrange(...)[j]` are those of image j.
 
