@@ -33,7 +33,7 @@ def read_header(data: Encoded) -> Header:
         # Asking a PNG without an EXIF block for its EXIF would decode it.
         if "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
             width, height = height, width
-        return Header((height, width), _is_colour(image), hashlib.sha256(data).digest())
+        return Header((height, width), _is_colour(image), hashlib.sha256(bytes(data)).digest())
 
 
 def decode(data: Encoded, size: tuple[int, int], channels: int) -> UInt8[np.ndarray, "h w c"]:

@@ -8,27 +8,23 @@ them; a larger one decodes again whenever it is asked, and never holds more than
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import grain
 import numpy as np
 from jaxtyping import Int, Int32, UInt8
-from PIL import UnidentifiedImageError
 
-from infoutil_jax.data import pixels, readers
+from infoutil_jax.data import readers
+from infoutil_jax.data.loading import check, read, threaded, threads_for
+from infoutil_jax.data.pixels import Header, decode, read_header
 from infoutil_jax.data.readers import Examples, Listing
 from infoutil_jax.errors import InputError
 
 IN_MEMORY_BYTES = 2**30
 AUTO_SIZES = (32, 64, 128, 224)
-_SPECS = "digits, folder:PATH or tfds:NAME"
-_CHUNK = 32  # images a thread takes at a time
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,7 +56,7 @@ class Split:
         if self._pixels is not None:
             return self._pixels, self.labels
         images = np.empty((len(self), *self.shape), np.uint8)
-        for indices, batch in self._batches(np.arange(len(self)), _CHUNK):
+        for indices, batch in self._batches(np.arange(len(self)), 64):
             images[indices] = batch
         return images, self.labels
 
@@ -83,7 +79,7 @@ class Split:
         return self._batches(indices, batch_size)
 
     def _batches(self, indices: np.ndarray, batch_size: int) -> Iterator[tuple[Any, Any]]:
-        stream = _threaded(self.image, indices, self._threads)
+        stream = threaded(self.image, indices, self._threads)
         for start in range(0, len(indices), batch_size):
             batch = indices[start : start + batch_size]
             if self._pixels is not None:
@@ -161,6 +157,7 @@ def open_source(
         raise InputError(f"test_fraction is {test_fraction}; it should be between 0 and 1")
     if max_per_class is not None and max_per_class < 1:
         raise InputError(f"max_per_class is {max_per_class}; it should be 1 or more")
+    wanted = _wanted_size(image_size)
     listing = _list(spec, data_dir)
     if len(listing.class_names) < 2:
         raise InputError(f"{spec} has {len(listing.class_names)} class; it should have 2 or more")
@@ -169,29 +166,32 @@ def open_source(
         parts = [_first_per_class(part, seed, max_per_class) for part in parts]
 
     surveys = [_survey(part, skip_unreadable) for part in parts]
-    _check_classes(surveys[0].examples, listing, spec)
-    size = _image_size(image_size, surveys)
+    _check_classes(surveys[0][0].labels, listing, spec)
+    size = wanted if isinstance(wanted, tuple) else _common_size(surveys, wanted == "auto")
     if channels is None:
-        channels = 3 if any(h.colour for survey in surveys for h in survey.headers) else 1
+        channels = 3 if any(h.colour for _, headers in surveys for h in headers) else 1
     shape = (*size, channels)
-
-    total = sum(len(survey.headers) for survey in surveys) * int(np.prod(shape))
-    loaded = [_load(s, shape, skip_unreadable, total <= IN_MEMORY_BYTES) for s in surveys]
-    splits = [split for split, _ in loaded]
-    surveys = [survey for _, survey in loaded]
-    _check_classes(surveys[0].examples, listing, spec)
-    if not len(splits[1]):
+    total = sum(len(headers) for _, headers in surveys) * int(np.prod(shape))
+    (train, train_headers), (test, test_headers) = (
+        _load(part, headers, shape, skip_unreadable, total <= IN_MEMORY_BYTES)
+        for part, headers in surveys
+    )
+    _check_classes(train.labels, listing, spec)
+    if not len(test):
         raise InputError(f"{spec} has no readable test image; it should have at least one")
+    digests = [header.digest for header in train_headers + test_headers]
     return Source(
         spec=spec,
         name=listing.name,
         class_names=listing.class_names,
         image_size=size,
         channels=channels,
-        train=splits[0],
-        test=splits[1],
-        skipped=tuple(sorted(name for survey in surveys for name in survey.skipped)),
-        _fingerprint=_fingerprint(listing.class_names, shape, surveys),
+        train=train,
+        test=test,
+        skipped=tuple(
+            sorted({name for part in parts for name in part.ids} - {*train.ids, *test.ids})
+        ),
+        _fingerprint=_fingerprint(listing.class_names, train, test, digests),
     )
 
 
@@ -203,13 +203,13 @@ def _list(spec: str, data_dir: str | None) -> Listing:
         return readers.list_folder(Path(where).expanduser())
     if kind == "tfds" and where:
         return readers.list_tfds(where, data_dir)
-    raise InputError(f"unknown source {spec!r}; it should be {_SPECS}")
+    raise InputError(f"unknown source {spec!r}; it should be digits, folder:PATH or tfds:NAME")
 
 
 def _by_class(part: Examples, seed: int) -> list[np.ndarray]:
     """Each class's examples in a random order of their own: by hash of seed and id.
 
-    So an image added to or removed from the folder moves no other.
+    So an image added to the folder, or removed, changes the split by one image at most.
     """
 
     def rank(index: int) -> bytes:
@@ -240,108 +240,43 @@ def _first_per_class(part: Examples, seed: int, count: int) -> Examples:
     return part.take(np.sort(np.concatenate([m[:count] for m in _by_class(part, seed)])))
 
 
-@dataclass(frozen=True)
-class _Survey:
-    """One split before decoding: its readable examples, their headers, and who was left out."""
-
-    examples: Examples
-    headers: list[pixels.Header]
-    skipped: tuple[str, ...] = ()
-
-    def without(self, failures: dict[int, InputError], skip_unreadable: bool) -> "_Survey":
-        if not failures:
-            return self
-        if not skip_unreadable:
-            more = f" ({len(failures) - 1} more like it)" if len(failures) > 1 else ""
-            raise InputError(
-                f"{next(iter(failures.values()))}{more}; repair or remove it, "
-                "or leave it out with skip_unreadable=True"
-            )
-        good = [i for i in range(len(self.headers)) if i not in failures]
-        return _Survey(
-            self.examples.take(np.array(good, np.int64)),
-            [self.headers[i] for i in good],
-            self.skipped + tuple(self.examples.ids[i] for i in failures),
-        )
-
-
-def _survey(part: Examples, skip_unreadable: bool) -> _Survey:
-    headers = _threaded(_tried(partial(_read, part, pixels.read_header)), range(len(part.ids)), 4)
-    found = list(headers)
-    return _Survey(part, found).without(_failures(found), skip_unreadable)
+def _survey(part: Examples, skip_unreadable: bool) -> tuple[Examples, list[Header]]:
+    """The examples of `part` whose header can be read, and these headers."""
+    headers: dict[int, Header] = {}
+    good = check(part, read_header, headers.__setitem__, threads=4, skip_unreadable=skip_unreadable)
+    return part.take(good), [headers[int(i)] for i in good]
 
 
 def _load(
-    survey: _Survey, shape: tuple[int, int, int], skip_unreadable: bool, in_memory: bool
-) -> tuple[Split, _Survey]:
+    part: Examples,
+    headers: list[Header],
+    shape: tuple[int, int, int],
+    skip_unreadable: bool,
+    in_memory: bool,
+) -> tuple[Split, list[Header]]:
     """Decode every image once, to know that it can be; keep the pixels where they fit."""
-    *size, channels = shape
-    count = len(survey.headers)
-    images = np.empty((count, *shape), np.uint8) if in_memory else None
-
-    def check(index: int) -> None:
-        image = _read(survey.examples, to_pixels, index)
-        if images is not None:
-            images[index] = image
-
-    to_pixels = partial(pixels.decode, size=tuple(size), channels=channels)
-    threads = _threads([header.size for header in survey.headers])
-    failures = _failures(_threaded(_tried(check), range(count), threads))
-    if images is not None:
-        images = np.delete(images, list(failures), axis=0) if failures else images
-        images.flags.writeable = False
-    survey = survey.without(failures, skip_unreadable)
-    part = survey.examples
-    decode = partial(_read, part, to_pixels)
-    return Split(part.labels, part.ids, shape, decode, images, threads), survey
-
-
-def _read(part: Examples, use: Callable[[pixels.Encoded], T], index: int) -> T:
-    """Fetch an example and use it; what fails carries its name."""
-    try:
-        return use(part.read(index))
-    except Exception as error:  # decoders fail in as many ways as files are damaged
-        reason = str(error)
-        if isinstance(error, UnidentifiedImageError):
-            reason = "not in a format that Pillow knows"
-        raise InputError(f"{part.ids[index]} cannot be read as an image: {reason}") from error
+    images = np.empty((len(headers) if in_memory else 0, *shape), np.uint8)
+    to_pixels = partial(decode, size=shape[:2], channels=shape[2])
+    threads = threads_for([header.size for header in headers])
+    keep = images.__setitem__ if in_memory else lambda index, image: None
+    good = check(part, to_pixels, keep, threads=threads, skip_unreadable=skip_unreadable)
+    if len(good) < len(headers):
+        part, headers = part.take(good), [headers[i] for i in good]
+        images = images[good] if in_memory else images
+    images.flags.writeable = False
+    split = Split(
+        labels=part.labels,
+        ids=part.ids,
+        shape=shape,
+        _decode=partial(read, part, to_pixels),
+        _pixels=images if in_memory else None,
+        _threads=threads,
+    )
+    return split, headers
 
 
-def _tried(function: Callable[[int], T]) -> Callable[[int], T | InputError]:
-    def attempt(index: int) -> T | InputError:
-        try:
-            return function(index)
-        except InputError as error:
-            return error
-
-    return attempt
-
-
-def _failures(results: Iterable[Any]) -> dict[int, InputError]:
-    return {i: result for i, result in enumerate(results) if isinstance(result, InputError)}
-
-
-def _threaded(
-    function: Callable[[int], T], indices: Sequence[int] | np.ndarray, threads: int
-) -> Iterator[T]:
-    """Yield function(i) for each index, in order, from threads working a little ahead."""
-    chunks = [indices[i : i + _CHUNK] for i in range(0, len(indices), _CHUNK)]
-    if not chunks:
-        return
-    dataset = grain.MapDataset.source(chunks).map(lambda chunk: [function(int(i)) for i in chunk])
-    ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
-    for results in dataset.to_iter_dataset(ahead):
-        yield from results
-
-
-def _threads(sizes: Sequence[tuple[int, int]]) -> int:
-    """Threads to decode with: small images are all interpreter, and threads only queue for it."""
-    large = sum(height * width for height, width in sizes) > 64**2 * len(sizes)
-    return (os.cpu_count() or 1) if large else 1
-
-
-def _check_classes(train: Examples, listing: Listing, spec: str) -> None:
-    counts = np.bincount(train.labels, minlength=len(listing.class_names))
+def _check_classes(labels: np.ndarray, listing: Listing, spec: str) -> None:
+    counts = np.bincount(labels, minlength=len(listing.class_names))
     if not counts.all():
         name = listing.class_names[int(np.argmin(counts))]
         raise InputError(
@@ -349,38 +284,40 @@ def _check_classes(train: Examples, listing: Listing, spec: str) -> None:
         )
 
 
-def _image_size(wanted: Any, surveys: list[_Survey]) -> tuple[int, int]:
-    if isinstance(wanted, int):
-        wanted = (wanted, wanted)
-    if isinstance(wanted, tuple):
-        if len(wanted) != 2 or min(wanted) < 1:
-            raise InputError(f"image_size is {wanted}; it should be one or two positive integers")
-        return wanted
-    if wanted not in (None, "auto"):
-        raise InputError(f"image_size is {wanted!r}; it should be n, (height, width) or 'auto'")
-    sized = [
-        (header.size, name)
-        for survey in surveys
-        for header, name in zip(survey.headers, survey.examples.ids, strict=True)
-    ]
-    first, first_name = sized[0]
-    other, other_name = next((pair for pair in sized if pair[0] != first), sized[0])
-    if other == first:
-        return first
-    if wanted == "auto":
-        short = float(np.median([min(size) for size, _ in sized]))
-        return (max([n for n in AUTO_SIZES if n <= short], default=AUTO_SIZES[0]),) * 2
+def _wanted_size(image_size: Any) -> tuple[int, int] | Literal["auto"] | None:
+    if image_size is None or image_size == "auto":
+        return image_size
+    sides = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
+        raise InputError(
+            f"image_size is {image_size!r}; it should be a side, (height, width) or 'auto'"
+        )
+    return sides
+
+
+def _common_size(surveys: list[tuple[Examples, list[Header]]], choose: bool) -> tuple[int, int]:
+    """The size all images have, or where they differ the one that "auto" chooses."""
+    sizes = [header.size for _, headers in surveys for header in headers]
+    names = [name for part, _ in surveys for name in part.ids]
+    other = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)
+    if other is None:
+        return sizes[0]
+    if choose:
+        short = float(np.median([min(size) for size in sizes]))
+        side = max([side for side in AUTO_SIZES if side <= short], default=AUTO_SIZES[0])
+        return (side, side)
     raise InputError(
-        f"images differ in size: {first_name} is {first[0]}x{first[1]} and {other_name} is "
-        f"{other[0]}x{other[1]} (height x width); pass image_size, a side in pixels or 'auto'"
+        f"images differ in size: {names[0]} is {sizes[0][0]}x{sizes[0][1]}, {names[other]} is "
+        f"{sizes[other][0]}x{sizes[other][1]} (height x width); pass image_size, a side in pixels "
+        "or 'auto'"
     )
 
 
-def _fingerprint(class_names: tuple[str, ...], shape: tuple[int, ...], surveys: Any) -> str:
-    digest = hashlib.sha256(json.dumps([class_names, shape]).encode())
-    for survey in surveys:
-        part = survey.examples
-        digest.update(b"split")
-        for name, label, header in zip(part.ids, part.labels, survey.headers, strict=True):
-            digest.update(json.dumps([name, int(label), header.digest.hex()]).encode())
-    return digest.hexdigest()
+def _fingerprint(
+    class_names: tuple[str, ...], train: Split, test: Split, digests: list[bytes]
+) -> str:
+    whole = hashlib.sha256(json.dumps([class_names, train.shape, len(train), len(test)]).encode())
+    labels = np.concatenate([train.labels, test.labels])
+    for name, label, digest in zip(train.ids + test.ids, labels, digests, strict=True):
+        whole.update(json.dumps([name, int(label), digest.hex()]).encode())
+    return whole.hexdigest()

@@ -1,0 +1,385 @@
+"""The distilled set on disk: written whole or not at all, read back, verified. NumPy on the host.
+
+    images/<class>/<id>.png     lossless; grey, grey + alpha, RGB or RGBA
+    metadata.jsonl              a line an image: its file, label, class and audit record
+    soft_labels.safetensors     "soft_labels": logits, float32 [images, tiles, classes]
+    manifest.json               how it was made, and the sha256 of every other file
+
+Hugging Face's `imagefolder` and TFDS's ImageFolder read the same folder. The same arguments give
+the same bytes: no file holds a time or a path of the machine.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from jaxtyping import Float32, Int32, Shaped, UInt8
+from PIL import Image
+
+from infoutil_jax.data.loading import threaded
+from infoutil_jax.errors import InputError
+
+MANIFEST, METADATA, SOFT_LABELS = "manifest.json", "metadata.jsonl", "soft_labels.safetensors"
+FORMAT = "infoutil-distilled-1"
+_OURS = ("format", "class_names", "class_folders", "image_shape", "tiles", "files", "sha256")
+_ROW = ("file_name", "label", "class_name")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class DistilledDataset:
+    """A distilled set as it lies on disk.
+
+    Attributes:
+        path: its folder.
+        images: pixels.
+        labels: class of each image, an index into `class_names`.
+        soft_labels: the teacher's logits for each tile of each image.
+        class_names: name of each label.
+        records: the audit record of each image.
+        manifest: how the set was made, and the sha256 of every other file.
+    """
+
+    path: Path
+    images: UInt8[np.ndarray, "n h w c"]
+    labels: Int32[np.ndarray, " n"]
+    soft_labels: Float32[np.ndarray, "n tiles classes"]
+    class_names: tuple[str, ...]
+    records: tuple[dict[str, Any], ...]
+    manifest: dict[str, Any]
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "DistilledDataset":
+        """Read a set.
+
+        Raises:
+            InputError: a file is missing, cannot be read, or disagrees with another.
+        """
+        path = Path(path)
+        manifest = _read_manifest(path)
+        class_names = tuple(manifest["class_names"])
+        rows = _read_rows(path, manifest)
+        shape = tuple(manifest["image_shape"])
+        images = np.empty((len(rows), *shape), np.uint8)
+        read = partial(_read_image, path, [row["file_name"] for row in rows], shape)
+        for i, image in enumerate(threaded(read, range(len(rows)), os.cpu_count() or 1)):
+            images[i] = image
+        return cls(
+            path=path,
+            images=images,
+            labels=np.array([row["label"] for row in rows], np.int32),
+            soft_labels=_read_soft_labels(path, (len(rows), manifest["tiles"], len(class_names))),
+            class_names=class_names,
+            records=tuple({k: v for k, v in row.items() if k not in _ROW} for row in rows),
+            manifest=manifest,
+        )
+
+    def verify(self) -> None:
+        """Compare every file on disk with the manifest, and the files with one another.
+
+        Raises:
+            InputError: naming the file that is missing, unexpected or changed, and how.
+        """
+        if _read_manifest(self.path) != self.manifest:
+            _wrong(self.path / MANIFEST, "has changed since the set was loaded")
+        expected = self.manifest["files"]
+        present = {
+            file.relative_to(self.path).as_posix()
+            for file in self.path.rglob("*")
+            if not file.is_dir()
+        }
+        for name in sorted(present - {*expected, MANIFEST}):
+            _wrong(self.path / name, "is not part of the set; it should not be there")
+        for name, sha256 in expected.items():
+            found = hashlib.sha256(_read_bytes(self.path / name)).hexdigest()
+            if found != sha256:
+                _wrong(self.path / name, f"has sha256 {found}; it should be {sha256}")
+        DistilledDataset.load(self.path)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        height, width, channels = self.images.shape[1:]
+        tiles = self.soft_labels.shape[1]
+        return (
+            f"DistilledDataset({str(self.path)!r}: {len(self)} images of "
+            f"{height}x{width}x{channels}, {len(self.class_names)} classes, "
+            f"{tiles} tile{'s' if tiles > 1 else ''} an image)"
+        )
+
+
+def write_distilled(
+    path: str | os.PathLike[str],
+    *,
+    images: Shaped[np.ndarray, "images height width channels"],
+    labels: Shaped[np.ndarray, " labels"],
+    soft_labels: Shaped[np.ndarray, "rows tiles classes"],
+    class_names: Sequence[str],
+    records: Sequence[Mapping[str, Any]],
+    manifest: Mapping[str, Any],
+    overwrite: bool = False,
+) -> DistilledDataset:
+    """Write a distilled set to `path`, completely or not at all, and return it as read back.
+
+    Args:
+        path: the folder to be; it must not exist, or be empty, or with `overwrite` hold a
+            distilled set, which is replaced.
+        images: uint8, 1 to 4 channels.
+        labels: integers, indices into `class_names`.
+        soft_labels: float32 logits, finite, one row a tile.
+        class_names: name of each label, all different.
+        records: for each image a mapping that JSON can hold; NumPy values are converted.
+        manifest: how the set was made; JSON too.
+        overwrite: replace a distilled set that is there.
+
+    Raises:
+        InputError: an argument is wrong, or something else is at `path`.
+    """
+    path = Path(path)
+    _check_place(path, overwrite)
+    _check_arrays(images, labels, soft_labels, class_names)
+    if len(records) != len(images):
+        raise InputError(f"{len(records)} records for {len(images)} images; it should be one each")
+    folders = _class_folders(class_names)
+    names = [f"images/{folders[label]}/{i:06d}.png" for i, label in enumerate(labels)]
+    rows = [
+        _row(i, record, dict(zip(_ROW, (name, int(label), class_names[label]), strict=True)))
+        for i, (name, label, record) in enumerate(zip(names, labels, records, strict=True))
+    ]
+    if taken := sorted(set(_OURS) & set(manifest)):
+        raise InputError(f"manifest has a key {taken[0]!r}, which is kept for the format itself")
+    head = _plain(manifest, "manifest") | {
+        "format": FORMAT,
+        "class_names": list(class_names),
+        "class_folders": folders,
+        "image_shape": list(images.shape[1:]),
+        "tiles": soft_labels.shape[1],
+    }
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        hashes = {}
+        encoded = threaded(partial(_png, images), range(len(images)), os.cpu_count() or 1)
+        for name, data in zip(names, encoded, strict=True):
+            hashes[name] = _write(partial_path / name, data)
+        tensors = {"soft_labels": np.ascontiguousarray(soft_labels)}
+        hashes[SOFT_LABELS] = _write(partial_path / SOFT_LABELS, safetensors.numpy.save(tensors))
+        lines = "".join(json.dumps(row) + "\n" for row in rows)
+        hashes[METADATA] = _write(partial_path / METADATA, lines.encode())
+        head["files"] = hashes
+        head["sha256"] = _digest(head)
+        _write(partial_path / MANIFEST, json.dumps(head, indent=2, sort_keys=True).encode())
+        _move(partial_path, path)
+    except BaseException:
+        shutil.rmtree(partial_path, ignore_errors=True)
+        raise
+    return DistilledDataset.load(path)
+
+
+def _wrong(file: Path, how: str) -> NoReturn:
+    raise InputError(f"{file} {how}")
+
+
+# --- writing
+
+
+def _check_place(path: Path, overwrite: bool) -> None:
+    if not path.exists():
+        return
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if not path.is_dir() or not (path / MANIFEST).is_file():
+        raise InputError(f"{path} holds something else than a distilled set; choose another path")
+    if _read_manifest(path) and not overwrite:
+        raise InputError(f"{path} holds a distilled set already; pass overwrite=True to replace it")
+
+
+def _check_arrays(
+    images: np.ndarray, labels: np.ndarray, soft_labels: np.ndarray, class_names: Sequence[str]
+) -> None:
+    if images.dtype != np.uint8 or not images.size:
+        raise InputError(
+            f"images are {images.dtype} {images.shape}; they should be uint8, not empty"
+        )
+    if images.shape[3] > 4:
+        raise InputError(f"images have {images.shape[3]} channels; PNG holds 1, 2, 3 or 4")
+    if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
+        raise InputError(
+            f"labels are {labels.dtype} {labels.shape}; they should be {len(images)} integers"
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels >= len(class_names)))
+    if wrong.size:
+        raise InputError(
+            f"label {wrong[0]} is {labels[wrong[0]]}; it should be 0 to {len(class_names) - 1}"
+        )
+    expected = (len(images), soft_labels.shape[1], len(class_names))
+    if soft_labels.dtype != np.float32 or soft_labels.shape != expected or not soft_labels.size:
+        raise InputError(
+            f"soft_labels are {soft_labels.dtype} {soft_labels.shape}; they should be float32 "
+            f"[{len(images)} images, 1 or more tiles, {len(class_names)} classes]"
+        )
+    bad = np.argwhere(~np.isfinite(soft_labels))
+    if len(bad):
+        raise InputError(
+            f"soft_labels[{', '.join(map(str, bad[0]))}] is {soft_labels[tuple(bad[0])]}; "
+            "logits should be finite"
+        )
+    if len(set(class_names)) < len(class_names):
+        raise InputError(f"class_names {list(class_names)} repeat; they should all be different")
+
+
+def _class_folders(class_names: Sequence[str]) -> list[str]:
+    """A folder name for each class, safe and distinct on every file system."""
+    folders: list[str] = []
+    for index, name in enumerate(class_names):
+        folder = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:80]
+        # Windows reserves three- and four-letter names; prefixing them all is the simpler rule.
+        reserved = re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)\d", folder)
+        taken = {other.casefold() for other in folders}
+        if folder != name or not folder or reserved or folder.casefold() in taken:
+            folder = f"{index:04d}_{folder}"
+        while folder.casefold() in taken:
+            folder += "_"
+        folders.append(folder)
+    return folders
+
+
+def _row(index: int, record: Mapping[str, Any], first: dict[str, Any]) -> dict[str, Any]:
+    if taken := sorted(set(first) & set(record)):
+        raise InputError(f"record {index} has a key {taken[0]!r}, which is kept for the image file")
+    return first | _plain(record, f"record {index}")
+
+
+def _plain(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """The value as JSON gives it back, keys sorted."""
+
+    def convert(item: Any) -> Any:
+        if isinstance(item, np.ndarray | np.generic):
+            return item.tolist()
+        raise TypeError(f"{type(item).__name__} {item!r}")
+
+    try:
+        text = json.dumps(value, default=convert, sort_keys=True, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} should hold what JSON can, but: {error}") from error
+    return json.loads(text)
+
+
+def _digest(manifest: Mapping[str, Any]) -> str:
+    """Sha256 of the manifest but for its own digest, so that a change to it shows too."""
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+
+
+def _png(images: np.ndarray, index: int) -> bytes:
+    pixels = images[index]
+    buffer = BytesIO()
+    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _write(file: Path, data: bytes) -> str:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def _move(source: Path, target: Path) -> None:
+    """Put a finished folder in its place; what was there comes back if that fails."""
+    if not target.exists():
+        source.rename(target)
+        return
+    old = source.with_suffix(".old")
+    target.rename(old)
+    try:
+        source.rename(target)
+    except BaseException:
+        old.rename(target)
+        raise
+    shutil.rmtree(old)
+
+
+# --- reading
+
+
+def _read_bytes(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / MANIFEST
+    try:
+        manifest = json.loads(_read_bytes(file))
+    except ValueError as error:
+        raise InputError(f"{file} is not JSON: {error}") from error
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        _wrong(file, f'is not of a distilled set; it should say "format": "{FORMAT}"')
+    if manifest.get("sha256") != _digest(manifest):
+        _wrong(file, "has changed since it was written: its sha256 does not match its content")
+    return manifest
+
+
+def _read_rows(path: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The lines of metadata.jsonl, each one's label agreeing with its class and folder."""
+    file = path / METADATA
+    try:
+        rows = [json.loads(line) for line in _read_bytes(file).splitlines()]
+        folders = [Path(row["file_name"]).parent.as_posix() for row in rows]
+        said = [
+            (row["label"], row["class_name"], folder)
+            for row, folder in zip(rows, folders, strict=True)
+        ]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is not JSON lines with {', '.join(_ROW)}: {error!r}") from error
+    classes = zip(manifest["class_names"], manifest["class_folders"], strict=True)
+    right = {(label, name, f"images/{folder}") for label, (name, folder) in enumerate(classes)}
+    for number, claim in enumerate(said, 1):
+        if claim not in right:
+            _wrong(file, f"line {number} says label {claim[0]!r} is {claim[1]!r} in {claim[2]}/")
+    names = sorted(row["file_name"] for row in rows)
+    if names != sorted(name for name in manifest["files"] if name.startswith("images/")):
+        _wrong(file, f"lists {len(rows)} images; they should be those of {MANIFEST}")
+    return rows
+
+
+def _read_image(
+    path: Path, names: list[str], shape: tuple[int, int, int], index: int
+) -> np.ndarray:
+    file = path / names[index]
+    try:
+        pixels = np.array(Image.open(BytesIO(_read_bytes(file))))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise InputError(f"{file} cannot be read as an image: {error}") from error
+    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
+    if pixels.dtype != np.uint8 or pixels.shape != shape:
+        _wrong(file, f"is {pixels.dtype} {pixels.shape}; it should be uint8 {shape}")
+    return pixels
+
+
+def _read_soft_labels(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
+    file = path / SOFT_LABELS
+    try:
+        soft_labels = safetensors.numpy.load(_read_bytes(file))["soft_labels"]
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise InputError(f"{file} holds no readable tensor soft_labels: {error}") from error
+    if soft_labels.dtype != np.float32 or soft_labels.shape != shape:
+        _wrong(file, f"is {soft_labels.dtype} {soft_labels.shape}; it should be float32 {shape}")
+    if not np.isfinite(soft_labels).all():
+        _wrong(file, "holds logits that are not finite")
+    return soft_labels
