@@ -1,0 +1,123 @@
+"""Recipes are compositions: each has its paper's defaults, and every part can be replaced."""
+
+import dataclasses
+from functools import partial
+
+import jax
+import numpy as np
+import pytest
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.method import attribution, cropping, selection, utility
+from infoutil_jax.method.recipes import RECIPES, Recipe, infoutil, infoutil_paper, random, rded
+from infoutil_jax.method.shapley import coalition_design
+
+KEYS = jax.random.split(jax.random.key(0), 3)
+IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
+LABELS = np.asarray([0, 1, 2])
+WEIGHTS = jax.random.normal(jax.random.key(2), (64, 3))
+
+
+def predict(weights, images):
+    return images.reshape(len(images), -1) @ weights
+
+
+def test_infoutil_is_the_papers_composition():
+    recipe = infoutil_paper(tiles=4)
+    maps = recipe.attribute(predict, WEIGHTS, IMAGES, LABELS, KEYS)
+    design = coalition_design(16, 256, strategy="kernel")
+    np.testing.assert_allclose(
+        maps, attribution.patch_shapley(predict, WEIGHTS, IMAGES, LABELS, design, grid=4), atol=1e-5
+    )
+    boxes = recipe.crop(KEYS, maps, (8, 8))
+    np.testing.assert_array_equal(
+        boxes,
+        cropping.shapley_boxes(KEYS, maps, (8, 8), num_crops=5, window=2, side=0.5, alpha=2.0),
+    )
+    np.testing.assert_allclose(
+        recipe.score(predict, WEIGHTS, IMAGES, LABELS),
+        utility.gradient_norm(predict, WEIGHTS, IMAGES, LABELS),
+    )
+    assert (recipe.tiles, recipe.view, recipe.order) == (4, "resize", "consecutive")
+
+
+def test_rded_is_loss_on_padded_random_crops():
+    recipe = rded(tiles=4)
+    boxes = recipe.crop(KEYS, np.zeros((3, 1, 1)), (8, 8))
+    assert boxes.shape == (3, 5, 4)
+    np.testing.assert_array_equal(boxes[..., 2], boxes[..., 3])
+    log_probability = jax.nn.log_softmax(predict(WEIGHTS, IMAGES))[np.arange(3), LABELS]
+    np.testing.assert_allclose(
+        recipe.score(predict, WEIGHTS, IMAGES, LABELS), -log_probability, rtol=1e-5
+    )
+    assert (recipe.view, recipe.order) == ("pad", "strided")
+
+
+def table(scores):
+    n = len(scores)
+    return selection.Candidates(
+        ids=np.arange(n, dtype=np.int64),
+        crops=np.zeros(n, np.int32),
+        labels=np.zeros(n, np.int32),
+        boxes=np.zeros((n, 4), np.int32),
+        scores=np.asarray(scores, np.float32),
+        maps=np.zeros((n, 1, 1), np.float32),
+    )
+
+
+@pytest.mark.parametrize(
+    ("recipe", "first"), [(infoutil(), 2), (infoutil(keep="lowest"), 1), (rded(), 1)]
+)
+def test_direction_of_the_score(recipe, first):
+    assert recipe.select(jax.random.key(0), table([2.0, 1.0, 3.0]), 1).ids.tolist() == [first]
+
+
+def test_random_knows_no_score_and_shows_whole_images():
+    recipe = random()
+    picks = {
+        int(recipe.select(jax.random.key(seed), table([1.0, 2.0, 3.0]), 1).ids[0])
+        for seed in range(20)
+    }
+    assert picks == {0, 1, 2}
+    assert recipe.crop(KEYS, np.zeros((3, 1, 1)), (8, 6))[:, 0].tolist() == [[0, 0, 8, 6]] * 3
+
+
+def test_any_part_is_replaced_by_one_word():
+    def brightness(predict, variables, crops, labels):
+        return crops.mean((1, 2, 3))
+
+    recipe = dataclasses.replace(infoutil(), score=brightness)
+    np.testing.assert_allclose(
+        recipe.score(predict, WEIGHTS, IMAGES, LABELS), IMAGES.mean((1, 2, 3))
+    )
+    assert recipe.crop is not None and recipe.name == "infoutil"
+
+
+def test_arguments_reach_the_parts():
+    recipe = infoutil(
+        grid=2,
+        budget=16,
+        output="probability",
+        side=0.75,
+        num_crops=2,
+        over=lambda path: True,
+        compete="all",
+    )
+    maps = recipe.attribute(predict, WEIGHTS, IMAGES, LABELS, KEYS)
+    assert maps.shape == (3, 2, 2)
+    boxes = recipe.crop(KEYS, maps, (8, 8))
+    assert boxes.shape == (3, 2, 4)
+    assert np.all(np.asarray(boxes[..., 2:]) == 6)
+
+
+@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("tiles", [1, 4, 9])
+def test_every_recipe_takes_tiles(name, tiles):
+    assert RECIPES[name](tiles=tiles).tiles == tiles
+    assert RECIPES[name]().name == name
+
+
+@pytest.mark.parametrize("tiles", [0, 2, 3, -4])
+def test_tiles_make_a_square(tiles):
+    with pytest.raises(InputError, match="square"):
+        Recipe("mine", *[partial(print)] * 4, tiles=tiles)
