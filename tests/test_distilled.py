@@ -9,8 +9,8 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
-from infoutil_jax.data import distilled
-from infoutil_jax.data.distilled import DistilledDataset, write_distilled
+from infoutil_jax.data import distilled, layout
+from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
 from infoutil_jax.errors import InputError
 
 PHOTOS = Path(__file__).parent / "data/imagenette/train"
@@ -182,6 +182,8 @@ def test_a_failed_replacement_keeps_the_old_set(tmp_path, written, monkeypatch):
 def test_a_set_is_replaced_only_when_asked(tmp_path, written):
     with pytest.raises(InputError, match="overwrite=True"):
         write_distilled(written.path, **arguments())
+    with pytest.raises(InputError, match="overwrite=True"):
+        check_destination(written.path)
     found = write_distilled(written.path, **arguments(channels=1), overwrite=True)
     found.verify()
     assert found.images.shape[3] == 1 and list(tmp_path.iterdir()) == [found.path]
@@ -196,7 +198,12 @@ def test_other_files_are_never_replaced(tmp_path):
             write_distilled(tmp_path / name, **arguments(), overwrite=True)
     assert set(everything(tmp_path).values()) == {b"precious"}
     (tmp_path / "empty").mkdir()
-    write_distilled(tmp_path / "empty", **arguments()).verify()
+    found = write_distilled(tmp_path / "empty", **arguments())
+    found.verify()
+    (found.path / "thesis.txt").write_text("precious")
+    with pytest.raises(InputError, match=r"thesis.txt is not part of the distilled set"):
+        write_distilled(found.path, **arguments(), overwrite=True)
+    assert (found.path / "thesis.txt").exists()
 
 
 # --- verify
@@ -254,7 +261,7 @@ def forge(path, change):
     manifest = json.loads((path / "manifest.json").read_text())
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     manifest["files"]["metadata.jsonl"] = distilled._write(path / "metadata.jsonl", data)
-    manifest["sha256"] = distilled._digest(manifest)
+    manifest["sha256"] = layout.digest(manifest)
     (path / "manifest.json").write_text(json.dumps(manifest))
 
 

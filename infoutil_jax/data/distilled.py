@@ -12,29 +12,23 @@ the same bytes: no file holds a time or a path of the machine.
 import hashlib
 import json
 import os
-import re
 import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from io import BytesIO
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.numpy
 from jaxtyping import Float32, Int32, Shaped, UInt8
-from PIL import Image
 
-from infoutil_jax.data.loading import threaded
+from infoutil_jax.data import layout
+from infoutil_jax.data.loading import threaded, threads_for
 from infoutil_jax.errors import InputError
 
-MANIFEST, METADATA, SOFT_LABELS = "manifest.json", "metadata.jsonl", "soft_labels.safetensors"
-FORMAT = "infoutil-distilled-1"
 _OURS = ("format", "class_names", "class_folders", "image_shape", "tiles", "files", "sha256")
-_ROW = ("file_name", "label", "class_name")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -67,21 +61,23 @@ class DistilledDataset:
             InputError: a file is missing, cannot be read, or disagrees with another.
         """
         path = Path(path)
-        manifest = _read_manifest(path)
+        manifest = layout.read_manifest(path)
         class_names = tuple(manifest["class_names"])
-        rows = _read_rows(path, manifest)
+        rows = layout.read_rows(path, manifest)
         shape = tuple(manifest["image_shape"])
         images = np.empty((len(rows), *shape), np.uint8)
-        read = partial(_read_image, path, [row["file_name"] for row in rows], shape)
-        for i, image in enumerate(threaded(read, range(len(rows)), os.cpu_count() or 1)):
+        read = partial(layout.read_image, path, [row["file_name"] for row in rows], shape)
+        for i, image in enumerate(threaded(read, range(len(rows)), threads_for([shape[:2]]))):
             images[i] = image
         return cls(
             path=path,
             images=images,
             labels=np.array([row["label"] for row in rows], np.int32),
-            soft_labels=_read_soft_labels(path, (len(rows), manifest["tiles"], len(class_names))),
+            soft_labels=layout.read_soft_labels(
+                path, (len(rows), manifest["tiles"], len(class_names))
+            ),
             class_names=class_names,
-            records=tuple({k: v for k, v in row.items() if k not in _ROW} for row in rows),
+            records=tuple({k: v for k, v in row.items() if k not in layout.ROW} for row in rows),
             manifest=manifest,
         )
 
@@ -91,20 +87,14 @@ class DistilledDataset:
         Raises:
             InputError: naming the file that is missing, unexpected or changed, and how.
         """
-        if _read_manifest(self.path) != self.manifest:
-            _wrong(self.path / MANIFEST, "has changed since the set was loaded")
-        expected = self.manifest["files"]
-        present = {
-            file.relative_to(self.path).as_posix()
-            for file in self.path.rglob("*")
-            if not file.is_dir()
-        }
-        for name in sorted(present - {*expected, MANIFEST}):
-            _wrong(self.path / name, "is not part of the set; it should not be there")
-        for name, sha256 in expected.items():
-            found = hashlib.sha256(_read_bytes(self.path / name)).hexdigest()
+        if layout.read_manifest(self.path) != self.manifest:
+            layout.wrong(self.path / layout.MANIFEST, "has changed since the set was loaded")
+        for name in layout.foreign_files(self.path, self.manifest):
+            layout.wrong(self.path / name, "is not part of the set; it should not be there")
+        for name, sha256 in self.manifest["files"].items():
+            found = hashlib.sha256(layout.read_bytes(self.path / name)).hexdigest()
             if found != sha256:
-                _wrong(self.path / name, f"has sha256 {found}; it should be {sha256}")
+                layout.wrong(self.path / name, f"has sha256 {found}; it should be {sha256}")
         DistilledDataset.load(self.path)
 
     def __len__(self) -> int:
@@ -118,6 +108,24 @@ class DistilledDataset:
             f"{height}x{width}x{channels}, {len(self.class_names)} classes, "
             f"{tiles} tile{'s' if tiles > 1 else ''} an image)"
         )
+
+
+def check_destination(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Check that `write_distilled` may write to `path`; cheap, so ask before the work.
+
+    Raises:
+        InputError: something is there that is not a distilled set, or that is one and `overwrite`
+            is not set, or that is one with other files in it.
+    """
+    path = Path(path)
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
+    if not (path / layout.MANIFEST).is_file():
+        raise InputError(f"{path} holds something else than a distilled set; choose another path")
+    for name in layout.foreign_files(path, layout.read_manifest(path)):
+        layout.wrong(path / name, "is not part of the distilled set there; move it elsewhere first")
+    if not overwrite:
+        raise InputError(f"{path} holds a distilled set already; pass overwrite=True to replace it")
 
 
 def write_distilled(
@@ -148,20 +156,20 @@ def write_distilled(
         InputError: an argument is wrong, or something else is at `path`.
     """
     path = Path(path)
-    _check_place(path, overwrite)
+    check_destination(path, overwrite=overwrite)
     _check_arrays(images, labels, soft_labels, class_names)
     if len(records) != len(images):
         raise InputError(f"{len(records)} records for {len(images)} images; it should be one each")
-    folders = _class_folders(class_names)
+    folders = layout.class_folders(class_names)
     names = [f"images/{folders[label]}/{i:06d}.png" for i, label in enumerate(labels)]
     rows = [
-        _row(i, record, dict(zip(_ROW, (name, int(label), class_names[label]), strict=True)))
+        _row(i, record, dict(zip(layout.ROW, (name, int(label), class_names[label]), strict=True)))
         for i, (name, label, record) in enumerate(zip(names, labels, records, strict=True))
     ]
     if taken := sorted(set(_OURS) & set(manifest)):
         raise InputError(f"manifest has a key {taken[0]!r}, which is kept for the format itself")
     head = _plain(manifest, "manifest") | {
-        "format": FORMAT,
+        "format": layout.FORMAT,
         "class_names": list(class_names),
         "class_folders": folders,
         "image_shape": list(images.shape[1:]),
@@ -172,39 +180,25 @@ def write_distilled(
     partial_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
     try:
         hashes = {}
-        encoded = threaded(partial(_png, images), range(len(images)), os.cpu_count() or 1)
+        encoded = threaded(
+            partial(layout.png, images), range(len(images)), threads_for([images.shape[1:3]])
+        )
         for name, data in zip(names, encoded, strict=True):
             hashes[name] = _write(partial_path / name, data)
         tensors = {"soft_labels": np.ascontiguousarray(soft_labels)}
-        hashes[SOFT_LABELS] = _write(partial_path / SOFT_LABELS, safetensors.numpy.save(tensors))
+        hashes[layout.SOFT_LABELS] = _write(
+            partial_path / layout.SOFT_LABELS, safetensors.numpy.save(tensors)
+        )
         lines = "".join(json.dumps(row) + "\n" for row in rows)
-        hashes[METADATA] = _write(partial_path / METADATA, lines.encode())
+        hashes[layout.METADATA] = _write(partial_path / layout.METADATA, lines.encode())
         head["files"] = hashes
-        head["sha256"] = _digest(head)
-        _write(partial_path / MANIFEST, json.dumps(head, indent=2, sort_keys=True).encode())
+        head["sha256"] = layout.digest(head)
+        _write(partial_path / layout.MANIFEST, json.dumps(head, indent=2, sort_keys=True).encode())
         _move(partial_path, path)
     except BaseException:
         shutil.rmtree(partial_path, ignore_errors=True)
         raise
     return DistilledDataset.load(path)
-
-
-def _wrong(file: Path, how: str) -> NoReturn:
-    raise InputError(f"{file} {how}")
-
-
-# --- writing
-
-
-def _check_place(path: Path, overwrite: bool) -> None:
-    if not path.exists():
-        return
-    if path.is_dir() and not any(path.iterdir()):
-        return
-    if not path.is_dir() or not (path / MANIFEST).is_file():
-        raise InputError(f"{path} holds something else than a distilled set; choose another path")
-    if _read_manifest(path) and not overwrite:
-        raise InputError(f"{path} holds a distilled set already; pass overwrite=True to replace it")
 
 
 def _check_arrays(
@@ -241,22 +235,6 @@ def _check_arrays(
         raise InputError(f"class_names {list(class_names)} repeat; they should all be different")
 
 
-def _class_folders(class_names: Sequence[str]) -> list[str]:
-    """A folder name for each class, safe and distinct on every file system."""
-    folders: list[str] = []
-    for index, name in enumerate(class_names):
-        folder = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:80]
-        # Windows reserves three- and four-letter names; prefixing them all is the simpler rule.
-        reserved = re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)\d", folder)
-        taken = {other.casefold() for other in folders}
-        if folder != name or not folder or reserved or folder.casefold() in taken:
-            folder = f"{index:04d}_{folder}"
-        while folder.casefold() in taken:
-            folder += "_"
-        folders.append(folder)
-    return folders
-
-
 def _row(index: int, record: Mapping[str, Any], first: dict[str, Any]) -> dict[str, Any]:
     if taken := sorted(set(first) & set(record)):
         raise InputError(f"record {index} has a key {taken[0]!r}, which is kept for the image file")
@@ -278,19 +256,6 @@ def _plain(value: Mapping[str, Any], name: str) -> dict[str, Any]:
     return json.loads(text)
 
 
-def _digest(manifest: Mapping[str, Any]) -> str:
-    """Sha256 of the manifest but for its own digest, so that a change to it shows too."""
-    rest = {key: value for key, value in manifest.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
-
-
-def _png(images: np.ndarray, index: int) -> bytes:
-    pixels = images[index]
-    buffer = BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def _write(file: Path, data: bytes) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
@@ -310,76 +275,3 @@ def _move(source: Path, target: Path) -> None:
         old.rename(target)
         raise
     shutil.rmtree(old)
-
-
-# --- reading
-
-
-def _read_bytes(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
-
-
-def _read_manifest(path: Path) -> dict[str, Any]:
-    file = path / MANIFEST
-    try:
-        manifest = json.loads(_read_bytes(file))
-    except ValueError as error:
-        raise InputError(f"{file} is not JSON: {error}") from error
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        _wrong(file, f'is not of a distilled set; it should say "format": "{FORMAT}"')
-    if manifest.get("sha256") != _digest(manifest):
-        _wrong(file, "has changed since it was written: its sha256 does not match its content")
-    return manifest
-
-
-def _read_rows(path: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The lines of metadata.jsonl, each one's label agreeing with its class and folder."""
-    file = path / METADATA
-    try:
-        rows = [json.loads(line) for line in _read_bytes(file).splitlines()]
-        folders = [Path(row["file_name"]).parent.as_posix() for row in rows]
-        said = [
-            (row["label"], row["class_name"], folder)
-            for row, folder in zip(rows, folders, strict=True)
-        ]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is not JSON lines with {', '.join(_ROW)}: {error!r}") from error
-    classes = zip(manifest["class_names"], manifest["class_folders"], strict=True)
-    right = {(label, name, f"images/{folder}") for label, (name, folder) in enumerate(classes)}
-    for number, claim in enumerate(said, 1):
-        if claim not in right:
-            _wrong(file, f"line {number} says label {claim[0]!r} is {claim[1]!r} in {claim[2]}/")
-    names = sorted(row["file_name"] for row in rows)
-    if names != sorted(name for name in manifest["files"] if name.startswith("images/")):
-        _wrong(file, f"lists {len(rows)} images; they should be those of {MANIFEST}")
-    return rows
-
-
-def _read_image(
-    path: Path, names: list[str], shape: tuple[int, int, int], index: int
-) -> np.ndarray:
-    file = path / names[index]
-    try:
-        pixels = np.array(Image.open(BytesIO(_read_bytes(file))))
-    except (OSError, SyntaxError, ValueError) as error:
-        raise InputError(f"{file} cannot be read as an image: {error}") from error
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.dtype != np.uint8 or pixels.shape != shape:
-        _wrong(file, f"is {pixels.dtype} {pixels.shape}; it should be uint8 {shape}")
-    return pixels
-
-
-def _read_soft_labels(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    file = path / SOFT_LABELS
-    try:
-        soft_labels = safetensors.numpy.load(_read_bytes(file))["soft_labels"]
-    except (safetensors.SafetensorError, KeyError) as error:
-        raise InputError(f"{file} holds no readable tensor soft_labels: {error}") from error
-    if soft_labels.dtype != np.float32 or soft_labels.shape != shape:
-        _wrong(file, f"is {soft_labels.dtype} {soft_labels.shape}; it should be float32 {shape}")
-    if not np.isfinite(soft_labels).all():
-        _wrong(file, "holds logits that are not finite")
-    return soft_labels

@@ -1,5 +1,6 @@
 """What images there are, before any is decoded: the digits, a folder, TFDS. NumPy on the host."""
 
+import json
 import os
 import shlex
 from collections.abc import Callable
@@ -121,23 +122,28 @@ def list_tfds(name: str, data_dir: str | None) -> Listing:
         return Examples(ids, labels.astype(np.int32), lambda i: source[i][image])
 
     splits = builder.info.splits
+    if "train" not in splits:
+        raise InputError(
+            f"tfds:{name} is not prepared in {builder.data_dir}; where TensorFlow is installed, "
+            f"this prepares it: {_prepare_command(name, data_dir)}"
+        )
     test = next((split for split in ("test", "validation") if split in splits), None)
     try:
-        if "train" not in splits:
-            raise NotImplementedError("no train split")
         train = examples("train")
         return Listing(builder.info.full_name, class_names, train, examples(test) if test else None)
-    except NotImplementedError as error:  # TFDS's word for: only stored in an unindexed format
+    except NotImplementedError as error:  # TFDS's word for a format without random access
+        other = str(Path(data_dir or tfds.core.constants.DATA_DIR) / "array_record")
         raise InputError(
-            f"tfds:{name} is not prepared for random access in {builder.data_path.parent.parent}; "
-            f"with TensorFlow installed, prepare it by: {_prepare_command(name, data_dir)}"
+            f"tfds:{name} in {builder.data_dir} is stored in a format without random access; "
+            f"this prepares it anew beside it, for data_dir={other!r}: "
+            f"{_prepare_command(name, other)}"
         ) from error
 
 
 def _prepare_command(name: str, data_dir: str | None) -> str:
-    where = f", data_dir={data_dir!r}" if data_dir else ""
+    where = f", data_dir={json.dumps(data_dir)}" if data_dir else ""
     return "python -c " + shlex.quote(
-        f"import tensorflow_datasets as tfds; "
+        "import tensorflow_datasets as tfds; "
         f'tfds.builder("{name}"{where}, file_format="array_record").download_and_prepare()'
     )
 
