@@ -187,6 +187,14 @@ def test_crops_are_pillows_within_one_grey_level(boxes):
             assert np.abs(crops[image, crop].astype(int) - expected).max() <= 1
 
 
+def test_resizing_rounds_without_making_images_darker():
+    images = photographs()
+    floats = extract(images.astype(np.float32), np.array([[[3, 5, 90, 100]]] * 2), (33, 47))
+    pixels = extract(images, np.array([[[3, 5, 90, 100]]] * 2), (33, 47))
+    assert np.abs(pixels.astype(np.float32) - floats).max() <= 0.5
+    assert float((pixels.astype(np.float32) - floats).mean()) == pytest.approx(0, abs=0.02)
+
+
 @given(st.lists(st.tuples(st.integers(0, 64), st.integers(0, 88)), min_size=4, max_size=4))
 @settings(max_examples=20, deadline=None)
 def test_native_resolution_is_an_exact_copy(corners):
