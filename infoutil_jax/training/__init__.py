@@ -1,0 +1,1 @@
+"""Training: teachers, students, and how well they do."""

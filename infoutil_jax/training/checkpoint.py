@@ -1,0 +1,121 @@
+"""A teacher's working directory (NumPy and Orbax on the host). No pickle.
+
+<workdir>/
+  config.json              arguments and fingerprints of the data
+  running/<run>/<epoch>/   state after the last finished epoch
+  stages/<stage>/          variables of a finished stage
+  stages/<stage>.json      its epoch and test accuracy; the stage exists once this does
+"""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import Int, UInt8
+
+from infoutil_jax.errors import InputError
+
+
+def fingerprint(images: UInt8[np.ndarray, "n ..."], labels: Int[np.ndarray, " n"]) -> str:
+    """SHA-256 of a labelled set, shape included, in hexadecimal."""
+    digest = hashlib.sha256(f"{images.shape}\n".encode())
+    for start in range(0, len(images), 1024):
+        digest.update(np.ascontiguousarray(images[start : start + 1024]).data)
+    digest.update(np.ascontiguousarray(labels, dtype=np.int64).data)
+    return digest.hexdigest()
+
+
+def claim(workdir: Path, config: dict[str, Any]) -> None:
+    """Makes `workdir` that of `config`, or raises if it holds something else."""
+    if workdir.exists() and not workdir.is_dir():
+        raise InputError(f"{workdir} is a file: the teacher needs a directory")
+    found = {path.name for path in workdir.iterdir()} if workdir.exists() else set()
+    foreign = sorted(found - {"config.json", "config.json.part", "running", "stages"})
+    if foreign or (found and "config.json" not in found and found != {"config.json.part"}):
+        raise InputError(
+            f"{workdir} holds something else than a teacher ({(foreign or sorted(found))[0]}): "
+            "choose an empty directory"
+        )
+    if "config.json" not in found:
+        workdir.mkdir(parents=True, exist_ok=True)
+        write_json(workdir / "config.json", config)
+        return
+    existing = read_config(workdir)
+    for key, value in config.items():
+        if existing.get(key) != value:
+            raise InputError(
+                f"{workdir} holds a teacher trained with {key} = {existing.get(key)!r}, not "
+                f"{value!r}: choose another directory, or remove this one to train again"
+            )
+
+
+def read_config(workdir: Path) -> dict[str, Any]:
+    """The arguments of the teacher in `workdir`; raises InputError if there is none."""
+    path = workdir / "config.json"
+    if not path.exists():
+        raise InputError(f"{workdir} holds no teacher (no config.json): train one first")
+    try:
+        config = json.loads(path.read_text())
+        if config["format"] != 1:
+            raise InputError(f"{path} has format {config['format']}: this version reads format 1")
+    except (ValueError, KeyError, TypeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is not a teacher's configuration: train it again") from error
+    return config
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes a file that is whole or not there."""
+    part = path.with_name(path.name + ".part")
+    part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    part.replace(path)
+
+
+def finished(workdir: Path) -> list[str]:
+    """Names of the stages that are complete."""
+    return sorted(path.stem for path in (workdir / "stages").glob("*.json"))
+
+
+def save_stage(
+    workdir: Path, stage: str, variables: dict[str, Any], epoch: int, accuracy: float
+) -> None:
+    """Writes the variables of a stage, then the record that says that they are complete."""
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save(workdir / "stages" / stage, variables, force=True)
+    write_json(workdir / "stages" / f"{stage}.json", {"epoch": epoch, "accuracy": accuracy})
+
+
+def load_stage(workdir: Path, stage: str, like: dict[str, Any]) -> tuple[dict[str, Any], float]:
+    """Variables and test accuracy of a finished stage.
+
+    Args:
+        workdir: the teacher's.
+        stage: its name.
+        like: variables of the same structure, shapes and types.
+
+    Raises:
+        InputError: no such stage, or files that cannot be read.
+    """
+    done = finished(workdir)
+    if stage not in done:
+        raise InputError(
+            f"{workdir} has no teacher of the stage {stage!r}: finished stages are "
+            f"{', '.join(done) or 'none'}"
+        )
+    try:
+        record = json.loads((workdir / "stages" / f"{stage}.json").read_text())
+        with ocp.StandardCheckpointer() as checkpointer:
+            # NumPy targets: the checkpoint may have been written on other devices.
+            variables = checkpointer.restore(workdir / "stages" / stage, jax.device_get(like))
+        return jax.tree.map(jnp.asarray, variables), record["accuracy"]
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(
+            f"the {stage} teacher in {workdir} cannot be read ({reason}): train it again"
+        ) from error

@@ -1,0 +1,225 @@
+"""Accuracy and calibration on real test images (forward passes in JAX, figures in NumPy)."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from infoutil_jax.data.augment import normalise
+from infoutil_jax.errors import InputError
+
+
+class Metrics(NamedTuple):
+    """Figures of one model on one test set.
+
+    Attributes:
+        top1: accuracy, percent.
+        top5: share of images with their label among the five largest logits, percent; among all
+            of them where there are fewer classes.
+        ece: expected calibration error with 15 bins, 0 to 1.
+    """
+
+    top1: float
+    top5: float
+    ece: float
+
+
+def check_labelled(
+    images: UInt8[np.ndarray, "n height width channels"],
+    labels: Int[np.ndarray, " labels"],
+    num_classes: int,
+    what: str,
+) -> None:
+    """Checks that images and labels fit together.
+
+    Args:
+        images: pixels.
+        labels: classes.
+        num_classes: labels run from zero to below this.
+        what: the set's name in messages, as "training" or "test".
+
+    Raises:
+        InputError: no images, another number of labels, or a label out of range.
+    """
+    if len(images) == 0:
+        raise InputError(f"there are no {what} images: at least one is needed")
+    if len(images) != len(labels):
+        raise InputError(
+            f"{len(images)} {what} images but {len(labels)} labels: each image needs one label"
+        )
+    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
+    if len(wrong):
+        raise InputError(
+            f"{what} label {labels[wrong[0]]} at index {wrong[0]} is out of range: "
+            f"{num_classes} classes have the labels 0 to {num_classes - 1}"
+        )
+
+
+def top_k(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], k: int) -> float:
+    """Percentage of examples whose label is among the `k` largest logits.
+
+    Ties count against the model: a constant output is right on nothing unless k covers every
+    class.
+
+    Args:
+        logits: or probabilities.
+        labels: 0 to classes - 1.
+        k: where it exceeds the number of classes, all classes.
+    """
+    own = np.take_along_axis(logits, labels[:, None], axis=1)
+    ahead = (logits >= own).sum(1) - 1
+    return float(100 * np.mean(ahead < min(k, logits.shape[1])))
+
+
+def expected_calibration_error(
+    probabilities: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], bins: int = 15
+) -> float:
+    """Mean distance of confidence and accuracy (Guo et al. 2017, eq. 3), 0 to 1.
+
+    Examples are sorted into equally wide bins of confidence, the largest probability, each open
+    below and closed above; the distances within bins are weighted by their number of examples.
+
+    Args:
+        probabilities: rows sum to one.
+        labels: 0 to classes - 1.
+        bins: number of bins.
+    """
+    confidence = probabilities.max(1).astype(np.float64)
+    correct = probabilities.argmax(1) == labels
+    index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
+    return float(np.abs(gaps).sum() / len(labels))
+
+
+def view(
+    images: UInt8[Array, "batch height width channels"], size: tuple[int, int]
+) -> UInt8[Array, "batch out_height out_width channels"]:
+    """The test view: resized to 8/7 of the input size, then the centre of the input size.
+
+    8/7 in RDED's integers, `size // 7 * 8`: 32 stays 32, 64 becomes 72, 128 becomes 144 and 224
+    becomes 256. Images that are stored at the input size are hence enlarged, then cropped.
+
+    Args:
+        images: pixels.
+        size: height and width of the model's input.
+    """
+    batch, height, width, channels = images.shape
+    enlarged = [max(side, side // 7 * 8) for side in size]
+    if (height, width) == size == tuple(enlarged):
+        return images
+    margin = [(large - side) // 2 for large, side in zip(enlarged, size, strict=True)]
+    resized = jax.image.scale_and_translate(
+        images.astype(jnp.float32),
+        (batch, *size, channels),
+        (1, 2),
+        jnp.array([enlarged[0] / height, enlarged[1] / width]),
+        -jnp.array(margin, jnp.float32),
+        "linear",
+    )
+    return jnp.clip(jnp.round(resized), 0, 255).astype(jnp.uint8)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _logits(predict, size, variables, images, mean, std):
+    images = images if size is None else view(images, size)
+    return predict(variables, normalise(images, mean, std))
+
+
+def in_chunks(
+    function: Callable[[Any], Array], images: UInt8[np.ndarray, "n ..."], size: int
+) -> Float[np.ndarray, "n classes"]:
+    """Applies `function` to chunks of one shape, the last one padded.
+
+    So an image's result does not depend on how many others come with it, and nothing is compiled
+    again for a last, smaller chunk.
+
+    Args:
+        function: from `size` images to as many rows.
+        images: any number of them, at least one.
+        size: images a chunk.
+    """
+    rows = []
+    for start in range(0, len(images), size):
+        chunk = images[start : start + size]
+        missing = size - len(chunk)
+        if missing:
+            chunk = np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)])
+        rows.append(function(chunk))
+    return np.concatenate([np.asarray(row, np.float32) for row in rows])[: len(images)]
+
+
+def model_logits(
+    predict: Callable[..., Array],
+    variables: Mapping[str, Any],
+    images: UInt8[np.ndarray, "n height width channels"],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    image_size: tuple[int, int] | None = None,
+    batch_size: int = 256,
+) -> Float[np.ndarray, "n classes"]:
+    """Logits of images as they are, or of their test views.
+
+    Args:
+        predict: `predict(variables, normalised images) -> logits`, hashable.
+        variables: of the model.
+        images: pixels.
+        mean: of each channel, 0 to 1.
+        std: likewise.
+        image_size: height and width of the model's input, to take the test view (see `view`).
+        batch_size: images at once.
+    """
+    function = partial(_logits, predict, image_size, variables)
+    scale = jnp.array(mean, jnp.float32), jnp.array(std, jnp.float32)
+    return in_chunks(lambda chunk: function(chunk, *scale), images, batch_size)
+
+
+def evaluate(
+    predict: Callable[..., Array],
+    variables: Mapping[str, Any],
+    images: UInt8[np.ndarray, "n height width channels"],
+    labels: Int[np.ndarray, " labels"],
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    image_size: tuple[int, int] | None = None,
+    batch_size: int = 256,
+) -> Metrics:
+    """Accuracy and calibration of a model on test images.
+
+    Args:
+        predict: `predict(variables, normalised images) -> logits`, hashable.
+        variables: of the model.
+        images: pixels.
+        labels: classes.
+        mean: of each channel, 0 to 1.
+        std: likewise.
+        image_size: height and width of the model's input; the images' own by default.
+        batch_size: images at once.
+
+    Raises:
+        InputError: no images, or labels that do not fit images or logits.
+    """
+    check_labelled(images, labels, np.iinfo(np.int32).max, "test")
+    size = tuple(image_size or images.shape[1:3])
+    logits = model_logits(
+        predict,
+        variables,
+        images,
+        mean,
+        std,
+        image_size=(size[0], size[1]),
+        batch_size=min(batch_size, len(images)),
+    )
+    check_labelled(images, labels, logits.shape[1], "test")
+    shifted = np.exp(logits - logits.max(1, keepdims=True), dtype=np.float64)
+    probabilities = shifted / shifted.sum(1, keepdims=True)
+    return Metrics(
+        top_k(logits, labels, 1),
+        top_k(logits, labels, 5),
+        expected_calibration_error(probabilities, labels),
+    )

@@ -1,0 +1,187 @@
+"""The one training loop, shared by teacher and student (JAX).
+
+An epoch is a `lax.scan` over steps on the device, over batches drawn from `data` without
+replacement. What differs between uses is given as functions: the view of a batch, the loss, the
+optimiser.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Key
+
+Data = Any  # pytree of arrays, one row an example
+
+
+class State(NamedTuple):
+    """What one step hands to the next: a pytree of arrays."""
+
+    variables: dict[str, Any]
+    optimiser: optax.OptState
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """How to train.
+
+    Attributes:
+        apply: `apply(variables, inputs) -> (logits, variables)`, training mode (see `as_train`).
+        view: `view(context, key, batch) -> (inputs, targets)`: augments, normalises, labels.
+        loss: `loss(logits, targets) -> scalar`.
+        optimiser: over `variables["params"]`.
+        batch_size: examples a step; a set that is smaller is one batch.
+    """
+
+    apply: Callable[..., Any]
+    view: Callable[..., Any]
+    loss: Callable[..., Any]
+    optimiser: optax.GradientTransformation
+    batch_size: int
+
+    def init(self, variables: dict[str, Any]) -> State:
+        """The state before the first step."""
+        return State(variables, self.optimiser.init(variables["params"]))
+
+
+def batches(
+    key: Key[Array, ""], epoch: Any, num_examples: int, batch_size: int
+) -> Int[Array, "steps batch"]:
+    """Row numbers of each batch of an epoch: a permutation, its remainder left out.
+
+    Args:
+        key: of the run.
+        epoch: number of the epoch.
+        num_examples: rows of the data.
+        batch_size: rows of a batch, at most `num_examples` of which are used.
+    """
+    size = min(batch_size, num_examples)
+    steps = num_examples // size
+    order = jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
+    return order[: steps * size].reshape(steps, size)
+
+
+def steps_per_epoch(num_examples: int, batch_size: int) -> int:
+    """Steps of an epoch, the remainder left out; at least one."""
+    return num_examples // min(batch_size, num_examples)
+
+
+def run_steps(
+    fit: Fit,
+    state: State,
+    key: Key[Array, ""],
+    context: Any,
+    data: Data,
+    rows: Int[Array, "steps batch"],
+    first: Any = 0,
+) -> tuple[State, Float[Array, " steps"]]:
+    """One scan over batches of `data`.
+
+    Args:
+        fit: how to train.
+        state: before the first of the steps.
+        key: of the epoch; step s draws from `fold_in(key, s)`.
+        context: handed to `fit.view` (a teacher's variables, say).
+        data: on the device.
+        rows: of each batch.
+        first: number, within the epoch, of the first of the steps.
+
+    Returns:
+        The state after them, and each step's loss.
+    """
+
+    def step(state, numbered):
+        number, row = numbered
+        batch = jax.tree.map(lambda leaf: leaf[row], data)
+        inputs, targets = fit.view(context, jax.random.fold_in(key, number), batch)
+
+        def objective(params):
+            logits, variables = fit.apply({**state.variables, "params": params}, inputs)
+            return fit.loss(logits, targets), variables
+
+        params = state.variables["params"]
+        (loss, variables), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        updates, optimiser = fit.optimiser.update(gradient, state.optimiser, params)
+        variables = {**variables, "params": optax.apply_updates(params, updates)}
+        return State(variables, optimiser), loss
+
+    return jax.lax.scan(step, state, (first + jnp.arange(len(rows)), rows))
+
+
+def run_epoch(
+    fit: Fit, state: State, key: Key[Array, ""], context: Any, data: Data, epoch: Any
+) -> tuple[State, Float[Array, ""]]:
+    """One epoch over data that is on the device; jittable, `epoch` may be traced.
+
+    Returns:
+        The state after it, and the mean loss of its steps.
+    """
+    num_examples = jax.tree.leaves(data)[0].shape[0]
+    rows = batches(key, epoch, num_examples, fit.batch_size)
+    key = jax.random.fold_in(jax.random.fold_in(key, epoch), 1)
+    state, losses = run_steps(fit, state, key, context, data, rows)
+    return state, losses.mean()
+
+
+def epochs(
+    fit: Fit,
+    state: State,
+    key: Key[Array, ""],
+    data: Data,
+    *,
+    first: int,
+    stop: int,
+    context: Any = None,
+    device_bytes: int = 2**30,
+) -> Iterator[tuple[int, State, float]]:
+    """Trains epoch by epoch, from rows on the host.
+
+    Data of at most `device_bytes` is sent to the device once; larger data in slices of as many
+    steps. Both give the same result.
+
+    Args:
+        fit: how to train.
+        state: before epoch `first`.
+        key: of the run; epoch e draws from `fold_in(key, e)`.
+        data: pytree of NumPy arrays with one row an example.
+        first: first epoch, from zero.
+        stop: one past the last.
+        context: handed to `fit.view`.
+        device_bytes: the most data held on the device.
+
+    Yields:
+        After each epoch: its number, the state, the mean loss.
+    """
+    leaves = jax.tree.leaves(data)
+    if sum(leaf.nbytes for leaf in leaves) <= device_bytes:
+        data = jax.device_put(data)
+        whole = jax.jit(
+            lambda state, data, context, epoch: run_epoch(fit, state, key, context, data, epoch)
+        )
+        for epoch in range(first, stop):
+            state, loss = whole(state, data, context, epoch)
+            yield epoch, state, float(loss)
+        return
+
+    part = jax.jit(
+        lambda state, key, data, context, rows, first: run_steps(
+            fit, state, key, context, data, rows, first
+        )
+    )
+    row_bytes = sum(leaf.nbytes for leaf in leaves) // len(leaves[0])
+    for epoch in range(first, stop):
+        rows = np.asarray(batches(key, epoch, len(leaves[0]), fit.batch_size))
+        epoch_key = jax.random.fold_in(jax.random.fold_in(key, epoch), 1)
+        slice_steps = max(1, device_bytes // max(1, row_bytes * rows.shape[1]))
+        losses = []
+        for start in range(0, len(rows), slice_steps):
+            chosen = rows[start : start + slice_steps]
+            local = np.arange(chosen.size).reshape(chosen.shape)
+            sent = jax.tree.map(lambda leaf, chosen=chosen: leaf[chosen.ravel()], data)
+            state, loss = part(state, epoch_key, sent, context, local, start)
+            losses.append(loss)
+        yield epoch, state, float(jnp.concatenate(losses).mean())
