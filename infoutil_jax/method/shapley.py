@@ -16,9 +16,7 @@ In all three a coalition is evaluated with its complement: the Shapley value dep
 coalition single.
 """
 
-import itertools
-import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
@@ -27,9 +25,11 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.method import coalitions
 
-ValueFn = Callable[[Bool[Array, "coalitions players"]], Float[Array, "coalitions *outputs"]]
-Masks = Bool[np.ndarray, "coalitions players"]
+ValueFn = Callable[
+    [Bool[Array, "coalitions players"]], Float[Array | np.ndarray, "coalitions *outputs"]
+]
 
 MAX_EXACT_PLAYERS = 20
 """Enumeration beyond this many players (1,048,576 coalitions) is refused."""
@@ -127,8 +127,9 @@ def coalition_design(
         InputError: an unknown strategy, a budget below its need, or a bad number.
     """
     _check_players(num_players)
-    if strategy not in _STRATEGIES:
-        raise InputError(f"strategy is {strategy!r}; choose one of {', '.join(_STRATEGIES)}")
+    if strategy not in coalitions.STRATEGIES:
+        known = ", ".join(coalitions.STRATEGIES)
+        raise InputError(f"strategy is {strategy!r}; choose one of {known}")
     if seed < 0:
         raise InputError(f"seed is {seed}; it must be 0 or more")
     if budget >= 2**num_players:
@@ -139,7 +140,8 @@ def coalition_design(
             f"budget is {budget} coalitions; strategy {strategy!r} needs at least {need} for "
             f"{num_players} players"
         )
-    masks, operator = _STRATEGIES[strategy](np.random.default_rng(seed), num_players, budget)
+    rng = np.random.default_rng(seed)
+    masks, operator = coalitions.STRATEGIES[strategy](rng, num_players, budget)
     return CoalitionDesign(masks, operator.astype(np.float32))
 
 
@@ -192,217 +194,6 @@ def _check_players(num_players: int) -> None:
         raise InputError(f"num_players is {num_players}; a game needs at least 1 player")
 
 
-def _exact_design(d: int) -> CoalitionDesign:
-    """All coalitions and the definition: (|S|-1)!(d-|S|)!/d! for members, minus its mirror."""
-    masks = (np.arange(2**d)[:, None] >> np.arange(d)) & 1 == 1
-    masks[[1, -1]] = masks[[-1, 1]]
-    joining = np.array([0.0] + [1 / (d * math.comb(d - 1, s - 1)) for s in range(1, d + 1)])
-    size = masks.sum(1)
-    operator = np.where(masks, joining[size, None], -joining[::-1][size, None]).T
+def _exact_design(num_players: int) -> CoalitionDesign:
+    masks, operator = coalitions.exact(num_players)
     return CoalitionDesign(masks, operator.astype(np.float32))
-
-
-# --- Choosing coalitions --------------------------------------------------------------------
-# A stratum h holds the pairs (S, complement of S) with |S| = h <= d/2.
-
-
-def _num_pairs(d: int, h: int) -> int:
-    return math.comb(d, h) // (2 if 2 * h == d else 1)
-
-
-def _shapley_kernel(d: int) -> Float[np.ndarray, " strata"]:
-    """Mass of each stratum h = 1 .. d//2 under the Shapley kernel, summing to 1."""
-    h = np.arange(1, d // 2 + 1)
-    mass = np.where(2 * h == d, 1.0, 2.0) / (h * (d - h))
-    return mass / mass.sum()
-
-
-def _random_subset(rng: np.random.Generator, d: int, h: int) -> Bool[np.ndarray, " players"]:
-    """A uniform pair, told by the half with h players (if both have, the half with player 0)."""
-    mask = np.zeros(d, bool)
-    mask[rng.choice(d, h, replace=False)] = True
-    return ~mask if 2 * h == d and not mask[0] else mask
-
-
-def _subsets(d: int, h: int) -> Masks:
-    """Every pair of the stratum, told as `_random_subset` tells it."""
-    if 2 * h == d:
-        members: Iterable[tuple[int, ...]] = (
-            (0, *(i + 1 for i in rest)) for rest in itertools.combinations(range(d - 1), h - 1)
-        )
-    else:
-        members = itertools.combinations(range(d), h)
-    index = np.array(list(members))
-    masks = np.zeros((len(index), d), bool)
-    np.put_along_axis(masks, index, True, axis=1)
-    return masks
-
-
-def _expected_pairs(
-    d: int, pairs: int, mass: Float[np.ndarray, " strata"]
-) -> Float[np.ndarray, " strata"]:
-    """Pairs of each stratum, proportional to mass but never more than there are."""
-    room = np.array([float(_num_pairs(d, h)) for h in range(1, d // 2 + 1)])
-    expected = np.zeros(len(mass))
-    is_open = np.ones(len(mass), bool)
-    while is_open.any():
-        share = (pairs - expected[~is_open].sum()) * mass / mass[is_open].sum()
-        full = is_open & (share >= room)
-        if not full.any():
-            expected[is_open] = share[is_open]
-            break
-        expected[full] = room[full]
-        is_open &= ~full
-    return expected
-
-
-def _distinct_pairs(
-    rng: np.random.Generator, d: int, pairs: int, expected: Float[np.ndarray, " strata"]
-) -> Masks:
-    """Uniform draws without replacement in each stratum, as many as expected, rounded at random.
-
-    Systematic rounding: every count is the expectation rounded down or up, and they add up.
-    """
-    edges = np.floor(np.cumsum(expected) + rng.uniform()).astype(int)
-    edges[-1] = pairs
-    rows: list[Bool[np.ndarray, " players"]] = []
-    for h, count in enumerate(np.diff(edges, prepend=0), start=1):
-        if 2 * count > _num_pairs(d, h):
-            subsets = _subsets(d, h)
-            rows.extend(subsets[rng.permutation(len(subsets))[:count]])
-            continue
-        drawn: dict[bytes, Bool[np.ndarray, " players"]] = {}
-        while len(drawn) < count:
-            mask = _random_subset(rng, d, h)
-            drawn.setdefault(mask.tobytes(), mask)
-        rows.extend(drawn.values())
-    return np.array(rows).reshape(-1, d)
-
-
-def _with_complements(halves: Masks, d: int, budget: int) -> Masks:
-    """Empty, full, then each pair; an odd budget loses the last complement."""
-    trivial = np.array([[False] * d, [True] * d])
-    paired = np.stack([halves, ~halves], 1).reshape(-1, d)
-    return np.concatenate([trivial, paired])[:budget]
-
-
-# --- Strategies -----------------------------------------------------------------------------
-
-
-def _kernel(
-    rng: np.random.Generator, d: int, budget: int
-) -> tuple[Masks, Float[np.ndarray, "players coalitions"]]:
-    """Whole strata from the outside in while they fit, then draws; a repeated draw weighs more."""
-    mass, pairs = _shapley_kernel(d), -(-(budget - 2) // 2)
-    rows: list[Masks] = []
-    weights: list[float] = []
-    whole = 0
-    while whole < len(mass):
-        count = _num_pairs(d, whole + 1)
-        left = (budget - 2) // 2 - len(weights)
-        if left * mass[whole] / mass[whole:].sum() < count * (1 - 1e-8):
-            break
-        rows.append(_subsets(d, whole + 1))
-        weights.extend([mass[whole] / count] * count)
-        whole += 1
-    drawn: dict[bytes, int] = {}
-    probability = mass[whole:] / mass[whole:].sum()
-    while len(weights) + len(drawn) < pairs:
-        h = whole + 1 + int(rng.choice(len(probability), p=probability))
-        key = _random_subset(rng, d, h).tobytes()
-        drawn[key] = drawn.get(key, 0) + 1
-    if drawn:
-        rows.append(np.frombuffer(b"".join(drawn), bool).reshape(-1, d))
-        counts = np.array(list(drawn.values()))
-        weights.extend(mass[whole:].sum() * counts / counts.sum())
-    masks = _with_complements(np.concatenate(rows), d, budget)
-    return masks, _regression(masks, np.repeat(weights, 2)[: budget - 2])
-
-
-def _leverage(
-    rng: np.random.Generator, d: int, budget: int
-) -> tuple[Masks, Float[np.ndarray, "players coalitions"]]:
-    """Equal mass for every size, whose coalitions share it; kernel / probability is the weight."""
-    pairs = -(-(budget - 2) // 2)
-    sizes = np.arange(1, d // 2 + 1)
-    expected = _expected_pairs(d, pairs, np.where(2 * sizes == d, 1.0, 2.0))
-    halves = _distinct_pairs(rng, d, pairs, expected)
-    weights = (_shapley_kernel(d) / expected)[halves.sum(1) - 1]
-    masks = _with_complements(halves, d, budget)
-    return masks, _regression(masks, np.repeat(weights, 2)[: budget - 2])
-
-
-def _regression(
-    masks: Masks, weights: Float[np.ndarray, " coalitions-2"]
-) -> Float[np.ndarray, "players coalitions"]:
-    """Weighted least squares of v(S) - v(none) on membership, with efficiency exact.
-
-    With phi = (v(all) - v(none)) / d + basis @ u, where the basis' columns are orthogonal to
-    ones, the constrained problem is an ordinary one in u.
-    """
-    budget, d = masks.shape
-    total = np.zeros(budget)
-    total[:2] = -1, 1
-    target = np.eye(budget)[2:] - masks[2:].mean(1)[:, None] * total
-    target[:, 0] -= 1
-    basis = np.linalg.svd(np.ones((1, d)))[2][1:].T
-    root = np.sqrt(weights / weights.sum())[:, None]
-    inverse = np.linalg.pinv(root * (masks[2:] @ basis), rcond=1e-6)
-    return total / d + basis @ (inverse @ (root * target))
-
-
-RHO = 0.4
-LINEAR = 1.0
-JITTER = 1e-9
-
-
-def _gaussian(
-    rng: np.random.Generator, d: int, budget: int
-) -> tuple[Masks, Float[np.ndarray, "players coalitions"]]:
-    """Posterior mean of phi under a Gaussian-process prior on the game."""
-    pairs = -(-(budget - 2) // 2)
-    if pairs:
-        expected = _expected_pairs(d, pairs, _shapley_kernel(d))
-        halves = _distinct_pairs(rng, d, pairs, expected)
-    else:
-        halves = np.zeros((0, d), bool)
-    masks = _with_complements(halves, d, budget)
-    return masks, _posterior(masks)
-
-
-def _posterior(masks: Masks) -> Float[np.ndarray, "players coalitions"]:
-    """cov(phi, v) cov(v, v)^-1, then made efficient and blind to constants to the last bit."""
-    budget, d = masks.shape
-    signs = 2.0 * masks - 1
-    kernel = RHO ** ((d - signs @ signs.T) / 2) + LINEAR * (1 + signs @ signs.T / 4)
-    operator = np.linalg.solve(kernel + JITTER * np.eye(budget), _covariance(masks).T).T
-    operator[:, 0] -= operator.sum(1)
-    total = np.zeros(budget)
-    total[:2] = -1, 1
-    return operator + (total - operator.sum(0)) / d
-
-
-def _covariance(masks: Masks) -> Float[np.ndarray, "players coalitions"]:
-    """cov(phi_i, v(T)) in closed form.
-
-    The Shapley weights are moments, |S|!(d-1-|S|)!/d! = ∫ t^|S| (1-t)^(d-1-|S|) dt over [0, 1], so
-    the sum over the coalitions S of the others factorises over players under the integral:
-    sum_S weight(S) prod_j k(s_j, t_j) = ∫ (t + rho (1-t))^m (rho t + 1-t)^(d-1-m) dt with m the
-    number of other players in T. Gauss-Legendre integrates that polynomial exactly.
-    """
-    d = masks.shape[1]
-    node, weight = np.polynomial.legendre.leggauss(d // 2 + 1)
-    t = (node + 1) / 2
-    m = np.arange(d)[:, None]
-    moments = ((t + RHO * (1 - t)) ** m * (RHO * t + 1 - t) ** (d - 1 - m)) @ weight / 2
-    signs = 2.0 * masks - 1
-    others = masks.sum(1, keepdims=True) - masks
-    return (signs * ((1 - RHO) * moments[others] + LINEAR / 2)).T
-
-
-_STRATEGIES: dict[
-    str,
-    Callable[
-        [np.random.Generator, int, int], tuple[Masks, Float[np.ndarray, "players coalitions"]]
-    ],
-] = {"gaussian": _gaussian, "leverage": _leverage, "kernel": _kernel}
