@@ -5,7 +5,7 @@ import pytest
 from flax import nnx
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.models import BACKBONES, as_predict, as_train, create
+from infoutil_jax.models import BACKBONES, as_predict, as_train, create, initialise, outline
 
 
 def tiny(name="convnet3", seed=0, **options):
@@ -133,3 +133,35 @@ def test_bad_input_is_told():
     with pytest.raises(InputError, match="no option 'heads'"):
         tiny(heads=3)
     assert set(BACKBONES) >= {"convnet3", "convnet4", "convnet5", "convnet6"}
+
+
+def test_several_seeds_are_as_each_by_itself():
+    arguments = {"num_classes": 5, "image_size": (8, 11), "channels": 2, "width": 4}
+    predict, apply, stacked = initialise("convnet3", (3, 0), **arguments)
+    for i, seed in enumerate((3, 0)):
+        alone, variables = as_predict(tiny(seed=seed))
+        assert predict == alone and apply == as_train(tiny())[0]
+        jax.tree.map(
+            lambda many, one, i=i: np.testing.assert_allclose(many[i], one, atol=1e-6),
+            stacked,
+            variables,
+        )
+
+
+def test_outline_is_create_without_the_weights():
+    predict, variables = as_predict(tiny())
+    arguments = {"num_classes": 5, "image_size": (8, 11), "channels": 2, "width": 4}
+    alike, shapes = outline("convnet3", **arguments)
+    assert predict == alike
+    assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), variables) == jax.tree.map(
+        lambda leaf: (leaf.shape, leaf.dtype), shapes
+    )
+
+
+def test_features_then_head_is_predict():
+    predict, variables = as_predict(tiny())
+    maps = predict.features(variables, images())
+    assert maps.shape == (6, 1, 1, 4)
+    np.testing.assert_allclose(
+        predict.head(variables, maps), predict(variables, images()), rtol=1e-6
+    )

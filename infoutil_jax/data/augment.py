@@ -109,12 +109,10 @@ def random_boxes(
         (top, left, height, width) in pixels.
     """
     height, width = image_size
-    keys = jax.random.split(key, 4)
-    area = (
-        height * width * jax.random.uniform(keys[0], (batch, 10), minval=scale[0], maxval=scale[1])
-    )
+    drawn = jax.random.uniform(key, (batch, 22))
+    area = height * width * (scale[0] + (scale[1] - scale[0]) * drawn[:, :10])
     low, high = np.log(ratio[0]), np.log(ratio[1])
-    aspect = jnp.exp(jax.random.uniform(keys[1], (batch, 10), minval=low, maxval=high))
+    aspect = jnp.exp(low + (high - low) * drawn[:, 10:20])
     sizes = jnp.round(jnp.sqrt(jnp.stack([area / aspect, area * aspect], -1))).astype(int)
     fits = ((sizes > 0) & (sizes <= jnp.array([height, width]))).all(-1)
     first = jnp.argmax(fits, axis=1)
@@ -124,8 +122,8 @@ def random_boxes(
     found = fits.any(1, keepdims=True)
     size = jnp.where(found, chosen, central)
     room = jnp.array([height, width]) - size + 1
-    drawn = jnp.floor(jax.random.uniform(keys[2], (batch, 2)) * room).astype(int)
-    corner = jnp.where(found, jnp.minimum(drawn, room - 1), (room - 1) // 2)
+    corner = jnp.minimum(jnp.floor(drawn[:, 20:] * room).astype(int), room - 1)
+    corner = jnp.where(found, corner, (room - 1) // 2)
     return jnp.concatenate([corner, size], axis=1)
 
 
@@ -213,12 +211,15 @@ def cutmix(
         box: (top, left, height, width) in pixels.
     """
     batch, height, width, _ = images.shape
-    keys = jax.random.split(key, 3)
-    permutation = jax.random.permutation(keys[0], batch)
-    side = jnp.sqrt(1 - jax.random.beta(keys[1], alpha, alpha))
+    order_key, share_key, centre_key = jax.random.split(key, 3)
+    permutation = jax.random.permutation(order_key, batch)
+    if alpha == 1:  # the uniform distribution, which compiles much faster
+        drawn = jax.random.uniform(share_key)
+    else:
+        drawn = jax.random.beta(share_key, alpha, alpha)
     size = jnp.array([height, width])
-    half = (side * size).astype(int) // 2
-    centre = jnp.floor(jax.random.uniform(keys[2], (2,)) * size).astype(int)
+    half = (jnp.sqrt(1 - drawn) * size).astype(int) // 2
+    centre = jnp.floor(jax.random.uniform(centre_key, (2,)) * size).astype(int)
     low, high = jnp.clip(centre - half, 0, size), jnp.clip(centre + half, 0, size)
     rows, columns = jnp.arange(height)[:, None, None], jnp.arange(width)[:, None]
     inside = (rows >= low[0]) & (rows < high[0]) & (columns >= low[1]) & (columns < high[1])

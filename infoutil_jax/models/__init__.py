@@ -4,12 +4,13 @@ The rest of the library knows a model as `predict(variables, images) -> logits` 
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -123,9 +124,26 @@ class Predict:
         self, variables: Mapping[str, Any], images: Float[Array, "batch *image"]
     ) -> Float[Array, "batch classes"]:
         """Logits of normalised images."""
+        return self._module(variables)(images)
+
+    def features(
+        self, variables: Mapping[str, Any], images: Float[Array, "batch *image"]
+    ) -> Float[Array, "batch rows columns channels"]:
+        """The last convolutional maps, for modules that have a `features` method."""
+        return self._module(variables).features(images)
+
+    def head(
+        self,
+        variables: Mapping[str, Any],
+        features: Float[Array, "batch rows columns channels"],
+    ) -> Float[Array, "batch classes"]:
+        """Logits of those maps: `head(features(images))` is `predict(images)`."""
+        return self._module(variables).head(features)
+
+    def _module(self, variables: Mapping[str, Any]) -> Any:
         module = _merge(self.graphdef, variables)
         module.eval()
-        return module(images)
+        return module
 
 
 @dataclass(frozen=True)
@@ -176,3 +194,49 @@ def as_train(module: nnx.Module) -> tuple[Train, Variables]:
     """
     graphdef, variables = _split(module)
     return Train(graphdef), variables
+
+
+def initialise(
+    name: str, seeds: Sequence[int], **arguments: Any
+) -> tuple[Predict, Train, Variables]:
+    """Backbones of several seeds, ready for training.
+
+    Args:
+        name: as for `create`.
+        seeds: one initialisation each.
+        **arguments: the others of `create`, without `rngs`.
+
+    Returns:
+        The function of evaluation, that of training, and the variables of all seeds, stacked
+        along a first axis.
+
+    Raises:
+        InputError: as `create` does.
+    """
+    modules = [create(name, rngs=nnx.Rngs(seed), **arguments) for seed in seeds]
+    graphdefs, variables = zip(*(_split(module) for module in modules), strict=True)
+    stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables)
+    return Predict(graphdefs[0]), Train(graphdefs[0]), stacked
+
+
+def outline(name: str, **arguments: Any) -> tuple[Predict, Variables]:
+    """A backbone's function of evaluation, and its variables as shapes and types only.
+
+    Nothing is computed: this is what a checkpoint needs to be read.
+
+    Args:
+        name: as for `create`.
+        **arguments: the others of `create`, without `rngs`.
+
+    Raises:
+        InputError: as `create` does.
+    """
+    graphdefs = []
+
+    def build():
+        graphdef, variables = _split(create(name, rngs=nnx.Rngs(0), **arguments))
+        graphdefs.append(graphdef)
+        return variables
+
+    variables = jax.eval_shape(build)
+    return Predict(graphdefs[0]), variables

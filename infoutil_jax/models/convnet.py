@@ -101,9 +101,21 @@ class ConvNet(nnx.Module):
         self, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch classes"]:
         """Logits of normalised images."""
+        return self.head(self.features(images))
+
+    def features(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch rows columns out"]:
+        """The last block's maps, which Grad-CAM reads."""
         for i in range(self.depth):
             images = getattr(self, f"block{i}")(images)
-        return self.classifier(jnp.reshape(images, (images.shape[0], -1)))
+        return images
+
+    def head(
+        self, features: Float[Array, "batch rows columns out"]
+    ) -> Float[Array, "batch classes"]:
+        """Logits of the last block's maps."""
+        return self.classifier(jnp.reshape(features, (features.shape[0], -1)))
 
 
 def convnet(

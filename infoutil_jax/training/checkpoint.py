@@ -97,7 +97,7 @@ def load_stage(workdir: Path, stage: str, like: dict[str, Any]) -> tuple[dict[st
     Args:
         workdir: the teacher's.
         stage: its name.
-        like: variables of the same structure, shapes and types.
+        like: anything of the same structure, shapes and types.
 
     Raises:
         InputError: no such stage, or files that cannot be read.
@@ -112,7 +112,8 @@ def load_stage(workdir: Path, stage: str, like: dict[str, Any]) -> tuple[dict[st
         record = json.loads((workdir / "stages" / f"{stage}.json").read_text())
         with ocp.StandardCheckpointer() as checkpointer:
             # NumPy targets: the checkpoint may have been written on other devices.
-            variables = checkpointer.restore(workdir / "stages" / stage, jax.device_get(like))
+            target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+            variables = checkpointer.restore(workdir / "stages" / stage, target)
         return jax.tree.map(jnp.asarray, variables), record["accuracy"]
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

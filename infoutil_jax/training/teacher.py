@@ -5,17 +5,17 @@ again, it goes on from the last finished epoch and ends with the same bytes.
 """
 
 import hashlib
+import operator
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
-from flax import nnx
 from jaxtyping import Array, Float, Int, UInt8
 from tqdm.auto import tqdm
 
@@ -142,8 +142,8 @@ def train_teacher(
     learning_rate: float = 0.1,
     weight_decay: float = 5e-4,
     early_epochs: int = 10,
-    early_schedule: Literal["constant", "same_run"] = "constant",
-    early_optimiser: Literal["adamw", "sgd"] = "adamw",
+    early_schedule: str = "constant",
+    early_optimiser: str = "adamw",
     early_learning_rate: float = 0.001,
     flip: bool = True,
     mean: Sequence[float] | None = None,
@@ -200,6 +200,11 @@ def train_teacher(
             f"epochs, early_epochs and batch_size must be at least 1, got {epochs}, "
             f"{early_epochs} and {batch_size}"
         )
+    if early_schedule not in ("constant", "same_run") or early_optimiser not in ("adamw", "sgd"):
+        raise InputError(
+            f"early_schedule {early_schedule!r} or early_optimiser {early_optimiser!r} is unknown: "
+            "choose constant or same_run, and adamw or sgd"
+        )
     if early_schedule == "same_run" and early_epochs >= epochs:
         raise InputError(
             f"the early teacher is to be epoch {early_epochs} of a run of {epochs} epochs, the "
@@ -233,7 +238,7 @@ def train_teacher(
         "flip": flip,
         "seed": seed,
     }
-    _module(config)  # tells of impossible options before anything is written
+    models.outline(**_backbone(config))  # tells of impossible options before anything is written
     workdir = Path(workdir).absolute()
     checkpoint.claim(workdir, config)
 
@@ -275,8 +280,8 @@ def _sgd(rate: optax.ScalarOrSchedule, weight_decay: float) -> optax.GradientTra
 
 def _train(workdir, config, name, optimiser, stages, train, test, progress):
     """One run, from its last finished epoch to its last stage."""
-    apply, variables = models.as_train(_module(config))
-    predict, _ = models.as_predict(_module(config))
+    predict, apply, stacked = models.initialise(seeds=(config["seed"],), **_backbone(config))
+    variables = jax.tree.map(operator.itemgetter(0), stacked)
     mean, std = jnp.array(config["mean"], jnp.float32), jnp.array(config["std"], jnp.float32)
     padding = min(config["image_size"]) // 8
 
@@ -330,7 +335,7 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
     """
     workdir = Path(workdir).absolute()
     config = checkpoint.read_config(workdir)
-    predict, like = models.as_predict(_module(config))
+    predict, like = models.outline(**_backbone(config))
     variables, accuracy = checkpoint.load_stage(workdir, stage, like)
     return Teacher(
         predict,
@@ -362,12 +367,12 @@ def channel_statistics(
     return tuple(mean), tuple(max(value**0.5, 1 / 255) for value in variance)
 
 
-def _module(config: Mapping[str, Any]) -> nnx.Module:
-    return models.create(
-        config["backbone"],
-        num_classes=config["num_classes"],
-        image_size=(config["image_size"][0], config["image_size"][1]),
-        channels=len(config["mean"]),
-        rngs=nnx.Rngs(config["seed"]),
+def _backbone(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of `models.create`."""
+    return {
+        "name": config["backbone"],
+        "num_classes": config["num_classes"],
+        "image_size": (config["image_size"][0], config["image_size"][1]),
+        "channels": len(config["mean"]),
         **config["options"],
-    )
+    }

@@ -1,0 +1,219 @@
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from sklearn.datasets import load_digits
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.training import protocol as protocols
+from infoutil_jax.training.protocol import Protocol, tile_areas
+from infoutil_jax.training.student import default_batch_size, train_student
+from infoutil_jax.training.teacher import Teacher
+
+
+def digits(per_class=10):
+    data = load_digits()
+    images = np.round(data.images * 15.9).astype(np.uint8)[..., None]
+    labels = data.target.astype(np.int32)
+    rows = np.concatenate([np.flatnonzero(labels[:1200] == c)[:per_class] for c in range(10)])
+    return images[rows], labels[rows], images[1200:], labels[1200:]
+
+
+def linear(variables, images):
+    return images.reshape(len(images), -1) @ variables["w"]
+
+
+def teacher(**options):
+    """Least squares on the digits: a real, if modest, classifier."""
+    images, labels, _, _ = digits(50)
+    pixels = (images.reshape(len(images), -1) / 255 - 0.3) / 0.4
+    weights = np.linalg.lstsq(pixels, 8 * np.eye(10)[labels] - 4, rcond=None)[0]
+    variables = {"w": jnp.asarray(weights, jnp.float32)}
+    return Teacher(linear, variables, mean=(0.3,), std=(0.4,), **options)
+
+
+OPTIONS = {
+    "num_classes": 10,
+    "mean": (0.3,),
+    "std": (0.4,),
+    "width": 8,
+    "epochs": 12,
+    "flip": False,
+    "seeds": (0, 1),
+}
+
+
+def study(**options):
+    return train_student(*digits(), **{**OPTIONS, **options})
+
+
+@pytest.fixture(scope="module")
+def hard():
+    return study(label_policy="hard", epochs=40, evaluate_every=20)
+
+
+def test_students_learn_well_above_chance(hard):
+    assert hard.top1.shape == (2,) and hard.top1.min() > 40
+    assert (hard.top5 > hard.top1).all() and (hard.top1_best >= hard.top1).all()
+    assert hard.loss.shape == (40,) and hard.loss[-5:].mean() < hard.loss[:5].mean()
+    assert ((hard.ece > 0) & (hard.ece < 1)).all()
+    images, labels = digits()[2:]
+    first = jax.tree.map(lambda leaf: leaf[0], hard.variables)
+    logits = hard.predict(first, jnp.asarray((images / 255 - 0.3) / 0.4, jnp.float32))
+    assert 100 * np.mean(logits.argmax(1) == labels) == pytest.approx(hard.top1[0])
+
+
+@pytest.mark.parametrize(("seeds", "at_once"), [((1,), 1), ((1, 0), 2)])
+def test_seeds_do_not_know_of_each_other(seeds, at_once):
+    # Without batch normalisation, behind which a bias has no gradient but rounding noise.
+    options = {"label_policy": "hard", "norm": "none", "epochs": 3}
+    pair, alone = study(**options), study(seeds=seeds, seeds_at_once=at_once, **options)
+    first = jax.tree.map(lambda leaf: leaf[0], alone.variables["params"])
+    same = jax.tree.map(lambda leaf: leaf[1], pair.variables["params"])
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), first, same)
+    assert alone.top1[0] == pytest.approx(pair.top1[1], abs=0.4)
+
+
+def test_stored_labels_are_the_online_ones_where_nothing_is_augmented():
+    plain = {"cutmix": False, "seeds": (0,)}
+    online = study(label_policy="online", teacher=teacher(), **plain)
+    soft = teacher().logits(digits()[0])[:, None]
+    stored = study(label_policy="stored", soft_labels=soft, **plain)
+    np.testing.assert_allclose(online.loss, stored.loss, rtol=1e-3)
+    assert online.loss[-1] < online.loss[0]
+    other = study(label_policy="stored", soft_labels=soft[::-1].copy(), **plain)
+    assert np.abs(other.loss / online.loss - 1).max() > 0.01
+
+
+def protocol(**options):
+    defaults = Protocol(
+        apply=print,
+        teach=None,
+        label_policy="stored",
+        num_classes=12,
+        epochs=10,
+        batch_size=3,
+        learning_rate=0.1,
+        weight_decay=0.5,
+        temperature=1.0,
+        flip=True,
+        crop_scale=(0.3, 1.0),
+        cutmix=True,
+        tiles=4,
+        seeds_at_once=1,
+    )
+    return replace(defaults, **options)
+
+
+def coloured(size=32):
+    """Three images of four tiles, each tile a colour (a channel) of its own."""
+    images = np.zeros((3, size, size, 12), np.uint8)
+    half = size // 2
+    for image in range(3):
+        for tile in range(4):
+            row, column = divmod(tile, 2)
+            cell = np.s_[row * half : (row + 1) * half, column * half : (column + 1) * half]
+            images[image][(*cell, 4 * image + tile)] = 255
+    return jnp.asarray(images)
+
+
+@pytest.mark.parametrize("options", [{}, {"flip": False}, {"cutmix": False}])
+def test_stored_targets_are_the_colours_that_the_view_shows(options):
+    labels = jnp.arange(3)
+    soft = 50 * jax.nn.one_hot(jnp.arange(12).reshape(3, 4), 12)  # tile k is of class k
+    context = {"mean": jnp.zeros(12), "std": jnp.ones(12)}
+    view = jax.jit(lambda key: protocols.view(protocol(**options), context, key, batch))
+    batch = (coloured(), labels, soft)
+    for seed in range(25):
+        images, targets = view(jax.random.key(seed))
+        np.testing.assert_allclose(targets.sum(1), 1, atol=1e-5)
+        np.testing.assert_allclose(targets, images.mean((1, 2)), atol=0.03)
+
+
+def test_hard_targets_are_the_images_that_the_view_shows():
+    context = {"mean": jnp.zeros(12), "std": jnp.ones(12)}
+    chosen = protocol(label_policy="hard", num_classes=3)
+    batch = (coloured(), jnp.arange(3), jnp.zeros((3, 1, 1)))
+    view = jax.jit(lambda key: protocols.view(chosen, context, key, batch))
+    for seed in range(10):
+        images, targets = view(jax.random.key(seed))
+        shown = images.reshape(3, -1, 3, 4).sum(-1).mean(1)
+        np.testing.assert_allclose(targets, shown, atol=1e-4)
+
+
+def test_tile_areas_by_hand():
+    box = jnp.array([[0, 4, 8, 12]])  # a 16×16 image: its upper half, without the left quarter
+    whole = jnp.array([0, 0, 16, 16])
+    left = jnp.array([0, 0, 16, 4])
+    for mirrored, expected in [(False, [1 / 4, 0, 0, 0]), (True, [0, 1 / 4, 0, 0])]:
+        flip = jnp.array([mirrored])
+        np.testing.assert_allclose(
+            tile_areas(box, flip, (16, 16), 4, whole)[0], [1 / 3, 2 / 3, 0, 0], atol=1e-6
+        )
+        np.testing.assert_allclose(tile_areas(box, flip, (16, 16), 4, left)[0], expected, atol=1e-6)
+
+
+def test_loss_is_the_divergence_at_the_temperature():
+    logits = jnp.array([[1.0, 2.0, 3.0], [0.0, 0.0, 5.0]])
+    soft = jax.nn.softmax(logits / 4)
+    cool = protocol(temperature=4.0)
+    assert protocols.loss(cool, logits, soft) == pytest.approx(0, abs=1e-6)
+    target = jnp.full((2, 3), 1 / 3)
+    expected = -np.log(3) - np.log(soft).mean()
+    assert protocols.loss(cool, logits, target) == pytest.approx(expected, rel=1e-5)
+    expected = -np.log(np.asarray(jax.nn.softmax(logits))).mean()
+    hard_loss = protocols.loss(protocol(label_policy="hard"), logits, target)
+    assert hard_loss == pytest.approx(expected, rel=1e-5)
+
+
+def test_rate_and_decay():
+    optimiser = protocols.optimiser(protocol(), 2)
+    params = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
+    state = optimiser.init(params)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    for step in range(20):
+        before = params["w"]
+        updates, state = optimiser.update(zeros, state, params)
+        params = optax.apply_updates(params, updates)
+        rate = 0.1 * 0.5 * (1 + np.cos(np.pi * (step // 2) / 20))
+        np.testing.assert_allclose(params["w"], before * (1 - 0.5 * rate), rtol=1e-5)
+    np.testing.assert_array_equal(params["b"], 1)
+
+
+def test_batch_sizes_are_the_protocols():
+    table = {1: 10, 10: 50, 50: 100}
+    for images_per_class, size in table.items():
+        assert default_batch_size(images_per_class, 10) == size
+        assert default_batch_size(images_per_class, 100) == 2 * size
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"label_policy": "soft"}, "'soft' is unknown: choose online, stored, hard"),
+        ({}, "'online' needs a teacher"),
+        ({"teacher": teacher(num_classes=9)}, "has 9 classes but the set 10"),
+        ({"teacher": teacher(image_size=(9, 8))}, "takes 9×8 pixels but the images have 8×8"),
+        ({"teacher": replace(teacher(), mean=(0.0,) * 3, std=(1.0,) * 3)}, "takes 3 channels but"),
+        ({"mean": (0.0, 0.0)}, "mean 2 and std 1"),
+        ({"label_policy": "stored"}, "'stored' needs soft_labels"),
+        (
+            {"label_policy": "stored", "soft_labels": np.zeros((100, 4, 10), np.float32)},
+            "100 images of 1 tiles",
+        ),
+        (
+            {"label_policy": "stored", "soft_labels": np.full((100, 1, 10), np.nan, np.float32)},
+            "soft_labels of image 0 hold a NaN",
+        ),
+        ({"label_policy": "hard", "tiles": 9}, "no square grid of 9 equal tiles"),
+        ({"label_policy": "hard", "epochs": 0}, "must be at least 1"),
+        ({"label_policy": "hard", "seeds": ()}, "no seed"),
+        ({"label_policy": "hard", "num_classes": 9}, "training label 9 at index 90"),
+    ],
+)
+def test_bad_arguments_are_told(options, told):
+    with pytest.raises(InputError, match=told):
+        study(**options)
