@@ -60,7 +60,7 @@ def batches(
         batch_size: rows of a batch, at most `num_examples` of which are used.
     """
     size = min(batch_size, num_examples)
-    steps = num_examples // size
+    steps = steps_per_epoch(num_examples, batch_size)
     order = jax.random.permutation(jax.random.fold_in(key, epoch), num_examples)
     return order[: steps * size].reshape(steps, size)
 

@@ -147,7 +147,7 @@ def program(protocol: Protocol):
             protocol.apply,
             partial(view, protocol),
             partial(loss, protocol),
-            optimiser(protocol, num_examples // protocol.batch_size),
+            optimiser(protocol, fit.steps_per_epoch(num_examples, protocol.batch_size)),
             protocol.batch_size,
         )
 

@@ -51,7 +51,7 @@ class Teacher:
     """
 
     predict: Callable[..., Array]
-    variables: Mapping[str, Any]
+    variables: Any
     mean: tuple[float, ...]
     std: tuple[float, ...]
     image_size: tuple[int, int] | None = None
@@ -70,7 +70,7 @@ class Teacher:
         if min(self.std) <= 0:
             raise InputError(f"teacher {self.name!r} has std {self.std}: each must be positive")
         for path, leaf in _leaves(self.variables):
-            if leaf.dtype.kind == "f" and not np.isfinite(leaf).all():
+            if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
                 raise InputError(
                     f"teacher {self.name!r} has a weight in {path} that is NaN or infinite: "
                     "train it again, or load another checkpoint"
@@ -119,7 +119,7 @@ class Teacher:
         )
 
 
-def _leaves(variables: Mapping[str, Any]) -> list[tuple[str, np.ndarray]]:
+def _leaves(variables: Any) -> list[tuple[str, np.ndarray]]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
     named = [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in leaves]
     return sorted(named, key=lambda pair: pair[0])
@@ -242,7 +242,7 @@ def train_teacher(
     workdir = Path(workdir).absolute()
     checkpoint.claim(workdir, config)
 
-    total = epochs * (len(images) // min(batch_size, len(images)))
+    total = epochs * fit.steps_per_epoch(len(images), batch_size)
     onecycle = _sgd(optax.cosine_onecycle_schedule(total, learning_rate), weight_decay)
     early = {
         "adamw": lambda: optax.adamw(early_learning_rate, weight_decay=weight_decay),
