@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
@@ -121,10 +122,10 @@ class Predict:
     graphdef: nnx.GraphDef
 
     def __call__(
-        self, variables: Mapping[str, Any], images: Float[Array, "batch *image"]
+        self, variables: Mapping[str, Any], images: Float[Array | np.ndarray, "batch *image"]
     ) -> Float[Array, "batch classes"]:
         """Logits of normalised images."""
-        return self._module(variables)(images)
+        return self._module(variables)(jnp.asarray(images))
 
     def features(
         self, variables: Mapping[str, Any], images: Float[Array, "batch *image"]

@@ -1,0 +1,219 @@
+"""CIFAR-10 with ConvNet-3: the paper's Table 1 column, and the questions it leaves open.
+
+    python -m experiments.cifar10_convnet3 --data folder:PATH/cifar10
+
+trains the teacher, distils by each method at each budget, trains the students, and writes one JSON
+a cell to `experiments/results/cifar10_convnet3/`, with `table.md` beside them. A cell that is
+there already is not run again. Without an accelerator the width is 64, the training set 1,000
+images a class, and there is one seed at 50 images a class; every file says so.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import jax
+import tyro
+
+from infoutil_jax import provenance
+from infoutil_jax.data.sources import Source, open_source
+from infoutil_jax.distill import distill, score_pool
+from infoutil_jax.method.selection import Candidates
+from infoutil_jax.pipeline import (
+    LabelPolicy,
+    RecipeOptions,
+    Stage,
+    StudentOptions,
+    TeacherOptions,
+    pick,
+    scores,
+    study,
+    teach,
+)
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results" / "cifar10_convnet3"
+PAPER = json.loads((HERE / "paper_results.json").read_text())["table1_main"]["CIFAR-10"]
+PAPER_ROWS = {"infoutil": "ConvNet/InfoUtil", "rded": "ConvNet/RDED"}
+IN_MAIN_TABLE = ("infoutil", "rded", "random")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row at one budget: a recipe, the teachers and the labels it is given."""
+
+    row: str
+    images_per_class: int
+    recipe: RecipeOptions
+    scoring_stage: Stage = "converged"
+    label_stage: Stage = "auto"
+    labels: LabelPolicy = "online"
+
+    @property
+    def file(self) -> str:
+        """Name of its result."""
+        return f"{self.row}-ipc{self.images_per_class}.json"
+
+
+def cells(which: Literal["main", "open", "all"], budgets: tuple[int, ...]) -> Iterator[Cell]:
+    """The main table, then what the paper leaves open, most telling first."""
+    infoutil = RecipeOptions("infoutil")
+    if which in ("main", "all"):
+        for budget in budgets:
+            for name in IN_MAIN_TABLE:
+                yield Cell(name, budget, RecipeOptions(name))
+    if which in ("open", "all"):
+        for budget in (b for b in (10, 1) if b in budgets):
+            for side in (1.0, 0.75, 0.5):
+                for keep in ("highest", "lowest", "middle"):
+                    options = replace(infoutil, side=side, keep=keep)
+                    if side == 1.0:  # one crop, the image itself
+                        options = replace(options, num_crops=1, budget=2)
+                    if (side, keep) != (0.5, "highest"):
+                        yield Cell(f"side{side}-{keep}", budget, options)
+        for side in (1.0, 0.5):
+            for keep in ("highest", "lowest"):
+                options = replace(infoutil, side=side, keep=keep)  # type: ignore[arg-type]
+                if side == 1.0:
+                    options = replace(options, num_crops=1, budget=2)
+                yield Cell(f"side{side}-{keep}-early", 10, options, scoring_stage="early")
+        for name in IN_MAIN_TABLE:
+            yield Cell(f"{name}-converged-labels", 10, RecipeOptions(name), label_stage="converged")
+            yield Cell(f"{name}-stored", 10, RecipeOptions(name), labels="stored")
+            yield Cell(f"{name}-hard", 10, RecipeOptions(name), labels="hard")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """CIFAR-10, ConvNet-3: teacher, distilled sets, students, one JSON a cell."""
+
+    data: str
+    """folder:PATH of the unpacked CIFAR-10."""
+    which: Literal["main", "open", "all"] = "main"
+    """The main table, the open questions, or both."""
+    budgets: tuple[int, ...] = (1, 10, 50)
+    """Images a class."""
+    width: int | None = None
+    """By default 128 with an accelerator, 64 without."""
+    max_per_class: int | None = None
+    """Training images a class; by default all with an accelerator, 1,000 without."""
+    epochs: int | None = None
+    """Of the converged teacher; by default 30, or 40 on the reduced set."""
+    workdir: Path = Path("runs/cifar10_convnet3")
+    """Teacher and distilled sets."""
+    results: Path = RESULTS
+    """Where the JSON files go."""
+    seed: int = 0
+    """Of teacher and distillation."""
+
+    def run(self) -> None:
+        """Run what has no result yet, then write the table."""
+        small = jax.default_backend() == "cpu"
+        per_class = self.max_per_class or (1000 if small else None)
+        width = self.width or (64 if small else 128)
+        source = open_source(self.data, max_per_class=per_class)
+        options = TeacherOptions(width=width, epochs=self.epochs or (40 if small else 30))
+        teachers = teach(source, self.workdir / "teacher", options, seed=self.seed)
+        print({stage: teacher.accuracy for stage, teacher in teachers.items()}, flush=True)
+        self.results.mkdir(parents=True, exist_ok=True)
+        pools: dict[tuple, Candidates] = {}
+        for cell in cells(self.which, self.budgets):
+            path = self.results / cell.file
+            if path.exists():
+                continue
+            seeds = (0,) if small and cell.images_per_class >= 50 else (0, 1, 2)
+            student = StudentOptions(width=width, labels=cell.labels, seeds=seeds)
+            result = self._run_cell(source, teachers, cell, student, pools)
+            result["teacher_options"] = asdict(options.resolve(source))
+            result["reduced"] = (
+                f"no accelerator: width {width}, {per_class} training images a class, "
+                f"{len(seeds)} seed(s)"
+                if small
+                else None
+            )
+            path.write_text(json.dumps(result, indent=1) + "\n")
+            print(f"{cell.file:40s} {result['student']['top1_mean']:.1f}", flush=True)
+        (self.results / "table.md").write_text(table(self.results))
+
+    def _run_cell(self, source: Source, teachers, cell: Cell, student: StudentOptions, pools):
+        started = time.perf_counter()
+        recipe = cell.recipe.build(source)
+        scoring = pick(teachers, cell.scoring_stage, cell.images_per_class)
+        labeller = pick(teachers, cell.label_stage, cell.images_per_class)
+        shared = (replace(cell.recipe, keep=None), scoring.stage)  # what the scores depend on
+        if shared not in pools:
+            pools[shared] = score_pool(source, scoring, recipe, seed=self.seed, progress=False)
+        distilled = distill(
+            source,
+            scoring,
+            recipe,
+            images_per_class=cell.images_per_class,
+            workdir=self.workdir / cell.file.removesuffix(".json"),
+            label_teacher=labeller,
+            candidates=pools[shared],
+            seed=self.seed,
+            overwrite=True,
+            progress=False,
+        )
+        result = study(distilled, source, labeller, student, progress=False)
+        paper = PAPER[str(cell.images_per_class)].get(PAPER_ROWS.get(cell.row, ""))
+        return {
+            "dataset": "CIFAR-10 (JPEG)",
+            "cell": asdict(cell),
+            "paper_top1": paper,
+            "student": scores(result),
+            "student_options": asdict(student.resolve(source)),
+            "teacher_top1": {stage: t.accuracy for stage, t in teachers.items()},
+            "seed": self.seed,
+            "seconds": round(time.perf_counter() - started, 1),
+            **{k: distilled.manifest[k] for k in ("recipe", "pool", "source", "teacher")},
+            "label_teacher": distilled.manifest["label_teacher"],
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(),
+        }
+
+
+def table(results: Path) -> str:
+    """Markdown of every result in the folder, the paper's figure in brackets beside ours."""
+    found = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    budgets = sorted({r["cell"]["images_per_class"] for r in found})
+    rows: dict[str, dict[int, str]] = {}
+    for result in found:
+        student, paper = result["student"], result["paper_top1"]
+        text = f"{student['top1_mean']:.1f}"
+        if student["top1_std"] is not None:
+            text += f" ± {student['top1_std']:.1f}"
+        if paper is not None:
+            text += f" [{paper}]"
+        rows.setdefault(result["cell"]["row"], {})[result["cell"]["images_per_class"]] = text
+    first = [name for name in IN_MAIN_TABLE if name in rows]
+    order = first + sorted(set(rows) - set(first))
+    lines = ["| row | " + " | ".join(f"{b} / class" for b in budgets) + " |"]
+    lines.append("|" + " --- |" * (len(budgets) + 1))
+    for row in order:
+        lines.append(
+            f"| {row} | " + " | ".join(rows[row].get(b, "not run") for b in budgets) + " |"
+        )
+    accuracies = found[0]["teacher_top1"] if found else {}
+    reduced = found[0]["reduced"] if found else None
+    head = (
+        "CIFAR-10 (JPEG), ConvNet-3 teacher and student; top-1 in percent, mean ± standard "
+        "deviation over seeds; the paper's figure in brackets. Teacher: "
+        + ", ".join(f"{stage} {value:.1f}" for stage, value in accuracies.items())
+        + ". "
+        + (
+            f"Reduced ({reduced.rsplit(',', 1)[0]}; one seed where no deviation stands)."
+            if reduced
+            else ""
+        )
+    )
+    return "\n".join([head, "", *lines]) + "\n"
+
+
+if __name__ == "__main__":
+    tyro.cli(Experiment).run()

@@ -1,0 +1,49 @@
+"""Dataset distillation by informativeness and utility (InfoUtil, ICLR 2026) in JAX and Flax."""
+
+from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.data.sources import Source, open_source
+from infoutil_jax.distill import distill, score_pool
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.attribution import grad_cam, patch_shapley
+from infoutil_jax.method.recipes import Recipe, infoutil, infoutil_paper, random, rded
+from infoutil_jax.method.shapley import (
+    CoalitionDesign,
+    coalition_design,
+    exact_shapley,
+    kernel_shap,
+    shapley_values,
+)
+from infoutil_jax.method.utility import gradient_norms
+from infoutil_jax.models import as_predict, create
+from infoutil_jax.report import overview
+from infoutil_jax.training.student import train_student
+from infoutil_jax.training.teacher import Teacher, load_teacher, train_teacher
+
+__all__ = [
+    "CoalitionDesign",
+    "DistilledDataset",
+    "InputError",
+    "Recipe",
+    "Source",
+    "Teacher",
+    "as_predict",
+    "coalition_design",
+    "create",
+    "distill",
+    "exact_shapley",
+    "grad_cam",
+    "gradient_norms",
+    "infoutil",
+    "infoutil_paper",
+    "kernel_shap",
+    "load_teacher",
+    "open_source",
+    "overview",
+    "patch_shapley",
+    "random",
+    "rded",
+    "score_pool",
+    "shapley_values",
+    "train_student",
+    "train_teacher",
+]

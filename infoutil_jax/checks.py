@@ -1,0 +1,80 @@
+"""What must fit together before any work starts: source, teacher, recipe, budget (host)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infoutil_jax.data.sources import Source
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.recipes import Recipe
+from infoutil_jax.training.teacher import Teacher
+
+
+def check_budget(source: Source, recipe: Recipe, ipc: int, pool: int | None) -> None:
+    """Every class, and the pool of it, must hold `ipc * recipe.tiles` images.
+
+    Raises:
+        InputError: naming the class and its count.
+    """
+    if ipc < 1:
+        raise InputError(f"images_per_class is {ipc}; it must be at least 1.")
+    needed = ipc * recipe.tiles
+    if pool is not None and pool < needed:
+        raise InputError(
+            f"a pool of {pool} images a class is too small for {ipc} images of {recipe.tiles} "
+            f"crops: it must be at least {needed}."
+        )
+    counts = np.bincount(source.train.labels, minlength=len(source.class_names))
+    if counts.min() < needed:
+        smallest = int(counts.argmin())
+        raise InputError(
+            f"class {source.class_names[smallest]!r} of {source.spec} has {counts[smallest]} "
+            f"training images; {ipc} images a class of {recipe.tiles} crops need {needed}."
+        )
+
+
+def check_teacher(teacher: Teacher, source: Source) -> None:
+    """A teacher must take the source's images and know its classes.
+
+    Raises:
+        InputError: another channel count, image size or class count.
+    """
+    if teacher.channels != source.channels:
+        raise InputError(
+            f"teacher {teacher.name!r} takes images of {teacher.channels} channels but "
+            f"{source.spec} has {source.channels}."
+        )
+    if teacher.image_size not in (None, source.image_size):
+        raise InputError(
+            f"teacher {teacher.name!r} takes images of {teacher.image_size} pixels but "
+            f"{source.spec} has {source.image_size}: open the source with that image size."
+        )
+    shape = (1, *source.image_size, source.channels)
+    logits = jax.eval_shape(
+        teacher.predict, teacher.variables, jax.ShapeDtypeStruct(shape, jnp.float32)
+    )
+    if logits.shape != (1, len(source.class_names)):
+        raise InputError(
+            f"teacher {teacher.name!r} returns logits of shape {logits.shape} for one image but "
+            f"{source.spec} has {len(source.class_names)} classes."
+        )
+
+
+def check_shape(what: str, array: Any, shape: tuple[int | None, ...]) -> None:
+    """A recipe's function must return an array of `shape`; None stands for any size.
+
+    Raises:
+        InputError: naming the function and both shapes.
+    """
+    fits = len(array.shape) == len(shape) and all(
+        want in (None, have) for want, have in zip(shape, array.shape, strict=True)
+    )
+    if not fits:
+        wanted = ", ".join("any" if size is None else str(size) for size in shape)
+        raise InputError(
+            f"the recipe's {what} returned an array of shape {array.shape}; it must be [{wanted}]."
+        )

@@ -1,0 +1,268 @@
+"""The command line: `infoutil VERB ...`, one dataclass a verb.
+
+Exit codes: 0 done, 2 something of yours to fix (told in one sentence), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.data.sources import Source, open_source
+from infoutil_jax.distill import distill
+from infoutil_jax.errors import InputError
+from infoutil_jax.pipeline import (
+    RecipeOptions,
+    Stage,
+    StudentOptions,
+    TeacherOptions,
+    pick,
+    run,
+    scores,
+    study,
+    teach,
+)
+from infoutil_jax.quickstart import quickstart
+from infoutil_jax.report import accuracy_table, overview
+from infoutil_jax.training.teacher import Teacher, load_teacher
+
+Flat = tyro.conf.arg(name="")
+
+
+@dataclass(frozen=True)
+class SourceOptions:
+    """Where images come from."""
+
+    source: tyro.conf.Positional[str]
+    """digits, folder:PATH (class subfolders, with or without train/ and test/), or tfds:NAME."""
+    image_size: int | Literal["auto"] = "auto"
+    """Side in pixels; "auto" keeps a common size and chooses one for mixed sizes."""
+    channels: int | None = None
+    """1 grey to 4; by default what the images have."""
+    skip_unreadable: bool = False
+    """Leave out unreadable images and list them, instead of stopping at the first."""
+    data_dir: str | None = None
+    """Where TFDS keeps its datasets."""
+    split_seed: int = 0
+    """Of the train/test split, where the source has none."""
+
+    def open(self) -> Source:
+        """Open it, and say what was left out."""
+        source = open_source(
+            self.source,
+            image_size=self.image_size,
+            channels=self.channels,
+            seed=self.split_seed,
+            skip_unreadable=self.skip_unreadable,
+            data_dir=self.data_dir,
+        )
+        for name in source.skipped:
+            print(f"skipped, unreadable: {name}", file=sys.stderr)
+        return source
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """The whole method on scikit-learn's digits, in about two minutes on two cores."""
+
+    workdir: Path = Path("runs/quickstart")
+    """Where the teacher, the sets and the picture go."""
+
+    def __call__(self) -> None:
+        """Run it."""
+        quickstart(self.workdir)
+
+
+@dataclass(frozen=True)
+class Run:
+    """Teacher, distilled set, student and a summary, from a source alone."""
+
+    data: Annotated[SourceOptions, Flat]
+    workdir: Path | None = None
+    """By default runs/ and the source's name."""
+    images_per_class: int = 10
+    """The budget."""
+    seed: int = 0
+    """Of every random draw."""
+    scoring_stage: Stage = "converged"
+    """The teacher that attributes and scores."""
+    label_stage: Stage = "auto"
+    """The teacher that labels; auto is early up to 10 images a class, converged above."""
+    recipe: RecipeOptions = field(default_factory=RecipeOptions)
+    teacher: TeacherOptions = field(default_factory=TeacherOptions)
+    student: StudentOptions = field(default_factory=StudentOptions)
+
+    def __call__(self) -> None:
+        """Run it."""
+        source = self.data.open()
+        workdir = self.workdir or Path("runs") / source.name
+        print(_account(source))
+        summary = run(
+            source,
+            workdir,
+            images_per_class=self.images_per_class,
+            recipe=self.recipe,
+            teacher=self.teacher,
+            student=self.student,
+            scoring_stage=self.scoring_stage,
+            label_stage=self.label_stage,
+            seed=self.seed,
+        )
+        rows = {
+            f"student, {self.recipe.recipe}": {self.images_per_class: summary["student"]["top1"]}
+        }
+        print(accuracy_table(rows))
+        print(f"distilled set, picture and summary: {workdir}")
+
+
+@dataclass(frozen=True)
+class TrainTeacher:
+    """Train a teacher and keep its early and its converged checkpoint; resumes after a stop."""
+
+    data: Annotated[SourceOptions, Flat]
+    workdir: Path
+    """Where the checkpoints go."""
+    options: Annotated[TeacherOptions, Flat] = field(default_factory=TeacherOptions)
+    seed: int = 0
+    """Of weights and batches."""
+
+    def __call__(self) -> None:
+        """Run it."""
+        source = self.data.open()
+        for stage, teacher in teach(source, self.workdir, self.options, seed=self.seed).items():
+            print(f"{stage} teacher: {teacher.accuracy:.1f}% top-1")
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Distil a source with a trained teacher."""
+
+    data: Annotated[SourceOptions, Flat]
+    teacher: Path
+    """Folder of `infoutil teacher`."""
+    workdir: Path
+    """Where the distilled set goes; must not exist."""
+    images_per_class: int = 10
+    """The budget."""
+    recipe: Annotated[RecipeOptions, Flat] = field(default_factory=RecipeOptions)
+    scoring_stage: Stage = "converged"
+    """The teacher that attributes and scores."""
+    label_stage: Stage = "auto"
+    """The teacher that labels; auto is early up to 10 images a class, converged above."""
+    pool: int = 300
+    """Training images of a class that compete (paper: 300)."""
+    batch_size: int = 64
+    """Images in flight at once."""
+    overwrite: bool = False
+    """Replace a distilled set that is already there."""
+    seed: int = 0
+    """Of every random draw."""
+
+    def __call__(self) -> None:
+        """Run it."""
+        teachers = load_stages(self.teacher)
+        source = self.data.open()
+        distilled = distill(
+            source,
+            pick(teachers, self.scoring_stage, self.images_per_class),
+            self.recipe.build(source),
+            images_per_class=self.images_per_class,
+            workdir=self.workdir,
+            label_teacher=pick(teachers, self.label_stage, self.images_per_class),
+            pool=self.pool,
+            batch_size=self.batch_size,
+            overwrite=self.overwrite,
+            seed=self.seed,
+        )
+        picture = self.workdir.with_name(self.workdir.name + ".png")
+        overview(distilled, source, picture)
+        print(f"{distilled}\nwhat was kept and why: {picture}")
+
+
+@dataclass(frozen=True)
+class TrainStudent:
+    """Train students from scratch on a distilled set and test them on real images."""
+
+    distilled: tyro.conf.Positional[Path]
+    """Folder of `infoutil distill`."""
+    data: Annotated[SourceOptions, Flat]
+    teacher: Path | None = None
+    """Folder of `infoutil teacher`; needed where labels are online."""
+    label_stage: Stage = "auto"
+    """The teacher that labels the views."""
+    options: Annotated[StudentOptions, Flat] = field(default_factory=StudentOptions)
+
+    def __call__(self) -> None:
+        """Run it."""
+        distilled = DistilledDataset.load(self.distilled)
+        if self.teacher is None and self.options.labels == "online":
+            raise InputError("online labels need --teacher; or choose --labels stored or hard.")
+        budget = distilled.manifest["images_per_class"]
+        teacher = self.teacher and pick(load_stages(self.teacher), self.label_stage, budget)
+        result = scores(study(distilled, self.data.open(), teacher or None, self.options))
+        print(accuracy_table({str(self.distilled): {budget: result["top1"]}}))
+
+
+@dataclass(frozen=True)
+class Verify:
+    """Check a distilled set on disk against its manifest, file by file."""
+
+    distilled: tyro.conf.Positional[Path]
+    """Folder of `infoutil distill`."""
+
+    def __call__(self) -> None:
+        """Run it."""
+        distilled = DistilledDataset.load(self.distilled)
+        distilled.verify()
+        print(f"{distilled}: complete, every checksum holds")
+
+
+Command = (
+    Annotated[Quickstart, tyro.conf.subcommand("quickstart")]
+    | Annotated[Run, tyro.conf.subcommand("run")]
+    | Annotated[TrainTeacher, tyro.conf.subcommand("teacher")]
+    | Annotated[Distill, tyro.conf.subcommand("distill")]
+    | Annotated[TrainStudent, tyro.conf.subcommand("student")]
+    | Annotated[Verify, tyro.conf.subcommand("verify")]
+)
+
+
+def load_stages(workdir: Path) -> dict[str, Teacher]:
+    """Both stages of a trained teacher."""
+    return {stage: load_teacher(workdir, stage) for stage in ("early", "converged")}
+
+
+def _account(source: Source) -> str:
+    height, width = source.image_size
+    return (
+        f"{source.spec}: {len(source.train)} training and {len(source.test)} test images of "
+        f"{height}x{width} pixels, {source.channels} channels, {len(source.class_names)} classes"
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Entry point of `infoutil`; returns the exit code."""
+    command = tyro.cli(
+        Command,
+        args=arguments,
+        prog="infoutil",
+        description="Distil an image set into a few images a class (InfoUtil, ICLR 2026).",
+    )
+    try:
+        command()
+    except InputError as error:
+        print(f"infoutil: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("infoutil: interrupted; run the same command again to go on.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

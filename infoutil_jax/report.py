@@ -1,0 +1,115 @@
+"""What was kept and why, as a picture; accuracies, as a table (host; runs once)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.data.sources import Source
+
+BOX_COLOUR = "#d6336c"
+
+
+def overview(
+    distilled: DistilledDataset,
+    source: Source,
+    path: str | Path | None = None,
+    *,
+    classes: int = 10,
+    per_class: int = 5,
+) -> Figure:
+    """Draw the set: for each class its best crop's origin, map and box, then distilled images.
+
+    Args:
+        distilled: the set.
+        source: what it was distilled from.
+        path: where to save a PNG; None saves nothing.
+        classes: rows, from the first class on.
+        per_class: distilled images shown a row.
+
+    Returns:
+        The figure; a notebook shows it by itself.
+    """
+    rows = min(classes, len(source.class_names))
+    shown = min(per_class, int(np.bincount(distilled.labels).min()))
+    figure = Figure(figsize=(1.15 * (3 + shown) + 0.9, 1.2 * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, 3 + shown, squeeze=False)
+    titles = ["original", "Shapley values", "what is kept", "distilled images"]
+    for row in range(rows):
+        members = np.flatnonzero(distilled.labels == row)[:shown]
+        tile = distilled.records[members[0]]["tiles"][0]
+        image = source.train.image(tile["example"])
+        patch_map = np.asarray(tile["map"])
+        _show(axes[row, 0], image)
+        _show(axes[row, 1], image)
+        limit = max(float(np.abs(patch_map).max()), 1e-12)
+        axes[row, 1].imshow(
+            patch_map,
+            cmap="RdBu_r",
+            vmin=-limit,
+            vmax=limit,
+            alpha=0.65,
+            extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5),
+            interpolation="nearest",
+        )
+        _show(axes[row, 2], image)
+        top, left, height, width = tile["box"]
+        axes[row, 2].add_patch(
+            Rectangle((left - 0.5, top - 0.5), width, height, fill=False, ec=BOX_COLOUR, lw=2)
+        )
+        for column, member in enumerate(members):
+            _show(axes[row, 3 + column], distilled.images[member])
+        axes[row, 0].set_ylabel(
+            source.class_names[row], rotation=0, ha="right", va="center", fontsize=9
+        )
+    for column, title in enumerate(titles[: 3 + (shown > 0)]):
+        axes[0, column].set_title(title, fontsize=9, loc="left")
+    if path is not None:
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path, dpi=110)
+    return figure
+
+
+def _show(axis, image: np.ndarray) -> None:
+    channels = image.shape[-1]
+    pixels = image[..., 0] if channels < 3 else image[..., :3]
+    axis.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")
+    axis.set_xticks([])
+    axis.set_yticks([])
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def accuracy_table(results: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
+    """A Markdown table: a row a method, a column a budget, mean and standard deviation in percent.
+
+    Args:
+        results: method -> images per class -> top-1 of each seed, in percent.
+    """
+    budgets = sorted({budget for row in results.values() for budget in row})
+    names = [str(name) for name in results]
+    cells = [
+        [_mean_std(row[budget]) if budget in row else "not run" for budget in budgets]
+        for row in results.values()
+    ]
+    header = ["top-1, %", *(f"{budget} / class" for budget in budgets)]
+    table = [header, *([name, *line] for name, line in zip(names, cells, strict=True))]
+    widths = [max(len(line[i]) for line in table) for i in range(len(header))]
+    lines = [_line(header, widths), "|".join(["", *("-" * (w + 2) for w in widths), ""])]
+    return "\n".join(lines + [_line(line, widths) for line in table[1:]])
+
+
+def _mean_std(values: Sequence[float]) -> str:
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+
+
+def _line(cells: Sequence[str], widths: Sequence[int]) -> str:
+    padded = [f" {cell:<{width}} " for cell, width in zip(cells, widths, strict=True)]
+    return "|".join(["", *padded, ""])

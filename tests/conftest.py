@@ -1,0 +1,25 @@
+"""What several tests share: real digits, and a small teacher trained on them once a process."""
+
+import pytest
+
+from infoutil_jax.data.sources import open_source
+from infoutil_jax.pipeline import TeacherOptions, teach
+
+TEACHER = TeacherOptions(width=16, epochs=6, early_epochs=2, early_learning_rate=0.001)
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return open_source("digits")
+
+
+@pytest.fixture(scope="session")
+def teacher_dir(digits, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("teacher") / "digits"
+    teach(digits, workdir, TEACHER, progress=False)
+    return workdir
+
+
+@pytest.fixture(scope="session")
+def teachers(digits, teacher_dir):
+    return teach(digits, teacher_dir, TEACHER, progress=False)

@@ -1,0 +1,173 @@
+"""The command line as a user meets it: what it prints, what it leaves, how it says no."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from infoutil_jax.cli import main
+
+PHOTOS = Path(__file__).parent / "data" / "imagenette" / "train"
+TINY_TEACHER = ["--teacher.width", "8", "--teacher.epochs", "2", "--teacher.early-epochs", "1"]
+TINY_STUDENT = ["--student.width", "8", "--student.epochs", "3", "--student.seeds", "0", "1"]
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Class subfolders of real photographs, of mixed sizes, formats and modes."""
+    root = tmp_path / "pictures"
+    for folder in sorted(PHOTOS.iterdir()):
+        (root / folder.name).mkdir(parents=True)
+        for i, path in enumerate(sorted(folder.iterdir())):
+            image = Image.open(path)
+            for j, suffix in enumerate((".jpg", ".png", ".webp")):
+                size = (48 + 16 * j, 40 + 8 * i)
+                mode = "L" if (i, j) == (0, 1) else "RGB"
+                image.convert(mode).resize(size).save(root / folder.name / f"{i}{j}{suffix}")
+    return root
+
+
+def refused(arguments, capsys):
+    """Exit code 2 and one sentence; returns it."""
+    assert main(arguments) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    message = [line for line in lines if line.startswith("infoutil: ")]
+    assert len(message) == 1
+    return message[0]
+
+
+def test_a_folder_of_photographs_takes_one_command(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    small = ["--images-per-class", "2", *TINY_TEACHER, *TINY_STUDENT]
+    assert main(["run", f"folder:{photos}", *small]) == 0
+    printed = capsys.readouterr().out
+    assert "3 classes" in printed and "| student, infoutil" in printed
+    workdir = tmp_path / "runs" / "pictures"
+    assert {p.name for p in workdir.iterdir()} == {
+        "teacher",
+        "distilled",
+        "overview.png",
+        "summary.json",
+    }
+    summary = json.loads((workdir / "summary.json").read_text())
+    assert len(summary["student"]["top1"]) == 2
+    assert summary["image_size"] == [32, 32]
+    assert np.asarray(Image.open(workdir / "overview.png")).std() > 0
+    assert main(["verify", str(workdir / "distilled")]) == 0
+    assert "every checksum holds" in capsys.readouterr().out
+
+
+def test_verbs_one_by_one(teacher_dir, tmp_path, capsys):
+    out = str(tmp_path / "set")
+    common = ["--teacher", str(teacher_dir)]
+    distill = ["distill", "digits", *common, "--workdir", out, "--images-per-class", "2"]
+    assert main([*distill, "--recipe", "rded", "--pool", "10"]) == 0
+    assert (tmp_path / "set.png").exists()
+    tiny = ["--width", "8", "--epochs", "3"]
+    assert main(["student", out, "digits", *common, *tiny]) == 0
+    assert main(["student", out, "digits", "--labels", "stored", *tiny]) == 0
+    assert "±" in capsys.readouterr().out
+    assert "already" in refused(distill, capsys)
+    assert "--teacher" in refused(["student", out, "digits", *tiny], capsys)
+
+
+def test_tampering_is_found(teacher_dir, tmp_path, capsys):
+    out = tmp_path / "set"
+    arguments = ["--workdir", str(out), "--images-per-class", "1", "--recipe", "random"]
+    assert main(["distill", "digits", "--teacher", str(teacher_dir), *arguments]) == 0
+    victim = sorted(out.glob("images/*/*.png"))[0]
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(victim)
+    assert victim.name in refused(["verify", str(out)], capsys)
+
+
+def distill_to(out, source, teacher_dir):
+    return ["distill", source, "--teacher", str(teacher_dir), "--workdir", str(out)]
+
+
+def test_missing_things_are_named(teacher_dir, tmp_path, capsys):
+    out = tmp_path / "set"
+    assert "nowhere" in refused(distill_to(out, "folder:nowhere", teacher_dir), capsys)
+    assert "folder:PATH" in refused(distill_to(out, "flickr", teacher_dir), capsys)
+    assert "no-teacher" in refused(distill_to(out, "digits", tmp_path / "no-teacher"), capsys)
+    assert "no-set" in refused(["verify", str(tmp_path / "no-set")], capsys)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_teacher_of_another_kind_is_refused(photos, teacher_dir, tmp_path, capsys):
+    out = tmp_path / "set"
+    sentence = refused(distill_to(out, f"folder:{photos}", teacher_dir), capsys)
+    assert "channels" in sentence
+    assert not out.exists()
+
+
+def test_mixed_sizes_want_a_target_size_in_the_library(photos):
+    from infoutil_jax.data.sources import open_source
+    from infoutil_jax.errors import InputError
+
+    with pytest.raises(InputError, match="image_size"):
+        open_source(f"folder:{photos}")
+
+
+def test_a_truncated_image_is_named_or_skipped(photos, tmp_path, capsys):
+    victim = photos / "church" / "00.jpg"
+    victim.write_bytes(victim.read_bytes()[:200])
+    out = tmp_path / "teacher"
+    teach = ["teacher", f"folder:{photos}", "--workdir", str(out), "--width", "8", "--epochs", "2"]
+    assert "church/00.jpg" in refused(teach, capsys)
+    assert not out.exists()
+    assert main([*teach, "--early-epochs", "1", "--skip-unreadable"]) == 0
+    assert "skipped, unreadable: " in (captured := capsys.readouterr()).err
+    assert "church/00.jpg" in captured.err
+
+
+def test_a_class_that_is_too_small_is_named(photos, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.rmtree(photos / "church")
+    (photos / "church").mkdir()
+    Image.new("RGB", (40, 40)).save(photos / "church" / "only.png")
+    assert "church" in refused(["run", f"folder:{photos}"], capsys)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_workdir_that_holds_something_else_is_left_alone(tmp_path, capsys):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    assert "thesis.txt" in refused(["teacher", "digits", "--workdir", str(tmp_path)], capsys)
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_budget_below_the_strategys_need_is_refused_with_the_need(teacher_dir, tmp_path, capsys):
+    out = tmp_path / "set"
+    arguments = ["--strategy", "kernel", "--budget", "10"]
+    sentence = refused([*distill_to(out, "digits", teacher_dir), *arguments], capsys)
+    assert "10" in sentence and "32" in sentence
+    assert not out.exists()
+
+
+def test_an_option_that_the_recipe_lacks_is_refused(teacher_dir, tmp_path, capsys):
+    arguments = ["--recipe", "random", "--alpha", "1"]
+    command = [*distill_to(tmp_path / "set", "digits", teacher_dir), *arguments]
+    assert "--alpha" in refused(command, capsys)
+
+
+@pytest.mark.parametrize("verb", ["", "run", "teacher", "distill", "student", "verify"])
+def test_help_reads(verb, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main([*verb.split(), "--help"])
+    assert stopped.value.code == 0
+    printed = capsys.readouterr().out
+    assert "infoutil" in printed
+    if verb == "distill":
+        assert "--images-per-class" in printed and "--recipe" in printed
+
+
+def test_the_installed_command_exits_with_2_and_no_traceback():
+    command = [Path(sys.executable).with_name("infoutil"), "verify", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("infoutil: ")

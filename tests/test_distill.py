@@ -1,0 +1,293 @@
+"""The conductor: from a source to a set on disk, reproducible, audited, for any model."""
+
+import dataclasses
+
+import equinox as eqx
+import flax.linen as linen
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from infoutil_jax.data.sources import open_source
+from infoutil_jax.distill import _examine, choose_pool, distill, label_crops, score_pool
+from infoutil_jax.errors import InputError
+from infoutil_jax.method import utility
+from infoutil_jax.method.cropping import extract
+from infoutil_jax.method.mosaic import split
+from infoutil_jax.method.recipes import infoutil, random, rded
+from infoutil_jax.training.teacher import Teacher
+
+FAST = {"pool": 20, "progress": False}
+
+
+@pytest.fixture(scope="module")
+def teacher(teachers):
+    return teachers["converged"]
+
+
+@pytest.fixture(scope="module")
+def recipe():
+    return infoutil(budget=32)
+
+
+@pytest.fixture(scope="module")
+def made(digits, teacher, recipe, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("made") / "set"
+    return distill(digits, teacher, recipe, images_per_class=3, workdir=workdir, **FAST)
+
+
+def files(path):
+    return {p.relative_to(path): p.read_bytes() for p in path.rglob("*") if p.is_file()}
+
+
+def normalised(teacher, images):
+    mean, std = np.asarray(teacher.mean), np.asarray(teacher.std)
+    return ((np.asarray(images) / 255 - mean) / std).astype(np.float32)
+
+
+def test_a_budget_of_images_for_every_class(made, digits):
+    assert made.images.shape == (30, 8, 8, 1)
+    np.testing.assert_array_equal(made.labels, np.repeat(np.arange(10), 3))
+    assert made.soft_labels.shape == (30, 1, 10)
+    made.verify()
+
+
+def test_same_seed_same_bytes(made, digits, teacher, recipe, tmp_path):
+    workdir = tmp_path / "again"
+    distill(digits, teacher, recipe, images_per_class=3, workdir=workdir, **FAST)
+    assert files(workdir) == files(made.path)
+
+
+def test_another_seed_another_set(made, digits, teacher, recipe, tmp_path):
+    workdir = tmp_path / "other"
+    other = distill(digits, teacher, recipe, images_per_class=3, workdir=workdir, seed=1, **FAST)
+    assert not np.array_equal(other.images, made.images)
+
+
+@pytest.mark.parametrize("batch_size", [7, 200])
+def test_the_batch_size_changes_nothing(made, digits, teacher, recipe, tmp_path, batch_size):
+    other = distill(
+        digits,
+        teacher,
+        recipe,
+        images_per_class=3,
+        workdir=tmp_path / "set",
+        batch_size=batch_size,
+        **FAST,
+    )
+    np.testing.assert_array_equal(other.images, made.images)
+    np.testing.assert_allclose(other.soft_labels, made.soft_labels, atol=1e-5)
+
+    def scores(distilled):
+        return [tile["score"] for record in distilled.records for tile in record["tiles"]]
+
+    np.testing.assert_allclose(scores(other), scores(made), rtol=1e-5)
+
+
+def test_the_audit_trail_tells_where_every_pixel_comes_from(made, digits, teacher):
+    """Source, box, score, label: each can be computed again from the record."""
+    for i in (0, 7, 29):
+        (tile,) = made.records[i]["tiles"]
+        assert digits.train.ids[tile["example"]] == tile["source"]
+        assert digits.train.labels[tile["example"]] == made.labels[i]
+        source_image = digits.train.image(tile["example"])
+        box = np.asarray(tile["box"])[None, None]
+        np.testing.assert_array_equal(
+            extract(source_image[None], box, (8, 8))[0, 0], made.images[i]
+        )
+        crop = normalised(teacher, made.images[i : i + 1])
+        score = utility.gradient_norm(
+            teacher.predict, teacher.variables, crop, made.labels[i : i + 1]
+        )
+        np.testing.assert_allclose(score[0], tile["score"], rtol=1e-4)
+        logits = teacher.predict(teacher.variables, crop)
+        np.testing.assert_allclose(logits[0], made.soft_labels[i, 0], atol=1e-4)
+        assert np.shape(tile["map"]) == (4, 4)
+
+
+def test_the_highest_scores_of_the_pool_are_kept_in_order(made, digits, teacher, recipe):
+    candidates = score_pool(digits, teacher, recipe, pool=20, progress=False)
+    for label in (0, 9):
+        of_class = candidates.labels == label
+        ids = candidates.ids[of_class]
+        best = [candidates.scores[of_class][ids == i].max() for i in np.unique(ids)]
+        kept = [made.records[i]["tiles"][0]["score"] for i in np.flatnonzero(made.labels == label)]
+        np.testing.assert_allclose(kept, np.sort(best)[::-1][:3], rtol=1e-6)
+
+
+def test_tiles_at_native_resolution_are_exact_copies(digits, teacher, tmp_path):
+    made = distill(
+        digits,
+        teacher,
+        infoutil(budget=32, tiles=4),
+        images_per_class=2,
+        workdir=tmp_path / "set",
+        **FAST,
+    )
+    assert made.soft_labels.shape == (20, 4, 10)
+    tiles = split(made.images, 4)
+    for i, record in enumerate(made.records):
+        assert [tile["rank"] for tile in record["tiles"]] == list(
+            range(4 * (i % 2), 4 * (i % 2) + 4)
+        )
+        for j, tile in enumerate(record["tiles"]):
+            top, left, height, width = tile["box"]
+            source_image = digits.train.image(tile["example"])
+            np.testing.assert_array_equal(
+                tiles[i, j], source_image[top : top + height, left : left + width]
+            )
+
+
+def test_rded_shares_images_strided(digits, teacher, tmp_path):
+    made = distill(
+        digits, teacher, rded(tiles=4), images_per_class=2, workdir=tmp_path / "set", **FAST
+    )
+    ranks = [[tile["rank"] for tile in record["tiles"]] for record in made.records[:2]]
+    assert ranks == [[0, 2, 4, 6], [1, 3, 5, 7]]
+
+
+def test_each_stage_has_its_own_teacher(digits, teachers, recipe, tmp_path):
+    made = distill(
+        digits,
+        teachers["converged"],
+        recipe,
+        images_per_class=1,
+        workdir=tmp_path / "set",
+        label_teacher=teachers["early"],
+        **FAST,
+    )
+    early = teachers["early"]
+    expected = early.predict(early.variables, normalised(early, made.images))
+    np.testing.assert_allclose(made.soft_labels[:, 0], expected, atol=1e-4)
+    assert made.manifest["teacher"]["digest"] != made.manifest["label_teacher"]["digest"]
+
+
+def test_the_pool_is_drawn_per_example():
+    labels = np.repeat(np.arange(3), 50).astype(np.int32)
+    pool = choose_pool(labels, 10, seed=0)
+    assert np.bincount(labels[pool]).tolist() == [10, 10, 10]
+    assert np.all(np.diff(pool) > 0)
+    assert not np.array_equal(pool, choose_pool(labels, 10, seed=1))
+    assert set(pool) <= set(choose_pool(labels, 20, seed=0))
+    np.testing.assert_array_equal(choose_pool(labels, None, seed=0), np.arange(150))
+
+
+def test_one_compilation_serves_all_batches(digits, teacher, recipe):
+    _examine.clear_cache()
+    score_pool(digits, teacher, recipe, pool=20, batch_size=64, progress=False)
+    assert _examine._cache_size() == 1
+
+
+def test_labels_do_not_depend_on_the_batch(digits, teacher):
+    crops = digits.train.arrays()[0][:50]
+    np.testing.assert_allclose(
+        label_crops(teacher, crops, (8, 8), 50), label_crops(teacher, crops, (8, 8), 16), atol=1e-5
+    )
+
+
+class Linear(linen.Module):
+    @linen.compact
+    def __call__(self, x):
+        return linen.Dense(10)(x.reshape(len(x), -1))
+
+
+def linen_model():
+    module = Linear()
+    return module.apply, module.init(jax.random.key(0), jnp.zeros((1, 8, 8, 1)))
+
+
+def equinox_model():
+    mlp = eqx.nn.MLP(64, 10, 8, 1, key=jax.random.key(0))
+    arrays, static = eqx.partition(mlp, eqx.is_array)
+
+    def predict(variables, images):
+        return jax.vmap(lambda x: eqx.combine(variables, static)(x.reshape(-1)))(images)
+
+    return predict, arrays
+
+
+def plain_function():
+    weights = jax.random.normal(jax.random.key(0), (64, 10)) / 8
+    return lambda w, x: x.reshape(len(x), -1) @ w, weights
+
+
+@pytest.mark.parametrize("make", [linen_model, equinox_model, plain_function])
+def test_a_model_of_your_own_takes_one_line(digits, make, tmp_path):
+    predict, variables = make()
+    mine = Teacher(predict, variables, mean=(0.5,), std=(0.5,))
+    made = distill(
+        digits, mine, infoutil(budget=20), images_per_class=1, workdir=tmp_path / "set", **FAST
+    )
+    made.verify()
+    expected = predict(variables, normalised(mine, made.images))
+    np.testing.assert_allclose(made.soft_labels[:, 0], expected, atol=1e-4)
+
+
+def test_a_score_of_your_own_takes_one_replace(digits, teacher, tmp_path):
+    def ink(predict, variables, crops, labels):
+        return crops.sum((1, 2, 3))
+
+    recipe = dataclasses.replace(infoutil(budget=20), score=ink, name="ink")
+    made = distill(digits, teacher, recipe, images_per_class=1, workdir=tmp_path / "set", **FAST)
+    plain = distill(digits, teacher, random(), images_per_class=1, workdir=tmp_path / "b", **FAST)
+    assert made.images.mean() > plain.images.mean()
+    assert made.manifest["recipe"]["name"] == "ink"
+    assert "ink" in made.manifest["recipe"]["score"]["function"]
+
+
+def test_the_manifest_says_what_was_done(made, teacher, digits):
+    manifest = made.manifest
+    assert manifest["recipe"]["crop"]["alpha"] == 2.0
+    assert manifest["recipe"]["attribute"]["strategy"] == "gaussian"
+    assert manifest["source"]["fingerprint"] == digits.fingerprint()
+    assert manifest["teacher"]["digest"] == teacher.digest()
+    assert {"jax", "numpy", "python"} <= set(manifest["versions"])
+
+
+def wrong_shape(predict, variables, crops, labels):
+    return crops
+
+
+def not_a_number(predict, variables, crops, labels):
+    return jnp.full(len(crops), jnp.nan)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"images_per_class": 0}, "images_per_class is 0"),
+        ({"images_per_class": 21}, "pool of 20"),
+        ({"images_per_class": 1000, "pool": None}, "training images; 1000 images a class"),
+        ({"score": wrong_shape}, "recipe's score returned"),
+        ({"score": not_a_number}, "NaN"),
+        ({"teacher": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}, "3 channels"),
+        ({"teacher": {"image_size": (32, 32)}}, "image size"),
+        ({"predict": lambda w, x: x.reshape(len(x), -1)[:, :7]}, "10 classes"),
+    ],
+)
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    digits, teacher, recipe, tmp_path, change, sentence
+):
+    recipe = dataclasses.replace(recipe, score=change.pop("score", recipe.score))
+    teacher = dataclasses.replace(
+        teacher, predict=change.pop("predict", teacher.predict), **change.pop("teacher", {})
+    )
+    arguments = {"images_per_class": 1, "workdir": tmp_path / "set", **FAST, **change}
+    with pytest.raises(InputError, match=sentence) as raised:
+        distill(digits, teacher, recipe, **arguments)
+    assert "\n" not in str(raised.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_holds_something_is_left_alone(digits, teacher, recipe, tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    with pytest.raises(InputError, match="something else"):
+        distill(digits, teacher, recipe, images_per_class=1, workdir=tmp_path, **FAST)
+    assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_small_class_is_named(teacher, recipe, tmp_path):
+    few = open_source("digits", max_per_class=4)
+    with pytest.raises(InputError, match=r"class '0' .* has 4"):
+        distill(few, teacher, recipe, images_per_class=5, workdir=tmp_path / "set", progress=False)

@@ -1,0 +1,44 @@
+"""The picture and the table."""
+
+import numpy as np
+from PIL import Image
+
+from infoutil_jax.distill import distill
+from infoutil_jax.method.recipes import infoutil
+from infoutil_jax.report import accuracy_table, overview
+
+
+def test_overview_shows_original_map_box_and_images(digits, teachers, tmp_path):
+    made = distill(
+        digits,
+        teachers["converged"],
+        infoutil(budget=20),
+        images_per_class=3,
+        workdir=tmp_path / "set",
+        pool=10,
+        progress=False,
+    )
+    path = tmp_path / "figures" / "overview.png"
+    figure = overview(made, digits, path, classes=4, per_class=2)
+    axes = np.asarray(figure.axes).reshape(4, 5)
+    for row in range(4):
+        tile = made.records[3 * row]["tiles"][0]
+        original = digits.train.image(tile["example"])[..., 0]
+        np.testing.assert_array_equal(axes[row, 0].images[0].get_array(), original)
+        np.testing.assert_allclose(axes[row, 1].images[1].get_array(), tile["map"])
+        (box,) = axes[row, 2].patches
+        assert [box.get_height(), box.get_width()] == tile["box"][2:]
+        np.testing.assert_array_equal(
+            axes[row, 4].images[0].get_array(), made.images[3 * row + 1, ..., 0]
+        )
+    assert np.asarray(Image.open(path)).shape[2] == 4
+
+
+def test_accuracies_are_means_and_deviations():
+    table = accuracy_table({"a": {1: [10.0, 20.0], 10: [50.0]}, "method b": {10: [61.0, 59.0]}})
+    assert table.splitlines() == [
+        "| top-1, % | 1 / class  | 10 / class |",
+        "|----------|------------|------------|",
+        "| a        | 15.0 ± 7.1 | 50.0       |",
+        "| method b | not run    | 60.0 ± 1.4 |",
+    ]
