@@ -10,7 +10,7 @@ from pathlib import Path
 
 from infoutil_jax import provenance
 from infoutil_jax.data.sources import open_source
-from infoutil_jax.distill import distill
+from infoutil_jax.distill import distill, score_pool
 from infoutil_jax.pipeline import (
     RecipeOptions,
     StudentOptions,
@@ -67,18 +67,20 @@ def quickstart(
     rows: dict[str, dict[int, list[float]]] = {}
     kept = {}
     for name in ("infoutil", "rded", "random"):
+        recipe = RecipeOptions(name).build(source)
+        candidates = score_pool(source, teachers["converged"], recipe, pool=None, progress=progress)
         for budget in budgets:
             labeller = pick(teachers, "auto", budget)
             kept[name, budget] = distilled = distill(
                 source,
                 teachers["converged"],
-                RecipeOptions(recipe=name).build(source),
+                recipe,
                 images_per_class=budget,
                 workdir=workdir / f"{name}-{budget}",
                 label_teacher=labeller,
                 pool=None,
+                candidates=candidates,
                 overwrite=True,
-                progress=progress,
             )
             policies = {f"{name}, soft labels": student}
             if name == "random":
