@@ -25,15 +25,15 @@ def check_budget(source: Source, recipe: Recipe, ipc: int, pool: int | None) -> 
     needed = ipc * recipe.tiles
     if pool is not None and pool < needed:
         raise InputError(
-            f"a pool of {pool} images a class is too small for {ipc} images of {recipe.tiles} "
-            f"crops: it must be at least {needed}."
+            f"a pool of {pool} images a class is too small for {ipc} distilled images of "
+            f"{recipe.tiles} tile(s): it must be at least {needed}."
         )
     counts = np.bincount(source.train.labels, minlength=len(source.class_names))
     if counts.min() < needed:
         smallest = int(counts.argmin())
         raise InputError(
             f"class {source.class_names[smallest]!r} of {source.spec} has {counts[smallest]} "
-            f"training images; {ipc} images a class of {recipe.tiles} crops need {needed}."
+            f"training images; {ipc} distilled images of {recipe.tiles} tile(s) need {needed}."
         )
 
 

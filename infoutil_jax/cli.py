@@ -6,10 +6,11 @@ Exit codes: 0 done, 2 something of yours to fix (told in one sentence), 130 inte
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
+import jax
 import tyro
 
 from infoutil_jax.data.distilled import DistilledDataset
@@ -32,13 +33,14 @@ from infoutil_jax.report import accuracy_table, overview
 from infoutil_jax.training.teacher import Teacher, load_teacher
 
 Flat = tyro.conf.arg(name="")
+CPU_SIDE = 64  # pixels that `run` keeps where there is no accelerator
 
 
 @dataclass(frozen=True)
 class SourceOptions:
     """Where images come from."""
 
-    source: tyro.conf.Positional[str]
+    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
     """digits, folder:PATH (class subfolders, with or without train/ and test/), or tfds:NAME."""
     image_size: int | Literal["auto"] = "auto"
     """Side in pixels; "auto" keeps a common size and chooses one for mixed sizes."""
@@ -85,21 +87,27 @@ class Run:
     data: Annotated[SourceOptions, Flat]
     workdir: Path | None = None
     """By default runs/ and the source's name."""
-    images_per_class: int = 10
-    """The budget."""
+    images_per_class: int | None = None
+    """The budget; by default 10, or as many as the smallest class fills."""
     seed: int = 0
     """Of every random draw."""
     scoring_stage: Stage = "converged"
     """The teacher that attributes and scores."""
     label_stage: Stage = "auto"
     """The teacher that labels; auto is early up to 10 images a class, converged above."""
-    recipe: RecipeOptions = field(default_factory=RecipeOptions)
+    recipe: Annotated[RecipeOptions, Flat] = field(default_factory=RecipeOptions)
     teacher: TeacherOptions = field(default_factory=TeacherOptions)
     student: StudentOptions = field(default_factory=StudentOptions)
 
     def __call__(self) -> None:
         """Run it."""
         source = self.data.open()
+        if self.data.image_size == "auto" and _too_large(source):
+            print(
+                f"no accelerator found: {CPU_SIDE} pixels instead of {min(source.image_size)}; "
+                "choose with --image-size"
+            )
+            source = replace(self.data, image_size=CPU_SIDE).open()
         workdir = self.workdir or Path("runs") / source.name
         print(_account(source))
         summary = run(
@@ -113,9 +121,8 @@ class Run:
             label_stage=self.label_stage,
             seed=self.seed,
         )
-        rows = {
-            f"student, {self.recipe.recipe}": {self.images_per_class: summary["student"]["top1"]}
-        }
+        budget = summary["images_per_class"]
+        rows = {f"student, {self.recipe.recipe}": {budget: summary["student"]["top1"]}}
         print(accuracy_table(rows))
         print(f"distilled set, picture and summary: {workdir}")
 
@@ -188,7 +195,7 @@ class Distill:
 class TrainStudent:
     """Train students from scratch on a distilled set and test them on real images."""
 
-    distilled: tyro.conf.Positional[Path]
+    distilled: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DISTILLED")]
     """Folder of `infoutil distill`."""
     data: Annotated[SourceOptions, Flat]
     teacher: Path | None = None
@@ -212,7 +219,7 @@ class TrainStudent:
 class Verify:
     """Check a distilled set on disk against its manifest, file by file."""
 
-    distilled: tyro.conf.Positional[Path]
+    distilled: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DISTILLED")]
     """Folder of `infoutil distill`."""
 
     def __call__(self) -> None:
@@ -235,6 +242,11 @@ Command = (
 def load_stages(workdir: Path) -> dict[str, Teacher]:
     """Both stages of a trained teacher."""
     return {stage: load_teacher(workdir, stage) for stage in ("early", "converged")}
+
+
+def _too_large(source: Source) -> bool:
+    """Whether training at this size would take a processor days."""
+    return jax.default_backend() == "cpu" and min(source.image_size) > CPU_SIDE
 
 
 def _account(source: Source) -> str:

@@ -74,9 +74,9 @@ def distill(
     """
     label_teacher = label_teacher or teacher
     per_class = images_per_class * recipe.tiles
-    check_budget(source, recipe, images_per_class, pool)
     check_teacher(teacher, source)
     check_teacher(label_teacher, source)
+    check_budget(source, recipe, images_per_class, pool)
     check_destination(workdir, overwrite=overwrite)
     if candidates is None:
         candidates = score_pool(
@@ -152,7 +152,9 @@ def score_pool(
     mean, std = jnp.asarray(teacher.mean, jnp.float32), jnp.asarray(teacher.std, jnp.float32)
     indices = choose_pool(source.train.labels, pool, seed)
     parts: list[Candidates] = []
-    with tqdm(total=len(indices), desc=recipe.name, unit="image", disable=not progress) as bar:
+    with tqdm(
+        total=len(indices), desc=f"scoring ({recipe.name})", unit="image", disable=not progress
+    ) as bar:
         for ids, images in source.train.batches(indices, batch_size):
             labels = source.train.labels[ids]
             maps, boxes, scores = jax.device_get(

@@ -16,7 +16,7 @@ import jax
 import numpy as np
 
 from infoutil_jax import provenance
-from infoutil_jax.checks import check_teacher
+from infoutil_jax.checks import check_budget, check_teacher
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distill import distill
@@ -265,7 +265,7 @@ def run(
     source: Source,
     workdir: str | Path,
     *,
-    images_per_class: int = 10,
+    images_per_class: int | None = None,
     recipe: RecipeOptions = RecipeOptions(),
     teacher: TeacherOptions = TeacherOptions(),
     student: StudentOptions = StudentOptions(),
@@ -278,13 +278,19 @@ def run(
     """Teacher, distilled set, student and a summary, from a source alone.
 
     Writes `teacher/`, `distilled/`, `overview.png` and `summary.json` under `workdir`; a teacher
-    that is there already is used.
+    that is there already is used. `images_per_class` is by default 10, or as many as the smallest
+    class fills.
 
     Returns:
         The summary.
     """
     workdir = Path(workdir)
     built = recipe.build(source)
+    if images_per_class is None:
+        smallest = int(np.bincount(source.train.labels).min())
+        images_per_class = max(1, min(10, smallest // built.tiles))
+    pool = max(300, images_per_class * built.tiles)
+    check_budget(source, built, images_per_class, pool)
     teachers = teach(source, workdir / "teacher", teacher, seed=seed, progress=progress)
     labeller = pick(teachers, label_stage, images_per_class)
     say(f"teacher: {teachers['converged'].accuracy:.1f}% top-1")
@@ -295,7 +301,7 @@ def run(
         images_per_class=images_per_class,
         workdir=workdir / "distilled",
         label_teacher=labeller,
-        pool=max(300, images_per_class * built.tiles),
+        pool=pool,
         seed=seed,
         overwrite=True,
         progress=progress,

@@ -258,7 +258,7 @@ def not_a_number(predict, variables, crops, labels):
     [
         ({"images_per_class": 0}, "images_per_class is 0"),
         ({"images_per_class": 21}, "pool of 20"),
-        ({"images_per_class": 1000, "pool": None}, "training images; 1000 images a class"),
+        ({"images_per_class": 1000, "pool": None}, "training images; 1000 distilled"),
         ({"score": wrong_shape}, "recipe's score returned"),
         ({"score": not_a_number}, "NaN"),
         ({"teacher": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}, "3 channels"),

@@ -136,7 +136,12 @@ def infoutil(
         cap: quantile of a class's scores above which a crop is not eligible; None for no cap.
         compete: "best": an image's best crop competes; "all": every crop does.
         batch_size: masked images in flight at once.
+
+    Raises:
+        InputError: a budget below what the strategy needs, or tiles that make no square.
     """
+    grid_h, grid_w = (grid, grid) if isinstance(grid, int) else grid
+    _design(grid_h * grid_w, budget, strategy, 0)  # tells of a bad budget before any work
     return Recipe(
         name="infoutil",
         attribute=partial(
