@@ -33,7 +33,7 @@ def overview(
         per_class: distilled images shown a row.
 
     Returns:
-        The figure; a notebook shows it by itself.
+        The figure.
     """
     rows = min(classes, len(source.class_names))
     shown = min(per_class, int(np.bincount(distilled.labels).min()))

@@ -122,28 +122,42 @@ def patch_shapley(
 def _patch_shapley(
     predict, output, baseline_fn, grid, batch_size, variables, images, labels, design, baseline
 ):
-    count, height, width, _ = images.shape
+    count, height, width, channels = images.shape
     rows, columns = _patch_of_pixel(height, grid[0]), _patch_of_pixel(width, grid[1])
     if labels is None:
         labels = jnp.argmax(predict(variables, images), axis=-1)
     baseline = jnp.broadcast_to(baseline_fn(images) if baseline_fn else baseline, images.shape)
-    images_at_once = min(count, batch_size)
-    coalitions_at_once = max(1, batch_size // max(1, images_at_once))
 
-    def explain(example):
-        image, label, absent = example
+    def explain(block):
+        images, labels, absent = block
 
-        def value(mask):
-            present = mask.reshape(grid)[rows][:, columns, None]
-            logits = predict(variables, jnp.where(present, image, absent)[None])
-            return output(logits, label[None])[0]
+        # One batch of coalitions × images, rather than vmap over both: `predict` then sees the
+        # batches it was made for, and costs what plain forward passes cost.
+        def values_of(masks):
+            present = masks.reshape(-1, *grid)[:, rows][:, :, columns][:, None, :, :, None]
+            shown = jnp.where(present, images, absent).reshape(-1, height, width, channels)
+            logits = predict(variables, shown)
+            return output(logits, jnp.tile(labels, len(masks))).reshape(len(masks), len(labels))
 
         def values(masks):
-            return jax.lax.map(value, masks, batch_size=coalitions_at_once)
+            return _in_blocks(values_of, masks, max(1, batch_size // len(labels)))
 
-        return shapley_values(values, design).reshape(grid)
+        return shapley_values(values, design).T.reshape(-1, *grid)
 
-    return jax.lax.map(explain, (images, labels, baseline), batch_size=images_at_once)
+    return _in_blocks(explain, (images, labels, baseline), batch_size)
+
+
+def _in_blocks(function: Callable[[Any], Array], rows: Any, most: int) -> Array:
+    """`function` over blocks of at most `most` rows, one after the other, all of one size.
+
+    The last rows are repeated where the blocks do not come out even.
+    """
+    count = jax.tree.leaves(rows)[0].shape[0]
+    blocks = max(1, -(-count // most))
+    size = -(-count // blocks)
+    index = np.minimum(np.arange(blocks * size), count - 1).reshape(blocks, size)
+    results = jax.lax.map(function, jax.tree.map(lambda leaf: leaf[index], rows))
+    return results.reshape(blocks * size, *results.shape[2:])[:count]
 
 
 def _patch_of_pixel(size: int, parts: int) -> np.ndarray:

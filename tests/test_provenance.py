@@ -1,0 +1,30 @@
+"""What a result file says of its making."""
+
+import json
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from infoutil_jax import provenance
+from infoutil_jax.method.recipes import infoutil
+
+
+def test_versions_and_hardware_are_those_of_this_process():
+    assert provenance.versions()["jax"] == jax.__version__
+    assert provenance.versions()["numpy"] == np.__version__
+    assert provenance.hardware()["backend"] == jax.default_backend()
+    assert provenance.hardware()["processor"]
+
+
+def test_functions_are_described_with_their_arguments():
+    described = provenance.describe(partial(np.clip, a_min=jnp.zeros(2), a_max=(1, None)))
+    assert described == {"function": "clip", "a_min": [0.0, 0.0], "a_max": [1, None]}
+    assert provenance.describe({"a": max, 2: 0.5}) == {"a": {"function": "max"}, "2": 0.5}
+    assert "object" in provenance.describe(object())
+
+
+def test_a_recipe_fits_into_json():
+    described = {name: provenance.describe(part) for name, part in vars(infoutil()).items()}
+    assert json.loads(json.dumps(described))["crop"]["num_crops"] == 5

@@ -1,0 +1,37 @@
+"""The quickstart: every row, every figure, one picture."""
+
+import json
+
+from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.quickstart import quickstart
+
+
+def test_quickstart_at_small_settings(tmp_path):
+    said = []
+    rows = quickstart(
+        tmp_path,
+        budgets=(1, 2),
+        seeds=(0, 1),
+        student_epochs=10,
+        teacher_epochs=3,
+        progress=False,
+        say=said.append,
+    )
+    assert list(rows) == [
+        "infoutil, soft labels",
+        "rded, soft labels",
+        "random, soft labels",
+        "random, hard labels",
+        "all 1438 images",
+    ]
+    assert all(len(figures) == 2 for row in rows.values() for figures in row.values())
+    assert rows["all 1438 images"][1][0] > 50
+    assert any("| random, hard labels" in text for text in said)
+    assert (tmp_path / "overview.png").stat().st_size > 10_000
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["top1"]["rded, soft labels"]["2"] == rows["rded, soft labels"][2]
+    for name in ("infoutil", "rded", "random"):
+        for budget in (1, 2):
+            made = DistilledDataset.load(tmp_path / f"{name}-{budget}")
+            made.verify()
+            assert len(made) == 10 * budget

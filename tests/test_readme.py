@@ -1,0 +1,47 @@
+"""What the README shows runs, and its figures are those of the committed results."""
+
+import re
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from experiments.cifar10_convnet3 import RESULTS, table
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_snippets_run_one_after_the_other(tmp_path, monkeypatch):
+    """On three photographs a class, hence one image of one tile a class."""
+    monkeypatch.chdir(tmp_path)
+    weights = jax.random.normal(jax.random.key(0), (128 * 128 * 3, 3)) / 200
+    names = {
+        "predict": lambda w, x: x.reshape(len(x), -1) @ w,
+        "variables": weights,
+        "images": jax.random.normal(jax.random.key(1), (2, 128, 128, 3)),
+        "labels": jnp.asarray([0, 1]),
+        "loss_fn": lambda params, example: jnp.square(params @ example),
+        "params": jnp.ones(3),
+        "batch": jnp.ones((5, 3)),
+    }
+    snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(snippets) == 3
+    for snippet in snippets:
+        small = snippet.replace("folder:PATH", f"folder:{ROOT / 'tests' / 'data' / 'imagenette'}")
+        exec(small.replace("tiles=4", "tiles=1").replace("class=10", "class=1"), names)
+    assert names["distilled"].images.shape == (3, 128, 128, 3)
+    assert names["maps"].shape == (2, 4, 4)
+    assert names["norms"].shape == (5,)
+    assert names["recipe"].score is names["margin"]
+
+
+def test_the_results_are_the_committed_ones():
+    shown = re.search(r"<!-- results -->\n(.*)<!-- /results -->", README, re.DOTALL)
+    assert shown is not None
+    assert table(RESULTS).strip() in shown.group(1)
+
+
+def test_every_file_it_links_to_exists():
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
+        assert (ROOT / link).exists(), link
