@@ -122,7 +122,7 @@ def patch_shapley(
 def _patch_shapley(
     predict, output, baseline_fn, grid, batch_size, variables, images, labels, design, baseline
 ):
-    count, height, width, channels = images.shape
+    _, height, width, channels = images.shape
     rows, columns = _patch_of_pixel(height, grid[0]), _patch_of_pixel(width, grid[1])
     if labels is None:
         labels = jnp.argmax(predict(variables, images), axis=-1)
