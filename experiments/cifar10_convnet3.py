@@ -184,9 +184,15 @@ class Experiment:
         }
 
 
-def table(results: Path) -> str:
-    """Markdown of every result in the folder, the paper's figure in brackets beside ours."""
+def table(results: Path, only: tuple[str, ...] | None = None) -> str:
+    """Markdown of the results in the folder, the paper's figure in brackets beside ours.
+
+    Args:
+        results: folder of JSON files.
+        only: rows to show; None for all.
+    """
     found = [json.loads(path.read_text()) for path in sorted(results.glob("*.json"))]
+    found = [result for result in found if only is None or result["cell"]["row"] in only]
     budgets = sorted({r["cell"]["images_per_class"] for r in found})
     rows: dict[str, dict[int, str]] = {}
     for result in found:

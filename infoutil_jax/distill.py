@@ -109,7 +109,7 @@ def distill(
             "pool": pool,
             "seed": seed,
             "source": {
-                "spec": source.spec,
+                "name": source.name,
                 "fingerprint": source.fingerprint(),
                 "train_images": len(source.train),
                 "skipped": list(source.skipped),

