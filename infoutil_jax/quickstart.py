@@ -66,23 +66,30 @@ def quickstart(
     student = StudentOptions(width=WIDTH, epochs=student_epochs, seeds=tuple(seeds))
     rows: dict[str, dict[int, list[float]]] = {}
     kept = {}
-    for name in ("infoutil", "rded", "random"):
-        recipe = RecipeOptions(name).build(source)
-        candidates = score_pool(source, teachers["converged"], recipe, pool=None, progress=progress)
+    recipes = {
+        "infoutil": RecipeOptions("infoutil"),
+        "infoutil, whole images": RecipeOptions("infoutil", side=1.0, num_crops=1),
+        "rded": RecipeOptions("rded"),
+        "random": RecipeOptions("random"),
+    }
+    for name, recipe_options in recipes.items():
+        recipe = recipe_options.build(source)
+        teacher = teachers["converged"]
+        candidates = score_pool(source, teacher, recipe, pool=None, progress=progress)
         for budget in budgets:
             labeller = pick(teachers, "auto", budget)
             kept[name, budget] = distilled = distill(
                 source,
-                teachers["converged"],
+                teacher,
                 recipe,
                 images_per_class=budget,
-                workdir=workdir / f"{name}-{budget}",
+                workdir=workdir / f"{name.replace(', ', '-').replace(' ', '-')}-{budget}",
                 label_teacher=labeller,
                 pool=None,
                 candidates=candidates,
                 overwrite=True,
             )
-            policies = {f"{name}, soft labels": student}
+            policies = {name: student}
             if name == "random":
                 policies["random, hard labels"] = replace(student, labels="hard")
             for row, options in policies.items():
@@ -101,6 +108,6 @@ def quickstart(
         "seconds": round(time.perf_counter() - started, 1),
     }
     (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
-    say(accuracy_table(rows))
+    say(accuracy_table(rows) + "\nsoft labels unless it says hard; mean ± standard deviation")
     say(f"what was kept and why: {picture}   ({summary['seconds']:.0f} s)")
     return rows

@@ -18,9 +18,10 @@ def test_quickstart_at_small_settings(tmp_path):
         say=said.append,
     )
     assert list(rows) == [
-        "infoutil, soft labels",
-        "rded, soft labels",
-        "random, soft labels",
+        "infoutil",
+        "infoutil, whole images",
+        "rded",
+        "random",
         "random, hard labels",
         "all 1438 images",
     ]
@@ -29,8 +30,8 @@ def test_quickstart_at_small_settings(tmp_path):
     assert any("| random, hard labels" in text for text in said)
     assert (tmp_path / "overview.png").stat().st_size > 10_000
     summary = json.loads((tmp_path / "summary.json").read_text())
-    assert summary["top1"]["rded, soft labels"]["2"] == rows["rded, soft labels"][2]
-    for name in ("infoutil", "rded", "random"):
+    assert summary["top1"]["rded"]["2"] == rows["rded"][2]
+    for name in ("infoutil", "infoutil-whole-images", "rded", "random"):
         for budget in (1, 2):
             made = DistilledDataset.load(tmp_path / f"{name}-{budget}")
             made.verify()
