@@ -144,7 +144,7 @@ class Experiment:
             )
             path.write_text(json.dumps(result, indent=1) + "\n")
             print(f"{cell.file:40s} {result['student']['top1_mean']:.1f}", flush=True)
-        (self.results / "table.md").write_text(table(self.results))
+        write_tables(self.results)
 
     def _run_cell(self, source: Source, teachers, cell: Cell, student: StudentOptions, pools):
         started = time.perf_counter()
@@ -226,6 +226,16 @@ def table(results: Path, only: tuple[str, ...] | None = None) -> str:
         )
     )
     return "\n".join([head, "", *lines]) + "\n"
+
+
+def write_tables(results: Path) -> None:
+    """Write `table.md` beside the results and, for the committed ones, the README's table."""
+    (results / "table.md").write_text(table(results))
+    if results == RESULTS:
+        readme = HERE.parent / "README.md"
+        before, start, rest = readme.read_text().partition("<!-- results -->\n")
+        _, end, after = rest.partition("<!-- /results -->")
+        readme.write_text(before + start + table(results, IN_MAIN_TABLE) + end + after)
 
 
 if __name__ == "__main__":
