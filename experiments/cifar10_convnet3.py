@@ -172,7 +172,7 @@ class Experiment:
             "dataset": "CIFAR-10 (JPEG)",
             "cell": asdict(cell),
             "paper_top1": paper,
-            "labels_agree": float((distilled.soft_labels.argmax(-1).T == distilled.labels).mean()),
+            "labels_agree": float((distilled.labels == distilled.soft_labels.argmax(-1).T).mean()),
             "student": scores(result),
             "student_options": asdict(student.resolve(source)),
             "teacher_top1": {stage: t.accuracy for stage, t in teachers.items()},
