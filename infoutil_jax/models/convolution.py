@@ -1,9 +1,10 @@
-"""A 2-d convolution whose weight gradient is fast on CPUs as well (JAX).
+"""A 2-d convolution whose gradients are fast on CPUs as well (JAX).
 
 Inside `lax.scan` and `lax.while_loop`, XLA's CPU backend runs the convolution that is a weight
 gradient through a generic loop, tens of times slower than outside of it; and our training loops
-are scans. The same gradient as one matrix product per kernel row does not suffer from that. On
-every other platform the gradient stays XLA's own.
+are scans. The same gradient as one matrix product does not suffer from that. The gradient of the
+images comes five times faster when it is written as the ordinary convolution that it is. On every
+other platform the gradients stay XLA's own.
 """
 
 from collections.abc import Sequence
@@ -87,32 +88,36 @@ def _forward(lhs, rhs, strides, padding, precision):
     )
 
 
-def _weight_gradient_by_rows(lhs, cotangent, kernel_shape, strides, padding, precision):
-    """Kernel gradient, a matrix product for each kernel row.
+def _weight_gradient(lhs, cotangent, kernel_shape, strides, padding, precision):
+    """Kernel gradient as one matrix product, of every window laid out as a row.
 
-    Rows rather than the whole window: three times the images in memory instead of nine for a
-    3×3 kernel, and the faster of the two.
+    It holds the images once for each of the kernel's places, and is the faster for it.
     """
     kernel_height, kernel_width, in_channels, out_channels = kernel_shape
     out_height, out_width = cotangent.shape[1:3]
     padded = lax.pad(
         lhs, jnp.zeros((), lhs.dtype), ((0, 0, 0), (*padding[0], 0), (*padding[1], 0), (0, 0, 0))
     )
-    last_column, last_row = (out_width - 1) * strides[1] + 1, (out_height - 1) * strides[0] + 1
-    columns = jnp.concatenate(
-        [padded[:, :, j : j + last_column : strides[1]] for j in range(kernel_width)], axis=-1
-    )
-    flat = cotangent.reshape(-1, out_channels)
-    rows = [
-        lax.dot_general(
-            columns[:, i : i + last_row : strides[0]].reshape(-1, kernel_width * in_channels),
-            flat,
-            (((0,), (0,)), ((), ())),
-            precision=precision,
-        )
+    last_row, last_column = (out_height - 1) * strides[0] + 1, (out_width - 1) * strides[1] + 1
+    windows = [
+        padded[:, i : i + last_row : strides[0], j : j + last_column : strides[1]]
         for i in range(kernel_height)
+        for j in range(kernel_width)
     ]
-    return jnp.stack(rows).reshape(kernel_shape)
+    rows = jnp.concatenate(windows, axis=-1).reshape(-1, len(windows) * in_channels)
+    contract = (((0,), (0,)), ((), ()))
+    flat = cotangent.reshape(-1, out_channels)
+    return lax.dot_general(rows, flat, contract, precision=precision).reshape(kernel_shape)
+
+
+def _input_gradient(cotangent, rhs, padding, precision):
+    """Gradient of the images, at stride 1: the convolution with the kernel turned around."""
+    turned = jnp.flip(rhs, (0, 1)).swapaxes(2, 3)
+    margins = [
+        (size - 1 - low, size - 1 - high)
+        for size, (low, high) in zip(rhs.shape[:2], padding, strict=True)
+    ]
+    return _forward(cotangent, turned, (1, 1), margins, precision)
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
@@ -126,17 +131,19 @@ def _conv_fwd(lhs, rhs, strides, padding, precision):
 
 def _conv_bwd(strides, padding, precision, residuals, cotangent):
     lhs, rhs = residuals
-    _, input_vjp = jax.vjp(lambda x: _forward(x, rhs, strides, padding, precision), lhs)
 
-    def ordinary(x, g):
-        _, vjp = jax.vjp(lambda w: _forward(x, w, strides, padding, precision), rhs)
-        return vjp(g)[0]
+    def ordinary(x, w, g):
+        _, vjp = jax.vjp(lambda x, w: _forward(x, w, strides, padding, precision), x, w)
+        return vjp(g)
 
-    def by_rows(x, g):
-        return _weight_gradient_by_rows(x, g, rhs.shape, strides, padding, precision)
+    def on_cpu(x, w, g):
+        weight = _weight_gradient(x, g, w.shape, strides, padding, precision)
+        if strides != (1, 1):
+            _, vjp = jax.vjp(lambda x: _forward(x, w, strides, padding, precision), x)
+            return *vjp(g), weight
+        return _input_gradient(g, w, padding, precision), weight
 
-    weight = lax.platform_dependent(lhs, cotangent, cpu=by_rows, default=ordinary)
-    return input_vjp(cotangent)[0], weight
+    return lax.platform_dependent(lhs, rhs, cotangent, cpu=on_cpu, default=ordinary)
 
 
 _conv.defvjp(_conv_fwd, _conv_bwd)
