@@ -4,8 +4,9 @@ from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.distill import distill, score_pool
 from infoutil_jax.errors import InputError
+from infoutil_jax.inversion import sre2l
 from infoutil_jax.method.attribution import grad_cam, patch_shapley
-from infoutil_jax.method.recipes import Recipe, infoutil, infoutil_paper, random, rded
+from infoutil_jax.method.recipes import Recipe, forgetting, infoutil, infoutil_paper, random, rded
 from infoutil_jax.method.shapley import (
     CoalitionDesign,
     coalition_design,
@@ -16,6 +17,7 @@ from infoutil_jax.method.shapley import (
 from infoutil_jax.method.utility import gradient_norms
 from infoutil_jax.models import as_predict, create
 from infoutil_jax.report import overview
+from infoutil_jax.training.forgetting import load_forgetting
 from infoutil_jax.training.student import train_student
 from infoutil_jax.training.teacher import Teacher, load_teacher, train_teacher
 
@@ -31,11 +33,13 @@ __all__ = [
     "create",
     "distill",
     "exact_shapley",
+    "forgetting",
     "grad_cam",
     "gradient_norms",
     "infoutil",
     "infoutil_paper",
     "kernel_shap",
+    "load_forgetting",
     "load_teacher",
     "open_source",
     "overview",
@@ -44,6 +48,7 @@ __all__ = [
     "rded",
     "score_pool",
     "shapley_values",
+    "sre2l",
     "train_student",
     "train_teacher",
 ]

@@ -17,17 +17,8 @@ from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.distill import distill
 from infoutil_jax.errors import InputError
-from infoutil_jax.pipeline import (
-    RecipeOptions,
-    Stage,
-    StudentOptions,
-    TeacherOptions,
-    pick,
-    run,
-    scores,
-    study,
-    teach,
-)
+from infoutil_jax.options import RecipeOptions, Stage, StudentOptions, TeacherOptions
+from infoutil_jax.pipeline import pick, run, scores, study, teach
 from infoutil_jax.quickstart import quickstart
 from infoutil_jax.report import accuracy_table, overview
 from infoutil_jax.training.teacher import Teacher, load_teacher

@@ -26,6 +26,7 @@ from infoutil_jax.method import mosaic
 from infoutil_jax.method.cropping import extract
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.method.selection import Candidates, concatenate
+from infoutil_jax.training.evaluation import in_chunks
 from infoutil_jax.training.teacher import Teacher
 
 # Independent streams of one seed; an example's draws never depend on another's.
@@ -108,16 +109,7 @@ def distill(
             "images_per_class": images_per_class,
             "pool": pool,
             "seed": seed,
-            "source": {
-                "name": source.name,
-                "fingerprint": source.fingerprint(),
-                "train_images": len(source.train),
-                "skipped": list(source.skipped),
-            },
-            "teacher": _describe_teacher(teacher),
-            "label_teacher": _describe_teacher(label_teacher),
-            "versions": provenance.versions(),
-            "hardware": provenance.hardware(),
+            **provenance.inputs(source, teacher, label_teacher),
         },
         overwrite=overwrite,
     )
@@ -157,7 +149,7 @@ def score_pool(
     ) as bar:
         for ids, images in source.train.batches(indices, batch_size):
             labels = source.train.labels[ids]
-            maps, boxes, scores = jax.device_get(
+            maps, boxes, scores, features = jax.device_get(
                 _examine(
                     recipe,
                     teacher.predict,
@@ -169,7 +161,7 @@ def score_pool(
                     *(_pad(array, batch_size) for array in (images, labels, ids.astype(np.uint32))),
                 )
             )
-            parts.append(_table(ids, labels, *(a[: len(ids)] for a in (maps, boxes, scores))))
+            parts.append(_table(len(ids), ids, labels, maps, boxes, scores, features))
             bar.update(len(ids))
     return concatenate(*parts)
 
@@ -193,18 +185,8 @@ def label_crops(
 ) -> Float[np.ndarray, "n classes"]:
     """The teacher's logits on each crop, resized to the teacher's input by itself."""
     mean, std = jnp.asarray(teacher.mean, jnp.float32), jnp.asarray(teacher.std, jnp.float32)
-    logits = [
-        _label(
-            teacher.predict,
-            image_size,
-            teacher.variables,
-            mean,
-            std,
-            _pad(crops[start : start + batch_size], batch_size),
-        )[: len(crops) - start]
-        for start in range(0, len(crops), batch_size)
-    ]
-    return np.concatenate(jax.device_get(logits)).astype(np.float32)
+    label = partial(_label, teacher.predict, image_size, teacher.variables, mean, std)
+    return in_chunks(label, crops, batch_size)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
@@ -220,11 +202,14 @@ def _examine(recipe, predict, tile_size, variables, mean, std, key, images, labe
     crops = extract(images, boxes, tile_size)
     crops = normalise(crops.reshape(-1, *crops.shape[2:]), mean, std)
     fit = _padded if recipe.view == "pad" else _resized
-    scores = recipe.score(
-        predict, variables, fit(crops, image_size), jnp.repeat(labels, boxes.shape[1])
-    )
+    seen = (predict, variables, fit(crops, image_size), jnp.repeat(labels, boxes.shape[1]))
+    scores = recipe.score(*seen)
     check_shape("score", scores, (len(crops),))
-    return maps, boxes, scores.reshape(boxes.shape[:2])
+    features = None
+    if recipe.embed is not None:
+        features = recipe.embed(*seen)
+        check_shape("embed", features, (len(crops), None))
+    return maps, boxes, scores, features
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -262,15 +247,18 @@ def _pad(array: np.ndarray, size: int) -> np.ndarray:
     return np.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1), mode="edge")
 
 
-def _table(ids, labels, maps, boxes, scores) -> Candidates:
+def _table(count, ids, labels, maps, boxes, scores, features) -> Candidates:
+    """The first `count` images of a padded batch, a row a crop."""
     crops = boxes.shape[1]
+    maps, boxes, rows = maps[:count], boxes[:count], count * crops
     return Candidates(
         ids=np.repeat(ids.astype(np.int64), crops),
         crops=np.tile(np.arange(crops, dtype=np.int32), len(ids)),
         labels=np.repeat(labels.astype(np.int32), crops),
         boxes=boxes.reshape(-1, 4).astype(np.int32),
-        scores=scores.reshape(-1).astype(np.float32),
+        scores=scores[:rows].astype(np.float32),
         maps=np.repeat(maps.astype(np.float32), crops, axis=0),
+        features=None if features is None else features[:rows].astype(np.float32),
     )
 
 
@@ -302,15 +290,4 @@ def _record(source: Source, kept: Candidates, row: np.ndarray, per_class: int) -
             }
             for i in row
         ]
-    }
-
-
-def _describe_teacher(teacher: Teacher) -> dict:
-    return {
-        "name": teacher.name,
-        "stage": teacher.stage,
-        "digest": teacher.digest(),
-        "accuracy": teacher.accuracy,
-        "mean": list(teacher.mean),
-        "std": list(teacher.std),
     }

@@ -1,160 +1,26 @@
-"""From raw images to accuracies: teacher, distilled set, student, with defaults by the source.
-
-The options are plain dataclasses: the command line is made from them, experiments and notebooks
-fill them in. None means "chosen by the source", and `resolve` says what was chosen.
-"""
+"""From raw images to accuracies: teacher, distilled set, student (host)."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any
 
-import jax
 import numpy as np
 
 from infoutil_jax import provenance
 from infoutil_jax.checks import check_budget, check_teacher
+from infoutil_jax.data.augment import channel_statistics
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distill import distill
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.recipes import RECIPES, Recipe
+from infoutil_jax.options import RecipeOptions, Stage, StudentOptions, TeacherOptions
 from infoutil_jax.report import overview
 from infoutil_jax.training.student import StudentResult, train_student
-from infoutil_jax.training.teacher import Teacher, channel_statistics, train_teacher
-
-Stage = Literal["auto", "early", "converged"]
-LabelPolicy = Literal["online", "stored", "hard"]
-Options = TypeVar("Options", bound="BackboneOptions")
-
-# Mirrored digits and letters are other digits and letters, or none.
-NEVER_FLIPPED = ("digits", "mnist", "svhn")
-
-
-@dataclass(frozen=True)
-class BackboneOptions:
-    """The network that is trained."""
-
-    backbone: str | None = None
-    """convnet3 to convnet6; by default from the image size."""
-    width: int | None = None
-    """Channels of every layer; by default 128, or 64 where JAX finds no accelerator."""
-    norm: Literal["batch", "instance", "none"] = "batch"
-    """Normalisation after each convolution."""
-    flip: bool | None = None
-    """Mirror images at random; by default yes, except for digits and letters."""
-
-    def resolve(self: Options, source: Source) -> Options:
-        """The same options with every None replaced by the default for `source`."""
-        side = min(source.image_size)
-        depth = 3 + (side >= 48) + (side >= 96) + (side >= 192)
-        name = source.spec.lower()
-        return replace(
-            self,
-            backbone=self.backbone or f"convnet{depth}",
-            width=self.width or (64 if jax.default_backend() == "cpu" else 128),
-            flip=not any(word in name for word in NEVER_FLIPPED)
-            if self.flip is None
-            else self.flip,
-        )
-
-
-@dataclass(frozen=True)
-class TeacherOptions(BackboneOptions):
-    """The teacher and its training."""
-
-    epochs: int | None = None
-    """Epochs of the converged teacher; by default about 4,000 steps, 10 to 100 epochs."""
-    early_epochs: int = 10
-    """Epochs of the early teacher (paper: 10)."""
-    early_schedule: Literal["constant", "same_run"] = "constant"
-    """The early teacher's own run at a constant rate (paper), or the converged run's epoch."""
-    early_learning_rate: float | None = None
-    """Its rate (paper: 0.001 for CIFAR, 0.01 for the others); by default from the image size."""
-    batch_size: int = 128
-    """Images a step."""
-    learning_rate: float = 0.1
-    """Peak of the one-cycle schedule."""
-
-    def resolve(self, source: Source) -> TeacherOptions:
-        """The same options with every None replaced by the default for `source`."""
-        steps = max(1, len(source.train) // self.batch_size)
-        epochs = self.epochs or int(np.clip(round(4000 / steps), 10, 100))
-        rate = self.early_learning_rate or (0.001 if min(source.image_size) <= 32 else 0.01)
-        options = super().resolve(source)
-        return replace(options, epochs=epochs, early_learning_rate=rate)
-
-
-@dataclass(frozen=True)
-class StudentOptions(BackboneOptions):
-    """The student and its training: RDED's protocol, which the paper follows."""
-
-    labels: LabelPolicy = "online"
-    """Teacher labels on each augmented view, labels stored per crop, or classes alone."""
-    epochs: int = 300
-    """Passes over the distilled set."""
-    batch_size: int | None = None
-    """Images a step; by default 10, 50, 100 for 1, 10, 50 images a class."""
-    learning_rate: float = 0.001
-    """AdamW's rate."""
-    temperature: float = 20.0
-    """Of the soft labels."""
-    cutmix: bool = True
-    """Mix pairs of views."""
-    seeds: tuple[int, ...] = (0, 1, 2)
-    """One student each."""
-
-
-@dataclass(frozen=True)
-class RecipeOptions:
-    """The distillation method; what a recipe does not know must keep its default."""
-
-    recipe: str = "infoutil"
-    """infoutil, infoutil_paper, rded or random."""
-    tiles: int | None = None
-    """Crops an image: 1, 4 or 9; by default 1 up to 64 pixels and 4 above."""
-    grid: int | None = None
-    """Patches a side."""
-    budget: int | None = None
-    """Coalitions evaluated for each image."""
-    strategy: Literal["gaussian", "leverage", "kernel"] | None = None
-    """Shapley estimator."""
-    output: Literal["logit", "probability", "log_probability"] | None = None
-    """Value of a coalition."""
-    side: float | None = None
-    """Side of the crop as a fraction of the image's."""
-    num_crops: int | None = None
-    """Crops cut from each image."""
-    alpha: float | None = None
-    """Standard deviation of the noise on the pooled map."""
-    keep: Literal["highest", "lowest", "middle"] | None = None
-    """Which scores stay."""
-    cap: float | None = None
-    """Quantile of a class's scores above which a crop is not eligible."""
-    compete: Literal["best", "all"] | None = None
-    """An image's best crop competes, or all of them."""
-
-    def build(self, source: Source) -> Recipe:
-        """The recipe for `source`.
-
-        Raises:
-            InputError: unknown recipe, or an option that it does not have.
-        """
-        if self.recipe not in RECIPES:
-            raise InputError(f"unknown recipe {self.recipe!r}: choose {', '.join(RECIPES)}.")
-        chosen = {k: v for k, v in asdict(self).items() if k != "recipe" and v is not None}
-        chosen.setdefault("tiles", 1 if min(source.image_size) <= 64 else 4)
-        try:
-            return RECIPES[self.recipe](**chosen)
-        except TypeError:
-            known = RECIPES[self.recipe].__kwdefaults__ or {}
-            foreign = ", ".join(
-                f"--{name.replace('_', '-')}" for name in chosen if name not in known
-            )
-            raise InputError(f"recipe {self.recipe!r} has no option {foreign}.") from None
+from infoutil_jax.training.teacher import Teacher, train_teacher
 
 
 def teach(
@@ -200,6 +66,7 @@ def study(
     teacher: Teacher | None,
     options: StudentOptions = StudentOptions(),
     *,
+    classes: Sequence[int] | None = None,
     progress: bool = True,
 ) -> StudentResult:
     """Train students on a distilled set and test them on the source's test images.
@@ -209,11 +76,19 @@ def study(
         source: gives the test images.
         teacher: labels the views under the policy "online".
         options: the protocol.
+        classes: train and test on the images of these classes only; None for all. The student has
+            an output for every class all the same.
         progress: show a progress line.
 
     Raises:
-        InputError: the set, the source and the teacher do not fit.
+        InputError: the set, the source and the teacher do not fit, or a class that is not there.
     """
+    shown = range(len(source.class_names)) if classes is None else classes
+    for index in set(shown) - set(range(len(source.class_names))):
+        raise InputError(
+            f"class {index} is not there: {source.spec} has {len(source.class_names)} classes, "
+            "counted from 0."
+        )
     if distilled.class_names != source.class_names:
         raise InputError(
             f"{distilled.path} has the classes {', '.join(distilled.class_names)} but "
@@ -222,12 +97,14 @@ def study(
     if teacher is not None:
         check_teacher(teacher, source)
     normalisation = distilled.manifest["label_teacher"]
+    kept = np.isin(distilled.labels, shown)
     return _student(
-        distilled.images,
-        distilled.labels,
+        distilled.images[kept],
+        distilled.labels[kept],
         source,
         options,
-        soft_labels=distilled.soft_labels,
+        classes=shown,
+        soft_labels=distilled.soft_labels[kept],
         tiles=distilled.soft_labels.shape[1],
         teacher=teacher,
         mean=normalisation["mean"],
@@ -243,17 +120,24 @@ def study_everything(
     images, labels = source.train.arrays()
     mean, std = channel_statistics(images)
     options = replace(options, labels="hard")
-    return _student(images, labels, source, options, mean=mean, std=std, progress=progress)
+    shown = range(len(source.class_names))
+    return _student(
+        images, labels, source, options, classes=shown, mean=mean, std=std, progress=progress
+    )
 
 
-def _student(images, labels, source: Source, options: StudentOptions, **arguments: Any):
+def _student(images, labels, source: Source, options: StudentOptions, *, classes, **arguments: Any):
     resolved = asdict(options.resolve(source))
+    if not resolved.pop("augment"):
+        resolved |= {"flip": False, "cutmix": False, "shuffle": False, "crop_scale": (1.0, 1.0)}
+        resolved |= {"autoaugment": None}
     test_images, test_labels = source.test.arrays()
+    tested = np.isin(test_labels, classes)
     return train_student(
         images,
         labels,
-        test_images,
-        test_labels,
+        test_images[tested],
+        test_labels[tested],
         num_classes=len(source.class_names),
         label_policy=resolved.pop("labels"),
         **resolved,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import platform
 import sys
 from functools import partial
@@ -12,7 +13,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from infoutil_jax.data.sources import Source
+from infoutil_jax.training.teacher import Teacher
+
 PACKAGES = ("infoutil-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+LARGEST_LIST = 64  # entries of an array that a manifest spells out
 
 
 def versions() -> dict[str, str]:
@@ -38,6 +43,33 @@ def hardware() -> dict[str, Any]:
     }
 
 
+def inputs(source: Source, teacher: Teacher, label_teacher: Teacher) -> dict[str, Any]:
+    """What a distilled set was made from and with: the part every method's manifest shares."""
+    return {
+        "source": {
+            "name": source.name,
+            "fingerprint": source.fingerprint(),
+            "train_images": len(source.train),
+            "skipped": list(source.skipped),
+        },
+        "teacher": _teacher(teacher),
+        "label_teacher": _teacher(label_teacher),
+        "versions": versions(),
+        "hardware": hardware(),
+    }
+
+
+def _teacher(teacher: Teacher) -> dict[str, Any]:
+    return {
+        "name": teacher.name,
+        "stage": teacher.stage,
+        "digest": teacher.digest(),
+        "accuracy": teacher.accuracy,
+        "mean": list(teacher.mean),
+        "std": list(teacher.std),
+    }
+
+
 def _processor() -> str:
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -47,12 +79,20 @@ def _processor() -> str:
 
 
 def describe(value: Any) -> Any:
-    """A JSON-ready account of functions with their arguments, arrays and plain values."""
+    """A JSON-ready account of functions with their arguments, arrays and plain values.
+
+    Arrays of more than 64 entries are told by type, shape and the SHA-256 of their bytes in C
+    order.
+    """
     if isinstance(value, partial):
         arguments = {name: describe(item) for name, item in value.keywords.items()}
         return {"function": _name(value.func), **arguments}
     if isinstance(value, np.ndarray | jax.Array):
-        return np.asarray(value).tolist()
+        array = np.asarray(value)
+        if array.size <= LARGEST_LIST:
+            return array.tolist()
+        digest = hashlib.sha256(array.tobytes()).hexdigest()
+        return {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": digest}
     if isinstance(value, dict):
         return {str(name): describe(item) for name, item in value.items()}
     if isinstance(value, tuple | list):

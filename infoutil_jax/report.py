@@ -25,6 +25,8 @@ def overview(
 ) -> Figure:
     """Draw the set: for each class its best crop's origin, map and box, then distilled images.
 
+    Images without an origin, as those of `sre2l`, are shown alone.
+
     Args:
         distilled: the set.
         source: what it was distilled from.
@@ -37,42 +39,50 @@ def overview(
     """
     rows = min(classes, len(source.class_names))
     shown = min(per_class, int(np.bincount(distilled.labels).min()))
-    figure = Figure(figsize=(1.15 * (3 + shown) + 0.9, 1.2 * rows + 0.6), layout="constrained")
-    axes = figure.subplots(rows, 3 + shown, squeeze=False)
-    titles = ["original", "Shapley values", "what is kept", "distilled images"]
+    traced = distilled.records[0]["tiles"][0]["example"] is not None
+    skipped = 3 if traced else 0
+    figure = Figure(
+        figsize=(1.15 * (skipped + shown) + 0.9, 1.2 * rows + 0.6), layout="constrained"
+    )
+    axes = figure.subplots(rows, skipped + shown, squeeze=False)
+    titles = ["original", "Shapley values", "what is kept"][:skipped]
     for row in range(rows):
         members = np.flatnonzero(distilled.labels == row)[:shown]
-        tile = distilled.records[members[0]]["tiles"][0]
-        image = source.train.image(tile["example"])
-        patch_map = np.asarray(tile["map"])
-        _show(axes[row, 0], image)
-        _show(axes[row, 1], image)
-        limit = max(float(np.abs(patch_map).max()), 1e-12)
-        axes[row, 1].imshow(
-            patch_map,
-            cmap="RdBu_r",
-            vmin=-limit,
-            vmax=limit,
-            alpha=0.65,
-            extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5),
-            interpolation="nearest",
-        )
-        _show(axes[row, 2], image)
-        top, left, height, width = tile["box"]
-        axes[row, 2].add_patch(
-            Rectangle((left - 0.5, top - 0.5), width, height, fill=False, ec=BOX_COLOUR, lw=2)
-        )
+        if traced:
+            tile = distilled.records[members[0]]["tiles"][0]
+            _show_origin(axes[row], source.train.image(tile["example"]), tile)
         for column, member in enumerate(members):
-            _show(axes[row, 3 + column], distilled.images[member])
+            _show(axes[row, skipped + column], distilled.images[member])
         axes[row, 0].set_ylabel(
             source.class_names[row], rotation=0, ha="right", va="center", fontsize=9
         )
-    for column, title in enumerate(titles[: 3 + (shown > 0)]):
+    for column, title in enumerate([*titles, "distilled images"]):
         axes[0, column].set_title(title, fontsize=9, loc="left")
     if path is not None:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=110)
     return figure
+
+
+def _show_origin(axes, image: np.ndarray, tile: Mapping) -> None:
+    """The source image; its map; its box."""
+    patch_map = np.asarray(tile["map"])
+    for axis in axes[:3]:
+        _show(axis, image)
+    limit = max(float(np.abs(patch_map).max()), 1e-12)
+    axes[1].imshow(
+        patch_map,
+        cmap="RdBu_r",
+        vmin=-limit,
+        vmax=limit,
+        alpha=0.65,
+        extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5),
+        interpolation="nearest",
+    )
+    top, left, height, width = tile["box"]
+    axes[2].add_patch(
+        Rectangle((left - 0.5, top - 0.5), width, height, fill=False, ec=BOX_COLOUR, lw=2)
+    )
 
 
 def _show(axis, image: np.ndarray) -> None:

@@ -3,7 +3,8 @@
 import pytest
 
 from infoutil_jax.data.sources import open_source
-from infoutil_jax.pipeline import TeacherOptions, teach
+from infoutil_jax.options import TeacherOptions
+from infoutil_jax.pipeline import teach
 
 TEACHER = TeacherOptions(width=16, epochs=6, early_epochs=2, early_learning_rate=0.001)
 

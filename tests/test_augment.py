@@ -121,3 +121,12 @@ def test_cutmix_share_is_the_share_of_pixels():
         np.testing.assert_allclose(share, 1 - height * width / 108, rtol=1e-6)
         shares.append(float(share))
     assert min(shares) < 0.5 and max(shares) > 0.95
+
+
+def test_channel_statistics_are_numpys():
+    images = np.random.default_rng(0).integers(0, 256, (9, 5, 6, 3), dtype=np.uint8)
+    images[..., 2] = 7
+    mean, std = augment.channel_statistics(images)
+    np.testing.assert_allclose(mean, (images / 255).mean((0, 1, 2)))
+    np.testing.assert_allclose(std[:2], (images / 255).std((0, 1, 2))[:2])
+    assert std[2] == 1 / 255

@@ -11,6 +11,7 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.method.cropping import (
     edges,
     extract,
+    mass_boxes,
     pool_maps,
     random_resized_boxes,
     shapley_boxes,
@@ -253,3 +254,41 @@ def test_traced_boxes_do_not_recompile():
 def test_bad_input_is_told_in_a_sentence(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_the_smallest_window_that_keeps_the_mass():
+    maps = np.full((3, 4, 4), -1.0, np.float32)
+    maps[0, 3, 0] = 5.0  # one patch holds it all
+    maps[1, 1:3, 2:4] = 1.0  # a square of four
+    maps[2, 0, 0] = maps[2, 3, 3] = 1.0  # opposite corners
+    boxes = mass_boxes(keys_of(range(3)), maps, (32, 64), mass=1.0)
+    expected = [[24, 0, 8, 16], [8, 32, 16, 32], [0, 0, 32, 64]]
+    np.testing.assert_array_equal(boxes[:, 0], expected)
+    half = mass_boxes(keys_of(range(3)), maps, (32, 64), mass=0.5)
+    np.testing.assert_array_equal(half[2, 0], [0, 0, 8, 16])
+    # Two of the square's four patches never lie in one patch: a window of four holds the half.
+    np.testing.assert_array_equal(half[1, 0], [8, 32, 16, 32])
+
+
+def test_without_anything_positive_the_image_stays_whole():
+    boxes = mass_boxes(keys_of([0, 1]), -np.ones((2, 3, 5), np.float32), (33, 50))
+    np.testing.assert_array_equal(boxes, np.tile([0, 0, 33, 50], (2, 1, 1)))
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 1000), st.floats(0.05, 1.0))
+def test_mass_boxes_hold_the_mass_and_none_smaller_does(seed, mass):
+    maps = np.maximum(noise_maps((8, 4, 4), seed), 0)
+    boxes = np.asarray(mass_boxes(keys_of(range(8)), maps, (16, 16), mass=mass))[:, 0] // 4
+    for image, (top, left, height, width) in zip(maps, boxes, strict=True):
+        needed = mass * image.sum()
+        assert image[top : top + height, left : left + width].sum() >= needed * (1 - 1e-5)
+        if height > 1:
+            smaller = np.lib.stride_tricks.sliding_window_view(image, (height - 1, width - 1))
+            assert smaller.sum((-1, -2)).max() < needed * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("mass", [0.0, 1.5, -1.0])
+def test_a_share_is_a_share(mass):
+    with pytest.raises(InputError, match="mass is"):
+        mass_boxes(keys_of([0]), np.ones((1, 4, 4), np.float32), (32, 32), mass=mass)

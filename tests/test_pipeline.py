@@ -2,22 +2,15 @@
 
 from dataclasses import replace
 
+import jax
 import numpy as np
 import pytest
 
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.distill import distill
 from infoutil_jax.errors import InputError
-from infoutil_jax.pipeline import (
-    BackboneOptions,
-    RecipeOptions,
-    StudentOptions,
-    TeacherOptions,
-    pick,
-    scores,
-    study,
-    study_everything,
-)
+from infoutil_jax.options import RecipeOptions, StudentOptions
+from infoutil_jax.pipeline import pick, scores, study, study_everything
 
 
 @pytest.fixture(scope="module")
@@ -27,40 +20,6 @@ def distilled(digits, teachers, tmp_path_factory):
     return distill(
         digits, teachers["converged"], recipe, images_per_class=2, workdir=workdir, progress=False
     )
-
-
-@pytest.mark.parametrize(
-    ("size", "backbone"), [(32, "convnet3"), (64, "convnet4"), (128, "convnet5"), (224, "convnet6")]
-)
-def test_the_backbone_follows_the_image_size(digits, size, backbone):
-    """RDED's table: ConvNet-3 at 32 pixels, -4 at 64, -5 at 128; -6 above."""
-    source = replace(digits, image_size=(size, size))
-    assert BackboneOptions().resolve(source).backbone == backbone
-    assert BackboneOptions(backbone="convnet3").resolve(source).backbone == "convnet3"
-
-
-@pytest.mark.parametrize(
-    ("spec", "flip"), [("digits", False), ("tfds:mnist", False), ("folder:cats", True)]
-)
-def test_digits_are_never_mirrored(digits, spec, flip):
-    source = replace(digits, spec=spec)
-    assert BackboneOptions().resolve(source).flip is flip
-    assert BackboneOptions(flip=True).resolve(source).flip is True
-
-
-@pytest.mark.parametrize(("size", "rate"), [(32, 0.001), (64, 0.01)])
-def test_the_early_teachers_rate_is_the_papers(digits, size, rate):
-    resolved = TeacherOptions().resolve(replace(digits, image_size=(size, size)))
-    assert resolved.early_learning_rate == rate
-    assert resolved.early_epochs == 10
-    assert 10 <= resolved.epochs <= 100
-
-
-@pytest.mark.parametrize(("size", "tiles"), [(32, 1), (64, 1), (128, 4), (224, 4)])
-def test_tiles_follow_the_image_size(digits, size, tiles):
-    source = replace(digits, image_size=(size, size))
-    assert RecipeOptions("rded").build(source).tiles == tiles
-    assert RecipeOptions("rded", tiles=9).build(source).tiles == 9
 
 
 def test_the_label_teacher_is_early_up_to_ten_images_a_class(teachers):
@@ -78,6 +37,21 @@ def test_a_student_learns_from_a_distilled_set(distilled, digits, teachers, labe
     assert result["top1_mean"] > 25  # chance is 10
 
 
+def test_a_student_of_some_classes_is_tested_on_these(distilled, digits):
+    options = StudentOptions(width=16, epochs=60, seeds=(0,), labels="hard")
+    result = study(distilled, digits, None, options, classes=(3, 7), progress=False)
+    images, labels = digits.test.arrays()
+    tested = np.isin(labels, (3, 7))
+    variables = jax.tree.map(lambda leaf: leaf[0], result.variables)
+    mean, std = (distilled.manifest["label_teacher"][key] for key in ("mean", "std"))
+    logits = result.predict(variables, (images[tested] / 255 - mean) / np.array(std))
+    right = (np.asarray(logits).argmax(-1) == labels[tested]).mean()
+    assert result.top1[0] == pytest.approx(100 * right, abs=1e-3) and right > 0.7  # chance: 0.5
+    assert (np.asarray(logits).argmax(-1)[:, None] == (3, 7)).any(1).all()
+    with pytest.raises(InputError, match="class 10 is not there: digits has 10 classes"):
+        study(distilled, digits, None, options, classes=(3, 10))
+
+
 def test_training_on_everything_is_the_ceiling(digits):
     options = StudentOptions(width=16, epochs=5, seeds=(0,), labels="online")
     result = scores(study_everything(digits, options, progress=False))
@@ -89,13 +63,6 @@ def test_set_and_source_must_have_the_same_classes(distilled, digits):
     other = replace(digits, class_names=tuple("abcdefghij"))
     with pytest.raises(InputError, match="classes 0, 1"):
         study(distilled, other, None)
-
-
-def test_unknown_recipes_and_foreign_options_are_named(digits):
-    with pytest.raises(InputError, match="infoutil, infoutil_paper, rded, random"):
-        RecipeOptions("dream").build(digits)
-    with pytest.raises(InputError, match=r"rded.*--alpha, --cap"):
-        RecipeOptions("rded", alpha=1.0, cap=0.9).build(digits)
 
 
 def test_fewer_images_a_class_can_be_opened():

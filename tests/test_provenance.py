@@ -1,5 +1,6 @@
 """What a result file says of its making."""
 
+import hashlib
 import json
 from functools import partial
 
@@ -28,3 +29,15 @@ def test_functions_are_described_with_their_arguments():
 def test_a_recipe_fits_into_json():
     described = {name: provenance.describe(part) for name, part in vars(infoutil()).items()}
     assert json.loads(json.dumps(described))["crop"]["num_crops"] == 5
+
+
+def test_a_large_array_is_told_by_its_digest():
+    array = np.arange(130, dtype=np.int32).reshape(2, 65)
+    expected = {
+        "dtype": "int32",
+        "shape": [2, 65],
+        "sha256": hashlib.sha256(array.tobytes()).hexdigest(),
+    }
+    assert provenance.describe(partial(np.take, values=array))["values"] == expected
+    assert provenance.describe(np.asfortranarray(array)) == expected
+    assert provenance.describe(array[0, :64]) == list(range(64))

@@ -9,7 +9,15 @@ import pytest
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import attribution, cropping, selection, utility
-from infoutil_jax.method.recipes import RECIPES, Recipe, infoutil, infoutil_paper, random, rded
+from infoutil_jax.method.recipes import (
+    RECIPES,
+    Recipe,
+    forgetting,
+    infoutil,
+    infoutil_paper,
+    random,
+    rded,
+)
 from infoutil_jax.method.shapley import coalition_design
 
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -80,6 +88,22 @@ def test_random_knows_no_score_and_shows_whole_images():
     }
     assert picks == {0, 1, 2}
     assert recipe.crop(KEYS, np.zeros((3, 1, 1)), (8, 6))[:, 0].tolist() == [[0, 0, 8, 6]] * 3
+
+
+@pytest.mark.parametrize(("keep", "first"), [("highest", [1, 0]), ("lowest", [2, 0])])
+def test_forgetting_goes_by_events_and_shows_whole_images(keep, first):
+    recipe = forgetting([3, 6, 0], tiles=4, keep=keep)
+    kept = recipe.select(None, table([2.0, 1.0, 3.0]), 2)
+    assert kept.ids.tolist() == first
+    assert kept.scores.tolist() == [[3, 6, 0][i] for i in first]
+    assert recipe.crop(KEYS, np.zeros((3, 1, 1)), (8, 6))[:, 0].tolist() == [[0, 0, 8, 6]] * 3
+    assert (recipe.name, recipe.tiles) == ("forgetting", 4)
+
+
+@pytest.mark.parametrize("events", [3, [[1, 2]], ["a"]])
+def test_events_are_one_number_an_image(events):
+    with pytest.raises(InputError, match="give one number for each training image"):
+        forgetting(events)
 
 
 def test_any_part_is_replaced_by_one_word():

@@ -10,6 +10,7 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.method.selection import (
     Candidates,
     best_crop,
+    by_statistic,
     concatenate,
     merge_top_k,
     random_k,
@@ -31,6 +32,7 @@ def table(scores, labels=None, ids=None, crops=None):
         boxes=np.stack([np.arange(n)] * 4, axis=-1).astype(np.int32).reshape(n, 4),
         scores=np.asarray(scores, np.float32),
         maps=np.asarray(ids, np.float32)[:, None, None] * np.ones((1, 2, 2), np.float32),
+        features=np.arange(2 * n, dtype=np.float32).reshape(n, 2),
     )
 
 
@@ -135,6 +137,22 @@ def test_ties_break_by_example_then_crop():
     assert list(zip(kept.ids, kept.crops, strict=True)) == [(4, 1), (6, 0), (9, 0)]
 
 
+def test_a_statistic_of_examples_takes_the_place_of_the_scores():
+    rows = table(
+        [9, 8, 7, 6, 5], labels=[0, 0, 0, 1, 1], ids=[5, 2, 2, 0, 3], crops=[0, 1, 0, 0, 0]
+    )
+    values = np.array([4, 99, 7, 4, 99, 1])
+    kept = by_statistic(None, rows, 2, values=values)
+    assert list(zip(kept.ids, kept.crops, kept.scores, strict=True)) == [
+        (2, 0, 7),
+        (5, 0, 1),
+        (0, 0, 4),
+        (3, 0, 4),
+    ]
+    assert kept.scores.dtype == np.float32
+    assert by_statistic(None, rows, 1, values=values, keep="lowest").ids.tolist() == [5, 0]
+
+
 def test_rows_are_kept_whole():
     rows = table([0.5, 2.5, 1.5], ids=[5, 6, 7])
     kept = top_k(None, rows, 2)
@@ -230,6 +248,14 @@ def test_a_stream_is_read_one_batch_at_a_time_and_little_is_kept():
         (lambda: running_top_k([table([1])], 1, keep="random"), "needs a key"),
         (lambda: running_top_k([table([1])], 1, key=KEY), "takes no key"),
         (lambda: running_top_k([], 1), "batches is empty"),
+        (
+            lambda: by_statistic(None, table([1, 2], ids=[1, 4]), 1, values=np.zeros(4)),
+            "values has 4 entries, but there is an example with id 4",
+        ),
+        (
+            lambda: by_statistic(None, table([1]), 1, values=np.array([np.nan])),
+            "example 0 is NaN",
+        ),
         (lambda: top_k(None, concatenate(table([1]))._replace(ids=np.arange(3)), 1), "lengths"),
     ],
 )

@@ -9,6 +9,7 @@ from sklearn.datasets import load_digits
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.training import protocol as protocols
+from infoutil_jax.training.evaluation import model_logits
 from infoutil_jax.training.protocol import Protocol, tile_areas
 from infoutil_jax.training.student import default_batch_size, train_student
 from infoutil_jax.training.teacher import Teacher
@@ -35,6 +36,7 @@ def teacher(**options):
     return Teacher(linear, variables, mean=(0.3,), std=(0.4,), **options)
 
 
+KEY = jax.random.key(0)
 OPTIONS = {
     "num_classes": 10,
     "mean": (0.3,),
@@ -80,7 +82,11 @@ def test_seeds_do_not_know_of_each_other(seeds, at_once):
 def test_stored_labels_are_the_online_ones_where_nothing_is_augmented():
     plain = {"cutmix": False, "seeds": (0,)}
     online = study(label_policy="online", teacher=teacher(), **plain)
-    soft = teacher().logits(digits()[0])[:, None]
+    labeller = teacher()
+    logits = model_logits(
+        labeller.predict, labeller.variables, digits()[0], labeller.mean, labeller.std
+    )
+    soft = logits[:, None]
     stored = study(label_policy="stored", soft_labels=soft, **plain)
     np.testing.assert_allclose(online.loss, stored.loss, rtol=1e-3)
     assert online.loss[-1] < online.loss[0]
@@ -103,6 +109,8 @@ def protocol(**options):
         crop_scale=(0.3, 1.0),
         cutmix=True,
         tiles=4,
+        shuffle=True,
+        autoaugment=None,
         seeds_at_once=1,
     )
     return replace(defaults, **options)
@@ -120,7 +128,7 @@ def coloured(size=32):
     return jnp.asarray(images)
 
 
-@pytest.mark.parametrize("options", [{}, {"flip": False}, {"cutmix": False}])
+@pytest.mark.parametrize("options", [{}, {"flip": False}, {"cutmix": False}, {"shuffle": False}])
 def test_stored_targets_are_the_colours_that_the_view_shows(options):
     labels = jnp.arange(3)
     soft = 50 * jax.nn.one_hot(jnp.arange(12).reshape(3, 4), 12)  # tile k is of class k
@@ -131,6 +139,17 @@ def test_stored_targets_are_the_colours_that_the_view_shows(options):
         images, targets = view(jax.random.key(seed))
         np.testing.assert_allclose(targets.sum(1), 1, atol=1e-5)
         np.testing.assert_allclose(targets, images.mean((1, 2)), atol=0.03)
+
+
+def test_without_augmentation_a_view_is_the_image():
+    plain = {"flip": False, "cutmix": False, "shuffle": False, "crop_scale": (1.0, 1.0)}
+    context = {"mean": jnp.zeros(12), "std": jnp.ones(12)}
+    batch = (coloured(), jnp.arange(3), jnp.zeros((3, 4, 12)))
+    images, _ = protocols.view(protocol(**plain), context, jax.random.key(0), batch)
+    np.testing.assert_allclose(images, batch[0] / 255, atol=1e-5)
+    for change in ({"shuffle": True}, {"autoaugment": "imagenet"}):
+        images, _ = protocols.view(protocol(**plain | change), context, KEY, batch)
+        assert np.abs(images - batch[0] / 255).max() > 0.9
 
 
 def test_hard_targets_are_the_images_that_the_view_shows():
@@ -211,6 +230,7 @@ def test_batch_sizes_are_the_protocols():
         ({"label_policy": "hard", "tiles": 9}, "no square grid of 9 equal tiles"),
         ({"label_policy": "hard", "epochs": 0}, "must be at least 1"),
         ({"label_policy": "hard", "seeds": ()}, "no seed"),
+        ({"label_policy": "hard", "autoaugment": "svhn"}, "policy 'svhn' is unknown"),
         ({"label_policy": "hard", "num_classes": 9}, "training label 9 at index 90"),
     ],
 )

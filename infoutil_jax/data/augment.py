@@ -1,4 +1,4 @@
-"""Augmentation on the device (JAX): pure, jittable, one key a batch.
+"""Normalisation and augmentation on the device (JAX): pure, jittable, one key a batch.
 
 Sizes are static, everything drawn is traced, so a change of key never recompiles. Resampling is
 two small matrix products per image, one an axis, for gathers are slow on some devices.
@@ -25,6 +25,22 @@ def normalise(
         std: likewise.
     """
     return (jnp.asarray(images).astype(jnp.float32) / 255 - mean) / std
+
+
+def channel_statistics(
+    images: UInt8[np.ndarray, "n height width channels"],
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel's pixels, 0 to 1.
+
+    From exact integer sums, so that the order of images does not matter. A constant channel gets
+    the deviation of one grey level.
+    """
+    levels = np.arange(256) / 255
+    counts = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[3])]
+    shares = [count / count.sum() for count in counts]
+    mean = [float(share @ levels) for share in shares]
+    variance = [float(s @ (levels - m) ** 2) for s, m in zip(shares, mean, strict=True)]
+    return tuple(mean), tuple(max(value**0.5, 1 / 255) for value in variance)
 
 
 def horizontal_flip(key: Key[Array, ""], images: Images) -> tuple[Images, Bool[Array, " batch"]]:
@@ -163,6 +179,15 @@ def resized_crop(
     _, height, width, _ = images.shape
     rows = resampling(boxes[:, 0], boxes[:, 2], height, size[0])
     columns = resampling(boxes[:, 1], boxes[:, 3], width, size[1])
+    return resample(images, rows, columns)
+
+
+def resample(
+    images: Images,
+    rows: Float[Array, "batch out_height height"],
+    columns: Float[Array, "batch out_width width"],
+) -> Float[Array, "batch out_height out_width channels"]:
+    """Each image's rows and columns combined by its own two matrices (see `resampling`)."""
     images = jnp.einsum("boh,bhwc->bowc", rows, images, precision="highest")
     return jnp.einsum("bow,bhwc->bhoc", columns, images, precision="highest")
 

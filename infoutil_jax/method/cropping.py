@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, Int, Int32, Key, Num, UInt8
 from infoutil_jax.errors import InputError
 
 
-def edges(size: int, parts: int) -> Int[np.ndarray, "borders"]:
+def edges(size: int, parts: int) -> Int[np.ndarray, " borders"]:
     """Pixel borders of `parts` cells along an axis of `size` pixels, `size % parts` larger first.
 
     The rule of `np.array_split` and of RDED's `mix_images`: cell i spans
@@ -58,7 +58,7 @@ def pool_maps(
 
 @partial(jax.jit, static_argnames=("image_size", "num_crops", "window", "side", "alpha"))
 def shapley_boxes(
-    keys: Key[Array, "batch"],
+    keys: Key[Array, " batch"],
     maps: Float[Array | np.ndarray, "batch rows columns"],
     image_size: tuple[int, int],
     *,
@@ -122,9 +122,51 @@ def shapley_boxes(
     return jnp.stack([*starts, *sizes], axis=-1)
 
 
+@partial(jax.jit, static_argnames=("image_size", "mass"))
+def mass_boxes(
+    keys: Key[Array, " batch"],
+    maps: Float[Array | np.ndarray, "batch rows columns"],
+    image_size: tuple[int, int],
+    *,
+    mass: float = 0.9,
+) -> Int32[Array, "batch 1 4"]:
+    """The smallest window that keeps a share `mass` of what speaks for the image.
+
+    What speaks for it is the positive part of its map. A window spans the same share of the grid
+    on both axes; of each size the best place competes, as in `shapley_boxes`, and the smallest
+    size whose place holds `mass` of the sum is cut out. Where nothing is positive that is the
+    whole image. InfoUtil's windows are of one size: half the side, whatever that leaves out.
+
+    Args:
+        keys: not used; nothing is drawn.
+        maps: worth of each patch; any grid.
+        image_size: height and width in pixels.
+        mass: share to keep, in (0, 1]; at 1 nothing that speaks for the image is lost.
+
+    Raises:
+        InputError: an argument out of range.
+    """
+    if not 0 < mass <= 1:
+        raise InputError(f"mass is {mass}; a share of the map's positive sum lies in (0, 1]")
+    rows, columns = maps.shape[1:]
+    steps = max(rows, columns)
+    windows = [(-(-rows * n // steps), -(-columns * n // steps)) for n in range(1, steps + 1)]
+    worth = jnp.maximum(maps, 0)
+    needed = mass * worth.sum((1, 2))
+    boxes, enough = [], []
+    for window in windows:
+        best = partial(shapley_boxes, num_crops=1, window=window, alpha=0.0)
+        boxes.append(best(keys, worth, image_size))
+        kept = pool_maps(worth, window).max((1, 2)) * (window[0] * window[1])
+        # Rounding must not ask for more than everything, nor zero mass for the first patch.
+        enough.append((kept >= needed * (1 - 1e-6)) & (needed > 0))
+    smallest = jnp.where(jnp.stack(enough).any(0), jnp.stack(enough).argmax(0), steps - 1)
+    return jnp.stack(boxes)[smallest, jnp.arange(len(keys))]
+
+
 @partial(jax.jit, static_argnames=("image_size", "num_crops", "scale"))
 def random_resized_boxes(
-    keys: Key[Array, "batch"],
+    keys: Key[Array, " batch"],
     maps: object,
     image_size: tuple[int, int],
     *,
@@ -162,7 +204,7 @@ def random_resized_boxes(
 
 
 def whole_image_boxes(
-    keys: Key[Array, "batch"], maps: object, image_size: tuple[int, int]
+    keys: Key[Array, " batch"], maps: object, image_size: tuple[int, int]
 ) -> Int32[Array, "batch 1 4"]:
     """One box per image, the image itself: then only the score decides. `maps` is not used."""
     del maps

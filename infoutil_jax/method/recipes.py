@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from functools import lru_cache, partial
 from typing import Any, Literal
 
+import numpy as np
+
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import attribution, cropping, selection, utility
 from infoutil_jax.method.shapley import coalition_design
@@ -42,6 +44,8 @@ class Recipe:
             centred, in the mean colour).
         order: which ranks share an image: "consecutive" (InfoUtil, Algorithm 1) or "strided"
             (RDED: image j holds ranks j, n + j, 2n + j, 3n + j).
+        embed: `(predict, variables, crops, labels) -> [n, dim]`, features for `select` to read
+            (`Candidates.features`); None for none.
     """
 
     name: str
@@ -52,6 +56,7 @@ class Recipe:
     tiles: int = 1
     view: Literal["resize", "pad"] = "resize"
     order: Literal["consecutive", "strided"] = "consecutive"
+    embed: Callable[..., Any] | None = None
 
     def __post_init__(self):
         if self.tiles < 1 or math.isqrt(self.tiles) ** 2 != self.tiles:
@@ -202,6 +207,41 @@ def random(*, tiles: int = 1) -> Recipe:
         crop=cropping.whole_image_boxes,
         score=utility.cross_entropy,
         select=selection.random_k,
+        tiles=tiles,
+    )
+
+
+def forgetting(events: Any, *, tiles: int = 1, keep: Keep = "highest") -> Recipe:
+    """The most forgotten whole images (Toneva et al., ICLR 2019, arXiv 1812.05159): a coreset.
+
+    The scores that are recorded are the events. Any other number for each training image, of
+    whatever origin, can take their place.
+
+    Example:
+        >>> recipe = forgetting(load_forgetting("teacher"))
+        >>> distill(source, teacher, recipe, images_per_class=10, workdir="coreset")
+
+    Args:
+        events: of every training image, in their order: `load_forgetting(workdir)`, where the
+            images that were never learnt rank as most forgotten.
+        tiles: images that share a distilled image, each resized to a tile.
+        keep: "highest" (the source), "lowest" or "middle"; ties break by example id.
+
+    Raises:
+        InputError: events that are not one number for each image.
+    """
+    values = np.array(events)
+    if values.ndim != 1 or values.dtype.kind not in "buif":
+        raise InputError(
+            f"events have the shape {values.shape} and type {values.dtype}; give one number for "
+            "each training image"
+        )
+    return Recipe(
+        name="forgetting",
+        attribute=partial(attribution.uniform_maps, grid=1),
+        crop=cropping.whole_image_boxes,
+        score=utility.cross_entropy,
+        select=partial(selection.by_statistic, values=values, keep=keep),
         tiles=tiles,
     )
 

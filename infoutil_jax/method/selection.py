@@ -25,26 +25,28 @@ class Candidates(NamedTuple):
         boxes: (top, left, height, width) in the source image.
         scores: the utility, in any unit.
         maps: the source example's patch map.
+        features: the crop's embedding, where the recipe has one.
     """
 
-    ids: Int64[np.ndarray, "rows"]
-    crops: Int32[np.ndarray, "rows"]
-    labels: Int32[np.ndarray, "rows"]
+    ids: Int64[np.ndarray, " rows"]
+    crops: Int32[np.ndarray, " rows"]
+    labels: Int32[np.ndarray, " rows"]
     boxes: Int32[np.ndarray, "rows 4"]
-    scores: Float32[np.ndarray, "rows"]
+    scores: Float32[np.ndarray, " rows"]
     maps: Float32[np.ndarray, "rows grid_h grid_w"]
+    features: Float32[np.ndarray, "rows dim"] | None = None
 
 
 def concatenate(*parts: Candidates) -> Candidates:
     """All rows of all parts, in their order; at least one part."""
-    return Candidates(*map(np.concatenate, zip(*parts, strict=True)))
+    return jax.tree.map(lambda *columns: np.concatenate(columns), *parts)
 
 
 def take(
-    candidates: Candidates, indices: Int[np.ndarray, "kept"] | Bool[np.ndarray, "rows"]
+    candidates: Candidates, indices: Int[np.ndarray, " kept"] | Bool[np.ndarray, " rows"]
 ) -> Candidates:
     """The rows at `indices` (or where a mask is true), in their order."""
-    return Candidates(*(column[indices] for column in candidates))
+    return jax.tree.map(lambda column: column[indices], candidates)
 
 
 def best_crop(candidates: Candidates, keep: str = "highest") -> Candidates:
@@ -91,7 +93,7 @@ def top_k(
     if cap is not None:
         if not 0 < cap <= 1:
             raise InputError(f"cap is {cap}; a quantile lies in (0, 1]")
-        eligible = candidates.scores <= _class_quantile(candidates, cap, "lower")
+        eligible = candidates.scores <= class_quantile(candidates, cap, "lower")
         order = order[eligible[order]]
     if compete == "best":
         order = _first_of_each(candidates.ids, order)
@@ -113,6 +115,38 @@ def random_k(key: Key[Array, ""], candidates: Candidates, per_class: int) -> Can
     order = _first_of_each(candidates.ids, _order(candidates, _by_chance(key, candidates)))
     _check_full(candidates.labels, candidates.labels[order], per_class)
     return take(candidates, _head(candidates.labels, order, per_class))
+
+
+def by_statistic(
+    key: Key[Array, ""] | None,
+    candidates: Candidates,
+    per_class: int,
+    *,
+    values: Shaped[np.ndarray, " examples"],
+    keep: str = "highest",
+) -> Candidates:
+    """`top_k` by a statistic of whole examples, such as forgetting events, not by the scores.
+
+    One crop of each example competes: its first, for they all tie. The scores of the rows kept are
+    the statistic, as float32.
+
+    Args:
+        key: not used.
+        candidates: all crops of all examples.
+        per_class: rows to keep in each class.
+        values: `values[i]` is the statistic of the example with id i.
+        keep: as in `top_k`.
+
+    Raises:
+        InputError: an id has no value, or as `top_k`.
+    """
+    if len(candidates.ids) and candidates.ids.max() >= len(values):
+        raise InputError(
+            f"values has {len(values)} entries, but there is an example with id "
+            f"{candidates.ids.max()}; give one value for each training image"
+        )
+    scores = values[candidates.ids].astype(np.float32)
+    return top_k(key, candidates._replace(scores=scores), per_class, keep=keep)
 
 
 def merge_top_k(
@@ -178,7 +212,7 @@ def _by_score(candidates: Candidates, keep: str) -> tuple[np.ndarray, ...]:
     if keep == "lowest":
         return scores, candidates.ids
     if keep == "middle":
-        return np.abs(scores - _class_quantile(candidates, 0.5, "linear")), candidates.ids
+        return np.abs(scores - class_quantile(candidates, 0.5, "linear")), candidates.ids
     raise InputError(f'keep is "{keep}"; use "highest", "lowest" or "middle"')
 
 
@@ -199,29 +233,29 @@ def _chances(key, ids, crops):
     )(keys, crops)
 
 
-def _order(candidates: Candidates, priority: tuple[np.ndarray, ...]) -> Int[np.ndarray, "rows"]:
+def _order(candidates: Candidates, priority: tuple[np.ndarray, ...]) -> Int[np.ndarray, " rows"]:
     """Rows by class, then priority, then crop index."""
     return np.lexsort((candidates.crops, *reversed(priority), candidates.labels))
 
 
 def _first_of_each(
-    ids: Shaped[np.ndarray, "rows"], order: Int[np.ndarray, "ordered"]
-) -> Int[np.ndarray, "examples"]:
+    ids: Shaped[np.ndarray, " rows"], order: Int[np.ndarray, " ordered"]
+) -> Int[np.ndarray, " examples"]:
     """Of `order`, the first row of every example."""
     _, first = np.unique(ids[order], return_index=True)
     return order[np.sort(first)]
 
 
 def _head(
-    labels: Int[np.ndarray, "rows"], order: Int[np.ndarray, "ordered"], per_class: int
-) -> Int[np.ndarray, "kept"]:
+    labels: Int[np.ndarray, " rows"], order: Int[np.ndarray, " ordered"], per_class: int
+) -> Int[np.ndarray, " kept"]:
     """Of `order`, sorted by class, the first `per_class` rows of every class."""
     ordered = labels[order]
     rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
     return order[rank < per_class]
 
 
-def _class_quantile(
+def class_quantile(
     candidates: Candidates, quantile: float, method: Literal["lower", "linear"]
 ) -> np.ndarray:
     """Each row's class quantile of the scores."""
@@ -236,7 +270,7 @@ def _class_quantile(
 
 def _check(candidates: Candidates, per_class: int = 1) -> None:
     lengths = {
-        name: len(column) for name, column in zip(Candidates._fields, candidates, strict=True)
+        name: len(column) for name, column in candidates._asdict().items() if column is not None
     }
     if len(set(lengths.values())) != 1:
         raise InputError(f"candidates has columns of different lengths: {lengths}")
@@ -250,7 +284,7 @@ def _check(candidates: Candidates, per_class: int = 1) -> None:
 
 
 def _check_full(
-    labels: Int[np.ndarray, "rows"], eligible: Int[np.ndarray, "eligible"], per_class: int
+    labels: Int[np.ndarray, " rows"], eligible: Int[np.ndarray, " eligible"], per_class: int
 ) -> None:
     """Every class among `labels` needs `per_class` rows among the `eligible`."""
     classes = np.unique(labels)

@@ -28,7 +28,7 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.method import coalitions
 
 ValueFn = Callable[
-    [Bool[Array, "coalitions players"]], Float[Array | np.ndarray, "coalitions *outputs"]
+    [Bool[Array, " coalitions players"]], Float[Array | np.ndarray, " coalitions *outputs"]
 ]
 
 MAX_EXACT_PLAYERS = 20
@@ -79,7 +79,7 @@ class CoalitionDesign:
             )
 
 
-def exact_shapley(value_fn: ValueFn, num_players: int) -> Float[Array, "players *outputs"]:
+def exact_shapley(value_fn: ValueFn, num_players: int) -> Float[Array, " players *outputs"]:
     """Shapley values from all `2**num_players` coalitions.
 
     Args:
@@ -145,7 +145,7 @@ def coalition_design(
     return CoalitionDesign(masks, operator.astype(np.float32))
 
 
-def shapley_values(value_fn: ValueFn, design: CoalitionDesign) -> Float[Array, "players *outputs"]:
+def shapley_values(value_fn: ValueFn, design: CoalitionDesign) -> Float[Array, " players *outputs"]:
     """Shapley values estimated from the design's coalitions; traceable under `jax.jit`.
 
     Args:
@@ -179,7 +179,7 @@ def shapley_values(value_fn: ValueFn, design: CoalitionDesign) -> Float[Array, "
 
 def kernel_shap(
     value_fn: ValueFn, num_players: int, budget: int, *, seed: int = 0
-) -> Float[Array, "players *outputs"]:
+) -> Float[Array, " players *outputs"]:
     """KernelSHAP: `shapley_values` on a "kernel" design.
 
     Lundberg & Lee, NeurIPS 2017. The budget counts the empty and the full coalition, which shap's

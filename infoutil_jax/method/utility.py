@@ -29,7 +29,7 @@ def gradient_norms(
     batch: PyTree,
     *,
     microbatch_size: int | None = None,
-) -> Float[Array, "batch"]:
+) -> Float[Array, " batch"]:
     r"""Norm of every example's own loss gradient, over all floating-point arrays of `params`.
 
     .. math:: u_i = \| \nabla_\theta \ell(\theta, x_i) \|_2
@@ -72,11 +72,11 @@ def gradient_norm(
     predict: Predict,
     variables: PyTree,
     crops: Float[Array | np.ndarray, "batch height width channels"],
-    labels: Int[Array | np.ndarray, "batch"],
+    labels: Int[Array | np.ndarray, " batch"],
     *,
     microbatch_size: int | None = 32,
     over: str | Callable[[str], bool] = "all",
-) -> Float[Array, "batch"]:
+) -> Float[Array, " batch"]:
     """Norm of the gradient of each crop's cross-entropy: stage 2 of InfoUtil (Theorem 1).
 
     Args:
@@ -121,8 +121,8 @@ def el2n(
     predict: Predict,
     variables: PyTree,
     crops: Float[Array | np.ndarray, "batch height width channels"],
-    labels: Int[Array | np.ndarray, "batch"],
-) -> Float[Array, "batch"]:
+    labels: Int[Array | np.ndarray, " batch"],
+) -> Float[Array, " batch"]:
     """Length of the error vector, `|| softmax(logits) - onehot(label) ||_2`, from 0 to √2.
 
     EL2N of Paul et al., "Deep Learning on a Data Diet" (NeurIPS 2021).
@@ -136,11 +136,32 @@ def cross_entropy(
     predict: Predict,
     variables: PyTree,
     crops: Float[Array | np.ndarray, "batch height width channels"],
-    labels: Int[Array | np.ndarray, "batch"],
-) -> Float[Array, "batch"]:
+    labels: Int[Array | np.ndarray, " batch"],
+) -> Float[Array, " batch"]:
     """Loss of each crop, in nats: RDED keeps the lowest (Sun et al., CVPR 2024, eq. 8)."""
     logits = _logits(predict, variables, crops)
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(labels))
+
+
+def teacher_features(
+    predict: Predict,
+    variables: PyTree,
+    crops: Float[Array | np.ndarray, "batch height width channels"],
+    labels: Int[Array | np.ndarray, " batch"],
+) -> Float[Array, "batch features"]:
+    """What the classifier layer sees of each crop, flattened: an embedding, not a score.
+
+    Raises:
+        InputError: `predict` has no method `features(variables, images)`, which those that
+            `models.as_predict` returns have.
+    """
+    del labels
+    if not hasattr(predict, "features"):
+        raise InputError(
+            "teacher_features reads what a model's classifier layer sees: give a predict with the "
+            "method features(variables, images), or the recipe an embed function of your own"
+        )
+    return predict.features(variables, crops).reshape(len(crops), -1)
 
 
 @dataclass(frozen=True)

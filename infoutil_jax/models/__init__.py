@@ -122,13 +122,13 @@ class Predict:
     graphdef: nnx.GraphDef
 
     def __call__(
-        self, variables: Mapping[str, Any], images: Float[Array | np.ndarray, "batch *image"]
+        self, variables: Mapping[str, Any], images: Float[Array | np.ndarray, " batch *image"]
     ) -> Float[Array, "batch classes"]:
         """Logits of normalised images."""
         return self._module(variables)(jnp.asarray(images))
 
     def features(
-        self, variables: Mapping[str, Any], images: Float[Array, "batch *image"]
+        self, variables: Mapping[str, Any], images: Float[Array, " batch *image"]
     ) -> Float[Array, "batch rows columns channels"]:
         """The last convolutional maps, for modules that have a `features` method."""
         return self._module(variables).features(images)
@@ -158,7 +158,7 @@ class Train:
     graphdef: nnx.GraphDef
 
     def __call__(
-        self, variables: Mapping[str, Any], images: Float[Array, "batch *image"]
+        self, variables: Mapping[str, Any], images: Float[Array, " batch *image"]
     ) -> tuple[Float[Array, "batch classes"], Variables]:
         """Logits of one batch, and the variables after it."""
         module = _merge(self.graphdef, variables)

@@ -5,6 +5,7 @@
   running/<run>/<epoch>/   state after the last finished epoch
   stages/<stage>/          variables of a finished stage
   stages/<stage>.json      its epoch and test accuracy; the stage exists once this does
+  stages/forgetting.safetensors  events of each training image; there before the stage converged
 """
 
 import hashlib
@@ -72,9 +73,37 @@ def read_config(workdir: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a file that is whole or not there."""
+    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Writes a file that is whole or not there."""
     part = path.with_name(path.name + ".part")
-    part.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    part.write_bytes(content)
     part.replace(path)
+
+
+def resume(manager: ocp.CheckpointManager, like: Any) -> tuple[int, Any]:
+    """The last finished epoch of a run and what was saved after it; 0 and `like` if there is none.
+
+    Args:
+        manager: of the run's directory.
+        like: a pytree of the same structure, shapes and types as what was saved.
+
+    Raises:
+        InputError: what was saved has another structure.
+    """
+    done = manager.latest_step() or 0
+    if not done:
+        return 0, like
+    try:
+        # NumPy targets: the checkpoint may have been written on other devices.
+        return done, manager.restore(done, args=ocp.args.StandardRestore(jax.device_get(like)))
+    except ValueError as error:
+        raise InputError(
+            f"the unfinished training in {manager.directory} was saved by another version, and "
+            "cannot be gone on with: choose another directory, or remove this teacher's"
+        ) from error
 
 
 def finished(workdir: Path) -> list[str]:

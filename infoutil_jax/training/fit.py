@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key, Shaped
 
 Data = Any  # pytree of arrays, one row an example
 
@@ -23,6 +23,18 @@ class State(NamedTuple):
 
     variables: dict[str, Any]
     optimiser: optax.OptState
+
+
+class Seen(NamedTuple):
+    """What `Fit.observe` gave in an epoch.
+
+    Attributes:
+        rows: numbers of the examples of each step's batch.
+        values: of those examples, `[steps, batch, ...]`.
+    """
+
+    rows: Int[Array | np.ndarray, "steps batch"]
+    values: Shaped[Array | np.ndarray, "steps batch *each"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +47,8 @@ class Fit:
         loss: `loss(logits, targets) -> scalar`.
         optimiser: over `variables["params"]`.
         batch_size: examples a step; a set that is smaller is one batch.
+        observe: `observe(logits, targets) -> [batch, ...]`, of every example that a step trains
+            on, before its update; None for nothing, at no cost.
     """
 
     apply: Callable[..., Any]
@@ -42,6 +56,7 @@ class Fit:
     loss: Callable[..., Any]
     optimiser: optax.GradientTransformation
     batch_size: int
+    observe: Callable[..., Any] | None = None
 
     def init(self, variables: dict[str, Any]) -> State:
         """The state before the first step."""
@@ -78,7 +93,7 @@ def run_steps(
     data: Data,
     rows: Int[Array, "steps batch"],
     first: Any = 0,
-) -> tuple[State, Float[Array, " steps"]]:
+) -> tuple[State, Float[Array, " steps"], Shaped[Array, "steps batch *each"] | None]:
     """One scan over batches of `data`.
 
     Args:
@@ -91,7 +106,7 @@ def run_steps(
         first: number, within the epoch, of the first of the steps.
 
     Returns:
-        The state after them, and each step's loss.
+        The state after them, each step's loss, and what was observed, if anything.
     """
 
     def step(state, numbered):
@@ -101,30 +116,34 @@ def run_steps(
 
         def objective(params):
             logits, variables = fit.apply({**state.variables, "params": params}, inputs)
-            return fit.loss(logits, targets), variables
+            observed = None if fit.observe is None else fit.observe(logits, targets)
+            return fit.loss(logits, targets), (variables, observed)
 
         params = state.variables["params"]
-        (loss, variables), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        (loss, aux), gradient = jax.value_and_grad(objective, has_aux=True)(params)
+        variables, observed = aux
         updates, optimiser = fit.optimiser.update(gradient, state.optimiser, params)
         variables = {**variables, "params": optax.apply_updates(params, updates)}
-        return State(variables, optimiser), loss
+        return State(variables, optimiser), (loss, observed)
 
-    return jax.lax.scan(step, state, (first + jnp.arange(len(rows)), rows))
+    numbered = (first + jnp.arange(len(rows)), rows)
+    state, (losses, observed) = jax.lax.scan(step, state, numbered)
+    return state, losses, observed
 
 
 def run_epoch(
     fit: Fit, state: State, key: Key[Array, ""], context: Any, data: Data, epoch: Any
-) -> tuple[State, Float[Array, ""]]:
+) -> tuple[State, Float[Array, ""], Seen | None]:
     """One epoch over data that is on the device; jittable, `epoch` may be traced.
 
     Returns:
-        The state after it, and the mean loss of its steps.
+        The state after it, the mean loss of its steps, and what was observed, if anything.
     """
     num_examples = jax.tree.leaves(data)[0].shape[0]
     rows = batches(key, epoch, num_examples, fit.batch_size)
     key = jax.random.fold_in(jax.random.fold_in(key, epoch), 1)
-    state, losses = run_steps(fit, state, key, context, data, rows)
-    return state, losses.mean()
+    state, losses, observed = run_steps(fit, state, key, context, data, rows)
+    return state, losses.mean(), None if observed is None else Seen(rows, observed)
 
 
 def epochs(
@@ -137,7 +156,7 @@ def epochs(
     stop: int,
     context: Any = None,
     device_bytes: int = 2**30,
-) -> Iterator[tuple[int, State, float]]:
+) -> Iterator[tuple[int, State, float, Seen | None]]:
     """Trains epoch by epoch, from rows on the host.
 
     Data of at most `device_bytes` is sent to the device once; larger data in slices of as many
@@ -154,7 +173,7 @@ def epochs(
         device_bytes: the most data held on the device.
 
     Yields:
-        After each epoch: its number, the state, the mean loss.
+        After each epoch: its number, the state, the mean loss, what was observed, if anything.
     """
     leaves = jax.tree.leaves(data)
     if sum(leaf.nbytes for leaf in leaves) <= device_bytes:
@@ -163,8 +182,8 @@ def epochs(
             lambda state, data, context, epoch: run_epoch(fit, state, key, context, data, epoch)
         )
         for epoch in range(first, stop):
-            state, loss = whole(state, data, context, epoch)
-            yield epoch, state, float(loss)
+            state, loss, seen = whole(state, data, context, epoch)
+            yield epoch, state, float(loss), seen
         return
 
     part = jax.jit(
@@ -177,11 +196,13 @@ def epochs(
         rows = np.asarray(batches(key, epoch, len(leaves[0]), fit.batch_size))
         epoch_key = jax.random.fold_in(jax.random.fold_in(key, epoch), 1)
         slice_steps = max(1, device_bytes // max(1, row_bytes * rows.shape[1]))
-        losses = []
+        losses, parts = [], []
         for start in range(0, len(rows), slice_steps):
             chosen = rows[start : start + slice_steps]
             local = np.arange(chosen.size).reshape(chosen.shape)
             sent = jax.tree.map(lambda leaf, chosen=chosen: leaf[chosen.ravel()], data)
-            state, loss = part(state, epoch_key, sent, context, local, start)
+            state, loss, observed = part(state, epoch_key, sent, context, local, start)
             losses.append(loss)
-        yield epoch, state, float(jnp.concatenate(losses).mean())
+            parts.append(observed)
+        seen = None if fit.observe is None else Seen(rows, jnp.concatenate(parts))
+        yield epoch, state, float(jnp.concatenate(losses).mean()), seen

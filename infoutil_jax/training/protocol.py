@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array, Bool, Float, Int
 
 from infoutil_jax.data import augment
+from infoutil_jax.data.autoaugment import autoaugment
 from infoutil_jax.training import fit
 
 LabelPolicy = Literal["online", "stored", "hard"]
@@ -33,6 +34,8 @@ class Protocol:
     crop_scale: tuple[float, float]
     cutmix: bool
     tiles: int
+    shuffle: bool
+    autoaugment: str | None
     seeds_at_once: int
 
 
@@ -78,9 +81,11 @@ def view(protocol: Protocol, context: Mapping[str, Any], key: Array, batch: Any)
     images, labels, soft = batch
     size = (images.shape[1], images.shape[2])
     keys = jax.random.split(key, 4)
+    if protocol.autoaugment:
+        images = autoaugment(jax.random.fold_in(key, 4), images, protocol.autoaugment)
     images = augment.normalise(images, context["mean"], context["std"])
-    order = jnp.zeros((len(labels), 1), int)
-    if protocol.tiles > 1:
+    order = jnp.tile(jnp.arange(protocol.tiles), (len(labels), 1))
+    if protocol.tiles > 1 and protocol.shuffle:
         images, order = augment.shuffle_tiles(keys[0], images, protocol.tiles)
     images, boxes = augment.random_resized_crop(keys[1], images, protocol.crop_scale)
     flipped = jnp.zeros(len(labels), bool)
@@ -164,7 +169,7 @@ def program(protocol: Protocol):
 
             def epoch(number, carry):
                 state, losses = carry
-                state, loss = fit.run_epoch(one_fit, state, key, context, data, number)
+                state, loss, _ = fit.run_epoch(one_fit, state, key, context, data, number)
                 return state, losses.at[number].set(loss)
 
             return jax.lax.fori_loop(first, stop, epoch, (state, losses))

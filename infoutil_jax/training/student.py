@@ -79,6 +79,8 @@ def train_student(
     flip: bool = True,
     crop_scale: tuple[float, float] | None = None,
     cutmix: bool = True,
+    shuffle: bool = True,
+    autoaugment: str | None = None,
     tiles: int = 1,
     seeds: Sequence[int] = (0, 1, 2),
     seeds_at_once: int | None = None,
@@ -87,8 +89,8 @@ def train_student(
 ) -> StudentResult:
     """Trains one student a seed on a small labelled set, and tests them.
 
-    Views: the tiles are shuffled, then a random resized crop, a mirror image, CutMix. What a view
-    is taught depends on `label_policy`:
+    Views: AutoAugment where asked for, then the tiles are shuffled, then a random resized crop, a
+    mirror image, CutMix. What a view is taught depends on `label_policy`:
 
     - "online": softmax(teacher(view) / temperature); the teacher sees every mixed view.
     - "stored": the mean of softmax(stored logits / temperature) over the tiles that the view
@@ -124,6 +126,8 @@ def train_student(
         crop_scale: area of the random resized crop, low and high; None: from 1 / sqrt(tiles) to
             1, which leaves square images of one tile whole.
         cutmix: mix pairs of views.
+        shuffle: change the tiles' places.
+        autoaugment: a policy of `infoutil_jax.data.autoaugment.POLICIES`, or None.
         tiles: images in each image's square grid.
         seeds: one student each: of its weights, order and augmentation.
         seeds_at_once: students trained side by side. None: all on an accelerator; 1 on a CPU,
@@ -175,6 +179,8 @@ def train_student(
             crop_scale=crop_scale or (tiles**-0.5, 1.0),
             cutmix=cutmix,
             tiles=tiles,
+            shuffle=shuffle,
+            autoaugment=autoaugment,
             seeds_at_once=min(seeds_at_once or (1 if on_cpu else len(seeds)), len(seeds)),
         )
     )

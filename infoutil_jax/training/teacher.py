@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import orbax.checkpoint as ocp
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Int, UInt8
 from tqdm.auto import tqdm
 
 from infoutil_jax import models
 from infoutil_jax.data import augment
 from infoutil_jax.errors import InputError
-from infoutil_jax.training import checkpoint, fit
-from infoutil_jax.training.evaluation import check_labelled, evaluate, model_logits
+from infoutil_jax.training import checkpoint, fit, forgetting
+from infoutil_jax.training.evaluation import check_labelled, evaluate
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,35 +89,6 @@ class Teacher:
             digest.update(np.ascontiguousarray(leaf).tobytes())
         return digest.hexdigest()
 
-    def logits(
-        self, images: UInt8[np.ndarray, "n height width channels"], batch_size: int = 64
-    ) -> Float[np.ndarray, "n classes"]:
-        """Logits of images as they are.
-
-        Computed in padded batches of one shape, so that an image's logits do not depend on how
-        many images come with it.
-
-        Args:
-            images: of the teacher's size and channels, 0 to 255.
-            batch_size: images at once.
-
-        Raises:
-            InputError: the images' size or channels are not the teacher's.
-        """
-        if images.shape[3] != self.channels:
-            raise InputError(
-                f"the images have {images.shape[3]} channels but teacher {self.name!r} takes "
-                f"{self.channels}"
-            )
-        if self.image_size not in (None, images.shape[1:3]):
-            raise InputError(
-                f"the images have {images.shape[1]}×{images.shape[2]} pixels but teacher "
-                f"{self.name!r} takes {self.image_size[0]}×{self.image_size[1]}: resize them"
-            )
-        return model_logits(
-            self.predict, self.variables, images, self.mean, self.std, batch_size=batch_size
-        )
-
 
 def _leaves(variables: Any) -> list[tuple[str, np.ndarray]]:
     leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
@@ -166,7 +137,8 @@ def train_teacher(
         labels: 0 to num_classes - 1.
         test_images: for the accuracy that is stored with each stage.
         test_labels: likewise.
-        workdir: a new or empty directory, or one of an earlier call with the same arguments.
+        workdir: a new or empty directory, or one of an earlier call with the same arguments. It
+            also gets what `load_forgetting` reads, of the converged teacher's run.
         backbone: a name of `infoutil_jax.models.BACKBONES`.
         width: the backbone's option of this name; None for its default.
         norm: likewise.
@@ -183,7 +155,8 @@ def train_teacher(
         flip: mirror at random; not for digits or letters.
         mean: of each channel, 0 to 1; None: measured on `images`.
         std: likewise.
-        seed: of weights, order and augmentation. Same seed, same bytes.
+        seed: of weights, order and augmentation. Same seed, same bytes, on one kind of device
+            and one version of JAX; elsewhere the same but for rounding.
         progress: show a progress line.
 
     Returns:
@@ -214,7 +187,7 @@ def train_teacher(
     if class_names is not None and len(class_names) != num_classes:
         raise InputError(f"{len(class_names)} class names were given for {num_classes} classes")
     if mean is None or std is None:
-        mean, std = channel_statistics(images)
+        mean, std = augment.channel_statistics(images)
     options = {"width": width, "norm": norm}
     config = {
         "format": 1,
@@ -244,17 +217,17 @@ def train_teacher(
 
     total = epochs * fit.steps_per_epoch(len(images), batch_size)
     onecycle = _sgd(optax.cosine_onecycle_schedule(total, learning_rate), weight_decay)
-    early = {
-        "adamw": lambda: optax.adamw(early_learning_rate, weight_decay=weight_decay),
-        "sgd": lambda: _sgd(early_learning_rate, weight_decay),
-    }[early_optimiser]
+    constant = {"adamw": optax.adamw, "sgd": _sgd}[early_optimiser]
+    early = constant(early_learning_rate, weight_decay=weight_decay)
     # Each run's optimiser, and its stages by the epoch after which they are taken.
     runs: dict[str, tuple[optax.GradientTransformation, dict[int, str]]]
     if early_schedule == "same_run":
         runs = {"converged": (onecycle, {early_epochs: "early", epochs: "converged"})}
     else:
-        runs = {"early": (early(), {early_epochs: "early"})}
-        runs["converged"] = (onecycle, {epochs: "converged"})
+        runs = {
+            "early": (early, {early_epochs: "early"}),
+            "converged": (onecycle, {epochs: "converged"}),
+        }
 
     for name, (optimiser, stages) in runs.items():
         if set(stages.values()) <= set(checkpoint.finished(workdir)):
@@ -296,29 +269,34 @@ def _train(workdir, config, name, optimiser, stages, train, test, progress):
     def loss(logits, labels):
         return optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
 
-    training = fit.Fit(apply, view, loss, optimiser, config["batch_size"])
+    counting = "converged" in stages.values()
+    counts = forgetting.start(len(train[0])) if counting else None
+    observe = forgetting.correct if counting else None
+    training = fit.Fit(apply, view, loss, optimiser, config["batch_size"], observe)
     state, last = training.init(variables), max(stages)
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
     with ocp.CheckpointManager(workdir / "running" / name, options=options) as manager:
-        done = manager.latest_step() or 0
-        if done:
-            restore = ocp.args.StandardRestore(jax.device_get(state))
-            state = jax.tree.map(jnp.asarray, manager.restore(done, args=restore))
+        done, (state, counts) = checkpoint.resume(manager, (state, counts))
+        state = jax.tree.map(jnp.asarray, state)
         key = jax.random.key(config["seed"])
         with tqdm(total=last, initial=done, desc=f"{name} teacher", disable=not progress) as bar:
             trained = fit.epochs(training, state, key, train, first=done, stop=last)
-            for epoch, state, value in trained:
+            for epoch, state, value, seen in trained:
                 if not np.isfinite(value):
                     raise InputError(
                         f"the {name} teacher's loss is {value} after epoch {epoch + 1}: lower "
                         "its learning rate"
                     )
+                if seen is not None:
+                    counts = forgetting.count(counts, seen.rows, seen.values)
                 if stage := stages.get(epoch + 1):
                     metrics = evaluate(
                         predict, state.variables, test[0], test[1], config["mean"], config["std"]
                     )
+                    if stage == "converged":
+                        forgetting.save(workdir, counts, epoch + 1)
                     checkpoint.save_stage(workdir, stage, state.variables, epoch + 1, metrics.top1)
-                manager.save(epoch + 1, args=ocp.args.StandardSave(state))
+                manager.save(epoch + 1, args=ocp.args.StandardSave((state, counts)))
                 bar.set_postfix(loss=f"{value:.3f}", refresh=False)
                 bar.update()
 
@@ -349,22 +327,6 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
         stage=stage,
         accuracy=accuracy,
     )
-
-
-def channel_statistics(
-    images: UInt8[np.ndarray, "n height width channels"],
-) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel's pixels, 0 to 1.
-
-    From exact integer sums, so that the order of images does not matter. A constant channel gets
-    the deviation of one grey level.
-    """
-    levels = np.arange(256) / 255
-    counts = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[3])]
-    shares = [count / count.sum() for count in counts]
-    mean = [float(share @ levels) for share in shares]
-    variance = [float(s @ (levels - m) ** 2) for s, m in zip(shares, mean, strict=True)]
-    return tuple(mean), tuple(max(value**0.5, 1 / 255) for value in variance)
 
 
 def _backbone(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,155 @@
+"""What can be chosen of teacher, student and recipe, with defaults by the source (host).
+
+Plain dataclasses: the command line is made from them, experiments and notebooks fill them in.
+None means "chosen by the source", and `resolve` says what was chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Literal, TypeVar
+
+import jax
+import numpy as np
+
+from infoutil_jax.data.sources import Source
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.baselines import BASELINES
+from infoutil_jax.method.recipes import RECIPES, Recipe
+
+Stage = Literal["auto", "early", "converged"]
+LabelPolicy = Literal["online", "stored", "hard"]
+Options = TypeVar("Options", bound="BackboneOptions")
+
+METHODS = RECIPES | BASELINES
+
+# Mirrored digits and letters are other digits and letters, or none.
+NEVER_FLIPPED = ("digits", "mnist", "svhn")
+
+
+@dataclass(frozen=True)
+class BackboneOptions:
+    """The network that is trained."""
+
+    backbone: str | None = None
+    """convnet3 to convnet6; by default from the image size."""
+    width: int | None = None
+    """Channels of every layer; by default 128, or 64 where JAX finds no accelerator."""
+    norm: Literal["batch", "instance", "none"] = "batch"
+    """Normalisation after each convolution."""
+    flip: bool | None = None
+    """Mirror images at random; by default yes, except for digits and letters."""
+
+    def resolve(self: Options, source: Source) -> Options:
+        """The same options with every None replaced by the default for `source`."""
+        side = min(source.image_size)
+        depth = 3 + (side >= 48) + (side >= 96) + (side >= 192)
+        name = source.spec.lower()
+        return replace(
+            self,
+            backbone=self.backbone or f"convnet{depth}",
+            width=self.width or (64 if jax.default_backend() == "cpu" else 128),
+            flip=not any(word in name for word in NEVER_FLIPPED)
+            if self.flip is None
+            else self.flip,
+        )
+
+
+@dataclass(frozen=True)
+class TeacherOptions(BackboneOptions):
+    """The teacher and its training."""
+
+    epochs: int | None = None
+    """Epochs of the converged teacher; by default about 4,000 steps, 10 to 100 epochs."""
+    early_epochs: int = 10
+    """Epochs of the early teacher (paper: 10)."""
+    early_schedule: Literal["constant", "same_run"] = "constant"
+    """The early teacher's own run at a constant rate (paper), or the converged run's epoch."""
+    early_learning_rate: float | None = None
+    """Its rate (paper: 0.001 for CIFAR, 0.01 for the others); by default from the image size."""
+    batch_size: int = 128
+    """Images a step."""
+    learning_rate: float = 0.1
+    """Peak of the one-cycle schedule."""
+
+    def resolve(self, source: Source) -> TeacherOptions:
+        """The same options with every None replaced by the default for `source`."""
+        steps = max(1, len(source.train) // self.batch_size)
+        epochs = self.epochs or int(np.clip(round(4000 / steps), 10, 100))
+        rate = self.early_learning_rate or (0.001 if min(source.image_size) <= 32 else 0.01)
+        options = super().resolve(source)
+        return replace(options, epochs=epochs, early_learning_rate=rate)
+
+
+@dataclass(frozen=True)
+class StudentOptions(BackboneOptions):
+    """The student and its training: RDED's protocol, which the paper follows."""
+
+    labels: LabelPolicy = "online"
+    """Teacher labels on each augmented view, labels stored per crop, or classes alone."""
+    epochs: int = 300
+    """Passes over the distilled set."""
+    batch_size: int | None = None
+    """Images a step; by default 10, 50, 100 for 1, 10, 50 images a class."""
+    learning_rate: float = 0.001
+    """AdamW's rate."""
+    temperature: float = 20.0
+    """Of the soft labels."""
+    cutmix: bool = True
+    """Mix pairs of views."""
+    autoaugment: Literal["cifar10", "imagenet"] | None = None
+    """A learnt policy before everything else (the paper's Table 1)."""
+    augment: bool = True
+    """No: every view is the image itself, neither cut nor mirrored, shuffled or mixed."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One student each."""
+
+
+@dataclass(frozen=True)
+class RecipeOptions:
+    """The distillation method; what a recipe does not know must keep its default."""
+
+    recipe: str = "infoutil"
+    """infoutil, infoutil_paper, rded, random, herding, k_means, k_center, grad_cam, no_noise,
+    random_crop_gradient_norm or shapley_crop_loss."""
+    tiles: int | None = None
+    """Crops an image: 1, 4 or 9; by default 1 up to 64 pixels and 4 above."""
+    grid: int | None = None
+    """Patches a side."""
+    budget: int | None = None
+    """Coalitions evaluated for each image."""
+    strategy: Literal["gaussian", "leverage", "kernel"] | None = None
+    """Shapley estimator."""
+    output: Literal["logit", "probability", "log_probability"] | None = None
+    """Value of a coalition."""
+    side: float | None = None
+    """Side of the crop as a fraction of the image's."""
+    num_crops: int | None = None
+    """Crops cut from each image."""
+    alpha: float | None = None
+    """Standard deviation of the noise on the pooled map."""
+    keep: Literal["highest", "lowest", "middle"] | None = None
+    """Which scores stay."""
+    cap: float | None = None
+    """Quantile of a class's scores above which a crop is not eligible."""
+    compete: Literal["best", "all"] | None = None
+    """An image's best crop competes, or all of them."""
+
+    def build(self, source: Source) -> Recipe:
+        """The recipe for `source`.
+
+        Raises:
+            InputError: unknown recipe, or an option that it does not have.
+        """
+        if self.recipe not in METHODS:
+            raise InputError(f"unknown recipe {self.recipe!r}: choose {', '.join(METHODS)}.")
+        chosen = {k: v for k, v in asdict(self).items() if k != "recipe" and v is not None}
+        chosen.setdefault("tiles", 1 if min(source.image_size) <= 64 else 4)
+        try:
+            return METHODS[self.recipe](**chosen)
+        except TypeError:
+            known = METHODS[self.recipe].__kwdefaults__ or {}
+            foreign = ", ".join(
+                f"--{name.replace('_', '-')}" for name in chosen if name not in known
+            )
+            raise InputError(f"recipe {self.recipe!r} has no option {foreign}.") from None

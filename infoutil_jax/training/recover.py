@@ -1,0 +1,194 @@
+"""Network inversion: images optimised until a trained network sees their class in them (JAX).
+
+The recover stage of SRe2L (Yin, Xing & Shen, NeurIPS 2023); `infoutil_jax.sre2l` is the whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
+from tqdm.auto import tqdm
+
+from infoutil_jax.data import augment
+from infoutil_jax.errors import InputError
+from infoutil_jax.models.statistics import Statistics, batch_norm_inputs
+from infoutil_jax.training.teacher import Teacher
+
+# Independent streams of one seed.
+_NOISE, _VIEW = range(2)
+# Iterations between two reports of the loss, each of which waits for the device.
+_BLOCK = 100
+
+
+@dataclass(frozen=True)
+class Inversion:
+    """What an optimisation depends on beside the network; see `infoutil_jax.sre2l`."""
+
+    iterations: int
+    learning_rate: float
+    bn_weight: float
+    first_bn_multiplier: float
+    crop_scale: tuple[float, float]
+    flip: bool
+    jitter: int
+
+
+def invert(
+    teacher: Teacher,
+    settings: Inversion,
+    image_size: tuple[int, int],
+    labels: Shaped[np.ndarray, " batch"],
+    ids: Shaped[np.ndarray, " batch"],
+    *,
+    seed: int = 0,
+    bar: tqdm | None = None,
+) -> tuple[UInt8[np.ndarray, "batch height width channels"], Float[np.ndarray, " iterations"]]:
+    """Optimise one batch of images.
+
+    Args:
+        teacher: is inverted.
+        settings: of the optimisation.
+        image_size: height and width in pixels.
+        labels: class of each image.
+        ids: number of each image, which its random draws follow, 0 to 2**32 - 1.
+        seed: of noise and views.
+        bar: told of finished iterations, and shown the loss.
+
+    Returns:
+        The images, and the objective on each iteration's views, before its step.
+
+    Raises:
+        InputError: the objective became NaN or infinite.
+    """
+    mean, std = jnp.asarray(teacher.mean, jnp.float32), jnp.asarray(teacher.std, jnp.float32)
+    shape = (*image_size, teacher.channels)
+    noise_keys, view_keys = (_keys(seed, stream, ids) for stream in (_NOISE, _VIEW))
+    images = jax.vmap(lambda key: jax.random.normal(key, shape))(noise_keys)
+    carry = images, _adam(settings).init(images), jnp.zeros(settings.iterations)
+    context = teacher.variables, mean, std, view_keys, jnp.asarray(labels, jnp.int32)
+    for first in range(0, settings.iterations, _BLOCK):
+        stop = min(first + _BLOCK, settings.iterations)
+        carry = _steps(teacher.predict, settings, context, carry, first, stop)
+        loss = float(carry[2][stop - 1])
+        if not np.isfinite(loss):
+            raise InputError(
+                f"the objective is {loss} after {stop} iterations: lower learning_rate or bn_weight"
+            )
+        if bar is not None:
+            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
+            bar.update(stop - first)
+    pixels = jnp.clip(jnp.round((carry[0] * std + mean) * 255), 0, 255).astype(jnp.uint8)
+    return np.asarray(pixels), np.asarray(carry[2])
+
+
+def objective(
+    predict: Callable[..., Any],
+    settings: Inversion,
+    variables: Any,
+    images: Float[Array, "batch height width channels"],
+    labels: Int[Array, " batch"],
+) -> Float[Array, ""]:
+    """Mean cross-entropy plus the weighted distance of batch normalisation statistics.
+
+    Args:
+        predict: of `as_predict`.
+        settings: gives the weights.
+        variables: of the network.
+        images: normalised.
+        labels: of the images.
+
+    Raises:
+        InputError: the network has no batch normalisation.
+    """
+    logits, layers = batch_norm_inputs(predict, variables, images)
+    cross_entropy = optax.softmax_cross_entropy_with_integer_labels(logits, labels).mean()
+    return cross_entropy + settings.bn_weight * bn_distance(layers, settings.first_bn_multiplier)
+
+
+def bn_distance(layers: Sequence[Statistics], first_multiplier: float = 1.0) -> Float[Array, ""]:
+    """Sum over layers of ||mean - running mean|| + ||variance - running variance||.
+
+    Zero, and with a gradient of zero, where both agree.
+
+    Args:
+        layers: of `batch_norm_inputs`, at least one.
+        first_multiplier: of the first layer's term.
+    """
+    terms = [
+        optax.safe_norm(layer.batch_mean - layer.running_mean, 0.0)
+        + optax.safe_norm(layer.batch_var - layer.running_var, 0.0)
+        for layer in layers
+    ]
+    return first_multiplier * terms[0] + sum(terms[1:], jnp.zeros(()))
+
+
+def random_view(
+    settings: Inversion,
+    keys: Key[Array, " batch"],
+    images: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch height width channels"]:
+    """Each image's random resized crop, mirrored or not, circularly shifted.
+
+    All three are two matrix products an image, the gradient of which is two more.
+
+    Args:
+        settings: gives scale, flip and jitter.
+        keys: one an image.
+        images: normalised.
+    """
+    _, height, width, _ = images.shape
+
+    def draw(key):
+        box_key, flip_key, shift_key = jax.random.split(key, 3)
+        box = jnp.array([0, 0, height, width])
+        if settings.crop_scale != (1, 1):
+            (box,) = augment.random_boxes(box_key, 1, (height, width), settings.crop_scale)
+        flipped = settings.flip & jax.random.bernoulli(flip_key)
+        return box, flipped, jax.random.randint(shift_key, (2,), 0, settings.jitter + 1)
+
+    boxes, flipped, shifts = jax.vmap(draw)(keys)
+    rows = augment.resampling(boxes[:, 0], boxes[:, 2], height, height)
+    columns = augment.resampling(boxes[:, 1], boxes[:, 3], width, width)
+    columns = jnp.where(flipped[:, None, None], columns[:, ::-1], columns)
+    roll = jax.vmap(partial(jnp.roll, axis=0))
+    return augment.resample(images, roll(rows, shifts[:, 0]), roll(columns, shifts[:, 1]))
+
+
+# The bounds are traced, so that one compilation serves every block of iterations.
+@partial(jax.jit, static_argnums=(0, 1))
+def _steps(predict, settings, context, carry, first, stop):
+    variables, mean, std, keys, labels = context
+    optimiser = _adam(settings)
+
+    def step(number, carry):
+        images, state, losses = carry
+        now = jax.vmap(jax.random.fold_in, (0, None))(keys, number)
+
+        def loss(images):
+            views = random_view(settings, now, images)
+            return objective(predict, settings, variables, views, labels)
+
+        value, gradient = jax.value_and_grad(loss)(images)
+        updates, state = optimiser.update(gradient, state)
+        images = jnp.clip(images + updates, -mean / std, (1 - mean) / std)
+        return images, state, losses.at[number].set(value)
+
+    return jax.lax.fori_loop(first, stop, step, carry)
+
+
+def _adam(settings: Inversion) -> optax.GradientTransformation:
+    rate = optax.cosine_decay_schedule(settings.learning_rate, settings.iterations)
+    return optax.adam(rate, b1=0.5, b2=0.9)
+
+
+def _keys(seed: int, stream: int, ids: np.ndarray) -> Key[Array, " batch"]:
+    key = jax.random.fold_in(jax.random.key(seed), stream)
+    return jax.vmap(partial(jax.random.fold_in, key))(jnp.asarray(ids, jnp.uint32))

@@ -1,0 +1,136 @@
+"""Coresets: choices made by hand, their approximation guarantees, and the table they work on."""
+
+from functools import partial
+from itertools import combinations
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.method import coresets
+from infoutil_jax.method.coresets import coreset, facility_location, herding, k_center, k_means
+from infoutil_jax.method.selection import Candidates
+
+KEY = jax.random.key(0)
+LINE = np.array([[0.0], [1.0], [2.0], [10.0]])  # mean 3.25
+CHOICES = [herding, k_center, k_means, facility_location]
+
+
+@pytest.mark.parametrize(
+    ("choose", "k", "expected"),
+    [
+        (herding, 3, [2, 1, 3]),  # means 2, 1.5, 4.33: each the nearest to 3.25
+        (k_center, 3, [2, 3, 0]),  # nearest to the mean, then the farthest from what is chosen
+        (k_means, 2, [1, 3]),  # clusters {0, 1, 2} and {10}
+        (facility_location, 2, [1, 3]),  # sums of distances 11, then 2
+    ],
+)
+def test_on_a_line_by_hand(choose, k, expected):
+    np.testing.assert_array_equal(choose(LINE, k, 0), expected)
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+@settings(max_examples=15, deadline=None)
+@given(seed=st.integers(0, 10**6), k=st.integers(1, 7))
+def test_rows_are_distinct_and_do_not_depend_on_where_the_origin_is(choose, seed, k):
+    features = np.random.default_rng(seed).normal(size=(7, 3)).round(3)
+    rows = choose(features, k, 0)
+    assert len(set(rows)) == k and set(rows) <= set(range(7))
+    if choose in (herding, k_center):  # the others have ties, which rounding breaks
+        np.testing.assert_array_equal(rows, choose(features + np.array([3.0, -2.0, 1.0]), k, 0))
+
+
+@pytest.mark.parametrize("choose", CHOICES)
+def test_all_rows_and_equal_rows(choose):
+    assert sorted(choose(LINE, 4, 0)) == [0, 1, 2, 3]
+    if choose is not k_means:
+        assert sorted(choose(np.zeros((3, 2)), 2, 0)) == [0, 1]
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_greedy_choices_keep_their_guarantees(seed):
+    features = np.random.default_rng(seed).normal(size=(9, 2))
+    distances = np.linalg.norm(features[:, None] - features, axis=-1)
+    best_radius = min(distances[:, c].min(1).max() for c in combinations(range(9), 3))
+    assert distances[:, k_center(features, 3, 0)].min(1).max() <= 2 * best_radius + 1e-9
+    start = distances.sum(0).min()
+    costs = {c: distances[:, c].min(1).sum() for c in combinations(range(9), 3)}
+    reached = distances[:, facility_location(features, 3, 0)].min(1).sum()
+    assert start - reached >= (1 - 1 / np.e) * (start - min(costs.values())) - 1e-9
+
+
+def test_herding_tracks_the_mean_better_than_chance():
+    features = np.random.default_rng(0).normal(size=(200, 16))
+    gap = np.linalg.norm(features[herding(features, 20, 0)].mean(0) - features.mean(0))
+    chance = [
+        np.linalg.norm(
+            features[np.random.default_rng(s).permutation(200)[:20]].mean(0) - features.mean(0)
+        )
+        for s in range(50)
+    ]
+    assert gap < min(chance)
+
+
+def table(features, scores, labels, ids=None, crops=None):
+    n = len(scores)
+    return Candidates(
+        ids=np.arange(n, dtype=np.int64) if ids is None else np.asarray(ids, np.int64),
+        crops=np.zeros(n, np.int32) if crops is None else np.asarray(crops, np.int32),
+        labels=np.asarray(labels, np.int32),
+        boxes=np.zeros((n, 4), np.int32),
+        scores=np.asarray(scores, np.float32),
+        maps=np.zeros((n, 1, 1), np.float32),
+        features=None if features is None else np.asarray(features, np.float32),
+    )
+
+
+def test_each_class_is_chosen_by_itself():
+    features = np.concatenate([LINE, LINE + 100])
+    rows = coreset(KEY, table(features, range(8), [0] * 4 + [1] * 4), 2, choose=herding)
+    np.testing.assert_array_equal(rows.ids, [2, 1, 6, 5])
+    np.testing.assert_array_equal(rows.features[:, 0], [2, 1, 102, 101])
+
+
+def test_order_of_the_table_changes_nothing():
+    candidates = table(np.concatenate([LINE, -LINE]), range(8), [0, 1] * 4)
+    order = np.random.default_rng(0).permutation(8)
+    shuffled = jax.tree.map(lambda column: column[order], candidates)
+    for choose in CHOICES:
+        a, b = (coreset(KEY, c, 2, choose=choose) for c in (candidates, shuffled))
+        np.testing.assert_array_equal(a.ids, b.ids)
+
+
+def test_only_examples_in_the_band_take_part():
+    candidates = table(LINE, [4.0, 1.0, 2.0, 3.0], [0] * 4)
+    kept = coreset(KEY, candidates, 2, choose=herding, band=(0.0, 0.5))
+    assert set(kept.ids) == {1, 2}
+    kept = coreset(KEY, candidates, 1, choose=herding, band=(0.67, 1.0))
+    assert set(kept.ids) == {0}
+
+
+def test_one_crop_of_an_example_takes_part():
+    candidates = table(LINE, [4.0, 1.0, 2.0, 3.0], [0] * 4, ids=[5, 5, 6, 6], crops=[0, 1, 0, 1])
+    kept = coreset(KEY, candidates, 2, choose=k_center)
+    assert sorted(zip(kept.ids, kept.crops, strict=True)) == [(5, 1), (6, 0)]
+
+
+@pytest.mark.parametrize(
+    ("change", "arguments", "sentence"),
+    [
+        ({"features": None}, {}, "no features; give the recipe an embed function"),
+        ({"features": [[0], [1], [np.nan], [3]]}, {}, "features of example 2 are not all numbers"),
+        ({}, {"per_class": 5}, "class 0 has 4 candidates to choose from, but 5 are needed"),
+        ({}, {"band": (0.0, 0.25)}, "class 0 has 1 candidates to choose from, but 2 are needed"),
+        ({}, {"band": (0.5, 0.5)}, "give two quantiles"),
+        ({"scores": [1, 2, np.nan, 4]}, {}, "score of crop 0 of example 2 is NaN"),
+    ],
+)
+def test_what_cannot_be_chosen_from_is_told(change, arguments, sentence):
+    columns = {"features": LINE, "scores": [1, 2, 3, 4], "labels": [0] * 4} | change
+    call = partial(coreset, choose=coresets.herding)
+    with pytest.raises(InputError, match=sentence):
+        call(KEY, table(**columns), **{"per_class": 2, **arguments})

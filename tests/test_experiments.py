@@ -1,0 +1,256 @@
+"""The experiments: tables name what exists, runs are resumable, reports tell the truth."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from experiments import report
+from experiments.cells import ROWS, TABLES, Cell, Table
+from experiments.datasets import DATASETS
+from experiments.published import PAPER
+from experiments.run import Experiment
+from infoutil_jax.errors import InputError
+from infoutil_jax.options import METHODS
+
+TOY = Experiment(
+    "table1",
+    dataset="digits",
+    rows=("infoutil", "random", "random-hard", "forgetting", "sre2l", "everything"),
+    budgets=(1,),
+    width=8,
+    max_per_class=20,
+    teacher_epochs=2,
+    early_epochs=1,
+    student_epochs=2,
+    inversion_iterations=5,
+    pool=15,
+    seeds=(0, 1),
+)
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("experiment")
+    experiment = replace(TOY, workdir=folder / "work", results=folder / "results")
+    experiment.run()
+    replace(experiment, table="labels", rows=("random", "random-hard")).run()
+    replace(experiment, table="table9", rows=("forgetting", "random")).run()
+    replace(experiment, table="table4", rows=("random-steps5",)).run()
+    return experiment
+
+
+def test_every_row_of_every_table_exists_and_names_a_method():
+    special = {"everything", "forgetting", "sre2l"}
+    for table in TABLES.values():
+        for row in table.rows:
+            assert ROWS[row].recipe.recipe in METHODS.keys() | special, row
+        assert {dataset for dataset, _ in table.settings} <= DATASETS.keys()
+
+
+@pytest.mark.parametrize(
+    ("table", "dataset", "backbone", "row", "budget", "figure"),
+    [
+        ("table1", "cifar10", "convnet3", "infoutil", 10, 54.1),
+        ("table1", "imagenette", "resnet18", "rded", 50, 80.4),
+        ("table1", "cifar10", "convnet3", "random", 10, None),
+        ("table4", "imagenette", "convnet5", "infoutil-steps5", 1, 56.59),
+        ("table4", "imagenette", "convnet5", "random-steps5", 1, None),
+        ("table3", "imagenet1k", "resnet101", "rded", 50, 61.2),
+        ("table5", "tiny_imagenet", "resnet18", "infoutil", 100, 60.6),
+        ("table6", "imagenette", "resnet18", "random_crop_gradient_norm", 50, 85.0),
+        ("table7", "imagewoof", "resnet18", "no_noise", 10, 40.0),
+        ("table8", "imagenet1k", "resnet18", "grad_cam", 10, 30.394),
+        ("table9", "cifar10", "convnet3", "herding", 1, 21.5),
+        ("table9", "imagenet1k", "resnet18", "k_means", 10, 5.5),
+        ("table11", "imagewoof", "resnet18", "rded-converged-labels", 50, 68.5),
+    ],
+)
+def test_the_papers_figures_stand_in_their_places(table, dataset, backbone, row, budget, figure):
+    assert TABLES[table].paper(dataset, backbone, row, budget) == figure
+
+
+def test_every_published_figure_of_table_1_can_be_found():
+    found = {
+        TABLES["table1"].paper(dataset, backbone, row, budget)
+        for dataset, backbone in TABLES["table1"].settings
+        for row in ("infoutil", "rded", "sre2l")
+        for budget in (1, 10, 50)
+    }
+    published = {
+        figure
+        for budgets in PAPER["table1_main"].values()
+        for row in budgets.values()
+        for name, figure in row.items()
+        if name.split("/")[1] in ("InfoUtil", "RDED", "SRe2L")
+    }
+    assert published <= found
+
+
+def test_a_cell_says_what_it_is_and_what_it_was_made_with(ran):
+    result = json.loads((ran.results / "digits_convnet3" / "infoutil-ipc1.json").read_text())
+    assert result["cell"]["row"]["name"] == "infoutil"
+    assert len(result["student"]["top1"]) == 2
+    assert result["student"]["top1_mean"] == pytest.approx(np.mean(result["student"]["top1"]))
+    assert result["distilled"]["recipe"]["name"] == "infoutil"
+    assert result["distilled"]["teacher"]["digest"] == result["teacher_digest"]["converged"]
+    assert result["distilled"]["label_teacher"]["digest"] == result["teacher_digest"]["early"]
+    for stage in ("early", "converged"):
+        assert 0 <= result["teacher_calibration"][stage]["ece"] <= 1
+        assert 0 <= result["teacher_calibration"][stage]["entropy"] <= np.log(10)
+    assert 0 < result["distill_seconds"] < result["seconds"]
+    assert result["storage"]["images"] > 0 and result["storage"]["labels"] > 0
+    assert result["peak_memory"]["host"] > 10**8 and result["seconds"] > 0
+    assert result["versions"]["jax"] and result["hardware"]["processor"]
+    assert str(ran.workdir) not in json.dumps(result)
+
+
+def test_what_has_run_is_not_run_again(ran, capsys):
+    file = ran.results / "digits_convnet3" / "random-ipc1.json"
+    before = file.read_bytes()
+    ran.run()
+    assert file.read_bytes() == before and "random" not in capsys.readouterr().out
+
+
+def test_scored_pools_are_found_again(ran):
+    pools = sorted((ran.workdir / "digits_convnet3" / "pools").glob("*.npz"))
+    written = [path.stat().st_mtime_ns for path in pools]
+    other = replace(ran, rows=("infoutil",), budgets=(2,), results=ran.workdir / "other")
+    other.run()
+    assert [path.stat().st_mtime_ns for path in pools] == written
+    assert sorted((ran.workdir / "digits_convnet3" / "pools").glob("*.npz")) == pools
+
+
+def test_the_page_shows_what_ran_and_what_did_not(ran):
+    page = (ran.results / "README.md").read_text()
+    group = report.by_teacher(report.load(ran.results / "digits_convnet3"))[0]
+    assert f"| random | {report.top1(group['random', 1])} |" in page
+    assert "| rded | not run |" in page
+    assert "one seed where no deviation stands" in page
+    assert "## scikit-learn's digits, convnet3" in page
+    assert (ran.results / "digits_convnet3" / "accuracy.png").exists()
+
+
+def test_classes_that_come_in_steps_have_a_figure_after_each(ran):
+    folder = ran.results / "digits_convnet3"
+    result = json.loads((folder / "random-steps5-ipc1.json").read_text())
+    steps = [step["top1_mean"] for step in result["steps"]]
+    assert len(steps) == 5 and steps[-1] == result["student"]["top1_mean"]
+    # After the last step all classes are seen: the cell without steps.
+    assert (
+        steps[-1] == json.loads((folder / "random-ipc1.json").read_text())["student"]["top1_mean"]
+    )
+
+
+def test_steps_are_columns(tmp_path):
+    stepped = result("rded-steps5", 50, 5.0)
+    stepped["steps"] = [{"top1_mean": float(step), "top1_std": None} for step in range(1, 6)]
+    write(tmp_path, stepped)
+    group = report.by_teacher(report.load(tmp_path))[0]
+    lines = report.render(TABLES["table4"], "imagenette", "convnet5", group)
+    assert lines[0].endswith("| step 4 | step 5 |")
+    assert lines[3].startswith("| rded-steps5 | 1.0 [51.53] | 2.0 [29.18] | 3.0")
+    assert lines[4] == "| random-steps5 |" + " not run |" * 5
+
+
+def result(row, budget, top1, teacher="a", labels=100):
+    return {
+        "dataset": "CIFAR-10",
+        "cell": {"row": {"name": row}, "images_per_class": budget},
+        "student": {"top1_mean": top1, "top1_std": None if budget == 50 else 1.0},
+        "teacher_digest": {"converged": teacher},
+        "teacher_top1": {"early": 60.0, "converged": 70.0},
+        "teacher_calibration": {"early": {"ece": 0.02, "entropy": 1.0}},
+        "distill_seconds": 12.3,
+        "teacher_options": {"backbone": "convnet3"},
+        "reduced": None,
+        "storage": {"images": 2000, "labels": labels},
+    }
+
+
+def write(folder, *results):
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, one in enumerate(results):
+        (folder / f"{number}.json").write_text(json.dumps(one))
+
+
+def test_ours_stands_beside_the_papers_and_teachers_are_not_mixed(tmp_path):
+    folder = tmp_path / "cifar10_convnet3"
+    write(
+        folder,
+        result("infoutil", 10, 45.7),
+        result("infoutil", 50, 48.6),
+        result("rded", 10, 56.8),
+        result("rded", 1, 30.3, teacher="b"),
+    )
+    first, second = report.by_teacher(report.load(folder))
+    lines = report.render(TABLES["table1"], "cifar10", "convnet3", first)
+    assert "| infoutil | not run [28.5] | 45.7 ± 1.0 [54.1] | 48.6 [69.8] |" in lines
+    assert "| rded | not run [23.5] | 56.8 ± 1.0 [50.2] | not run [68.4] |" in lines
+    assert set(second) == {("rded", 1)}
+
+
+def test_fairness_scores_are_dd_rankings(tmp_path):
+    rows = {"": 60.0, "-stored": 50.0, "-hard": 30.0, "-plain-views": 40.0}
+    chance = {"": 40.0, "-stored": 30.0, "-hard": 20.0, "-plain-views": 30.0}
+    write(
+        tmp_path,
+        *(result(f"rded{end}", 10, top1) for end, top1 in rows.items()),
+        *(result(f"random{end}", 10, top1) for end, top1 in chance.items()),
+        result("everything", 0, 80.0),
+    )
+    group = report.by_teacher(report.load(tmp_path))[0]
+    lines = report.fairness(group, 10)
+    lrs = 100 * report.label_robust_score(0.8, 0.3, 0.6, 0.4)
+    ars = 100 * report.augmentation_robust_score(0.6, 0.4, 0.4, 0.3)
+    assert lines[-1] == (
+        "| rded | 60.0 ± 1.0 | 50.0 ± 1.0 | 30.0 ± 1.0 | 40.0 ± 1.0 "
+        f"| {lrs:.1f} | {ars:.1f} | 2 kB | 0 kB |"
+    )
+    del group["rded-plain-views", 10]
+    assert "| not run |" in report.fairness(group, 10)[-1]
+
+
+def test_seconds_and_teachers_are_tables(tmp_path):
+    write(tmp_path, result("rded", 10, 50.0), result("rded-hard", 10, 50.0))
+    group = report.by_teacher(report.load(tmp_path))[0]
+    assert report.cost(group) == ["| | 10 / class |", "| --- | --- |", "| rded | 12 |"]
+    assert report.teachers(group)[-1] == "| early | 60.0 | 0.020 | 1.00 |"
+
+
+def test_a_scorer_that_is_no_stage_is_made(ran):
+    experiment = replace(ran, table="scoring")
+    names = ("herding-by-untrained", "herding-by-convnet4")
+    replace(experiment, rows=names, image_size=16, workdir=ran.workdir / "other").run()
+    folder = ran.results / "digits_convnet3"
+    untrained, other = (json.loads((folder / f"{n}-ipc1.json").read_text()) for n in names)
+    assert untrained["distilled"]["teacher"]["stage"] == "untrained"
+    assert other["distilled"]["teacher"]["name"] == "convnet4"
+    assert untrained["distilled"]["label_teacher"] == other["distilled"]["label_teacher"]
+
+
+def test_a_result_file_is_named_by_row_and_budget():
+    assert Cell(ROWS["rded-stored"], 10).file == "rded-stored-ipc10.json"
+    assert Cell(ROWS["everything"], 0).file == "everything.json"
+    table = Table("t", (), ("rded", "everything"), (1, 10))
+    assert [c.file for c in table.cells()] == [
+        "rded-ipc1.json",
+        "rded-ipc10.json",
+        "everything.json",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"table": "table99"}, "table 'table99' is unknown"),
+        ({"dataset": "mnist"}, "dataset 'mnist' is unknown"),
+        ({"backbone": "alexnet"}, "not run: backbone 'alexnet' is not there"),
+        ({"rows": ("dream",)}, "row 'dream' is unknown"),
+    ],
+)
+def test_what_is_not_there_is_told(change, sentence, tmp_path):
+    with pytest.raises(InputError, match=sentence):
+        replace(TOY, **change, results=tmp_path / "results").run()
+    assert not (tmp_path / "results").exists()

@@ -1,0 +1,195 @@
+"""Forgetting events: counted by hand, by a teacher's training, and spent on a coreset."""
+
+import json
+import shutil
+from itertools import pairwise
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+import infoutil_jax
+from infoutil_jax import forgetting as forgetting_recipe
+from infoutil_jax import load_forgetting
+from infoutil_jax.data.sources import open_source
+from infoutil_jax.distill import _examine
+from infoutil_jax.errors import InputError
+from infoutil_jax.training import checkpoint, forgetting
+from infoutil_jax.training.teacher import load_teacher, train_teacher
+
+EPOCHS = 5
+
+
+def train(workdir, **options):
+    data = load_digits()
+    images = np.round(data.images * 15.9).astype(np.uint8)[..., None]
+    labels = data.target.astype(np.int32)
+    options = {"early_epochs": 2, "early_schedule": "same_run", **options}
+    return train_teacher(
+        images[:330],
+        labels[:330],
+        images[330:400],
+        labels[330:400],
+        workdir=workdir,
+        num_classes=10,
+        width=8,
+        epochs=EPOCHS,
+        batch_size=32,
+        flip=False,
+        **options,
+    )
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """A teacher, and the (rows, right) that each epoch was counted with."""
+    workdir, calls, count = tmp_path_factory.mktemp("teacher") / "run", [], forgetting.count
+
+    def recording(state, rows, right):
+        calls.append((np.asarray(rows), np.asarray(right)))
+        return count(state, rows, right)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(forgetting, "count", recording)
+        train(workdir)
+    return workdir, calls
+
+
+@pytest.mark.parametrize(
+    ("sequence", "events"),
+    [
+        ("111111", 0),
+        ("000111", 0),
+        ("101010", 3),
+        ("0110100", 2),
+        ("10", 1),
+        ("1", 0),
+        ("0000", 99),
+        ("", 99),
+    ],
+)
+def test_events_of_a_sequence_of_correctness(sequence, events):
+    state = forgetting.start(3)
+    for right in sequence:
+        state = forgetting.count(state, np.array([1]), np.array([right == "1"]))
+    assert forgetting.marked(state, 99).tolist() == [99, events, 99]
+    assert state.events.dtype == np.int32
+
+
+def test_counting_leaves_its_argument_alone_and_takes_whole_epochs():
+    first = forgetting.count(forgetting.start(4), np.array([[3, 0], [1, 2]]), np.ones((2, 2), bool))
+    right = np.array([[True, False], [False, True]])
+    second = forgetting.count(first, np.array([[0, 1], [2, 3]]), right)
+    assert first.events.tolist() == [0, 0, 0, 0] and first.correct.all()
+    assert second.events.tolist() == [0, 1, 1, 0]
+    assert second.correct.tolist() == [True, False, False, True]
+
+
+def test_a_teachers_events_are_those_of_its_mini_batches(recorded):
+    workdir, calls = recorded
+    assert len(calls) == EPOCHS
+    histories = {row: [] for row in range(330)}
+    for rows, right in calls:
+        assert rows.shape == right.shape == (10, 32)  # ten images are not seen in this epoch
+        for row, one in zip(rows.ravel(), right.ravel(), strict=True):
+            histories[int(row)].append(bool(one))
+    expected = [
+        sum(a and not b for a, b in pairwise(h)) if any(h) else EPOCHS for h in histories.values()
+    ]
+    events = load_forgetting(workdir)
+    assert events.dtype == np.int32
+    np.testing.assert_array_equal(events, expected)
+    assert {0, 1, EPOCHS} <= set(events.tolist())  # the test would be idle otherwise
+
+
+def test_correctness_improves_as_the_teacher_learns(recorded):
+    shares = [right.mean() for _, right in recorded[1]]
+    assert shares[-1] > shares[0] + 0.2
+
+
+def test_killed_training_goes_on_to_the_same_events(recorded, tmp_path, monkeypatch):
+    save = checkpoint.ocp.CheckpointManager.save
+
+    def dying(self, step, *args, **kwargs):
+        save(self, step, *args, **kwargs)
+        if step == 3:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.ocp.CheckpointManager, "save", dying)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+    with pytest.raises(InputError, match="is not finished"):
+        load_forgetting(tmp_path)
+    train(tmp_path)
+    stored = (forgetting.FILE, "stages/converged.json")
+    for name in stored:
+        assert (tmp_path / name).read_bytes() == (recorded[0] / name).read_bytes()
+    assert load_teacher(tmp_path).digest() == load_teacher(recorded[0]).digest()
+
+
+def test_a_run_of_another_version_is_not_gone_on_with(tmp_path, monkeypatch):
+    def older(self, step, *, args):
+        state, _ = args.item
+        save(self, step, args=checkpoint.ocp.args.StandardSave(state))
+        raise KeyboardInterrupt
+
+    save = checkpoint.ocp.CheckpointManager.save
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.ocp.CheckpointManager, "save", older)
+        with pytest.raises(KeyboardInterrupt):
+            train(tmp_path)
+    with pytest.raises(InputError, match="saved by another version"):
+        train(tmp_path)
+
+
+def test_directories_without_events_are_told(recorded, tmp_path):
+    with pytest.raises(InputError, match="holds no teacher"):
+        load_forgetting(tmp_path / "nowhere")
+    copy = tmp_path / "copy"
+    shutil.copytree(recorded[0], copy)
+    (copy / forgetting.FILE).write_bytes(b"{")
+    with pytest.raises(InputError, match="cannot be read"):
+        load_forgetting(copy)
+    (copy / forgetting.FILE).unlink()
+    with pytest.raises(InputError, match="trained before forgetting events were counted"):
+        load_forgetting(copy)
+    load_teacher(copy)  # which is as good as ever
+
+
+def test_a_coreset_of_the_most_forgotten(digits, teachers, teacher_dir, tmp_path):
+    events = load_forgetting(teacher_dir)
+    assert len(events) == len(digits.train)
+    _examine.clear_cache()
+    made = infoutil_jax.distill(
+        digits,
+        teachers["converged"],
+        forgetting_recipe(events),
+        images_per_class=2,
+        workdir=tmp_path / "set",
+        pool=None,
+        progress=False,
+    )
+    assert _examine._cache_size() == 1  # a partial with an array is no reason to compile again
+    for label in range(10):
+        of_class = np.flatnonzero(digits.train.labels == label)
+        best = of_class[np.lexsort((of_class, -events[of_class]))][:2]
+        tiles = [made.records[i]["tiles"][0] for i in np.flatnonzero(made.labels == label)]
+        assert [tile["example"] for tile in tiles] == best.tolist()
+        assert [tile["score"] for tile in tiles] == events[best].tolist()
+    manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
+    assert manifest["recipe"]["select"]["values"]["shape"] == [len(events)]
+
+
+def test_events_of_other_images_are_told(teachers, tmp_path):
+    with pytest.raises(InputError, match=r"values has 7 entries, but there is an example with id"):
+        infoutil_jax.distill(
+            open_source("digits"),
+            teachers["converged"],
+            forgetting_recipe(np.zeros(7)),
+            images_per_class=1,
+            workdir=tmp_path / "set",
+            pool=3,
+            progress=False,
+        )
+    assert not (tmp_path / "set").exists()
