@@ -1,0 +1,274 @@
+"""What is run: rows (a method with its teachers, labels and student), and the tables they fill.
+
+A cell is a row at a budget on a dataset with a backbone. Tables share cells: what one has run,
+another finds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, get_args
+
+from experiments import published
+from infoutil_jax.method.recipes import Keep
+from infoutil_jax.options import LabelPolicy, RecipeOptions, Stage
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method, and everything beside it that an accuracy depends on."""
+
+    name: str
+    recipe: RecipeOptions
+    scorer: str = "converged"
+    """The teacher that attributes and scores: a stage, "untrained", or another backbone's name."""
+    label_stage: Stage = "auto"
+    labels: LabelPolicy = "online"
+    augment: bool = True
+    autoaugment: bool = False
+    student: str | None = None
+    """The student's backbone; None for the teacher's."""
+    norm: str | None = None
+    """The student's normalisation; None for the teacher's."""
+    steps: int = 1
+    """The classes come in this many equal steps. After each a new student is trained on the sets
+    of all classes seen, and tested on them (GDumb, Prabhu et al., ECCV 2020)."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row at one budget."""
+
+    row: Row
+    images_per_class: int
+
+    @property
+    def file(self) -> str:
+        """Name of its result."""
+        if self.row.name == "everything":
+            return "everything.json"
+        return f"{self.row.name}-ipc{self.images_per_class}.json"
+
+
+def _crop(side: float, keep: Keep, **options: Any) -> RecipeOptions:
+    chosen = RecipeOptions("infoutil", side=side, keep=keep, **options)
+    # The whole image is one crop, wherever its patches matter: no need to ask.
+    return replace(chosen, num_crops=1, budget=2) if side == 1.0 else chosen
+
+
+METHODS = (
+    *("infoutil", "infoutil_paper", "rded", "random", "herding", "k_means", "k_center"),
+    *("forgetting", "sre2l", "grad_cam", "random_crop_gradient_norm", "shapley_crop_loss"),
+    "no_noise",
+)
+EVERYTHING = Row("everything", RecipeOptions("everything"), labels="hard")
+SCORED = ("infoutil", "rded", "herding")
+SCORERS = ("untrained", "early", "convnet4")
+POLICIES: dict[str, Mapping[str, Any]] = {
+    "stored": {"labels": "stored"},
+    "hard": {"labels": "hard"},
+    "converged-labels": {"label_stage": "converged"},
+    "plain-views": {"augment": False},
+    "autoaugment": {"autoaugment": True},
+}
+
+
+def _rows() -> dict[str, Row]:
+    rows = [EVERYTHING, *(Row(name, RecipeOptions(name)) for name in METHODS)]
+    rows += [
+        replace(Row(f"{name}-{policy}", RecipeOptions(name)), **change)
+        for name in METHODS
+        for policy, change in POLICIES.items()
+    ]
+    rows += [
+        replace(Row(f"{name}-to-{student}-{norm}", RecipeOptions(name)), student=student, norm=norm)
+        for name in METHODS
+        for student in ("convnet3", "convnet4", "convnet5")
+        for norm in ("batch", "instance", "none")
+    ]
+    for side in (1.0, 0.75, 0.5):
+        for keep in get_args(Keep):
+            row = Row(f"side{side}-{keep}", _crop(side, keep))
+            rows += [row, replace(row, name=f"{row.name}-early", scorer="early")]
+    rows += [
+        Row(f"grid{grid}-side{side}-alpha{alpha}", _crop(side, "highest", grid=grid, alpha=alpha))
+        for grid in (3, 4, 5, 7)
+        for side in (0.5, 0.75)
+        for alpha in (0.0, 2.0)
+    ]
+    rows += [
+        Row(f"{name}-by-{scorer}", RecipeOptions(name), scorer=scorer)
+        for name in SCORED
+        for scorer in SCORERS
+    ]
+    rows += [Row(f"budget{n}", RecipeOptions("infoutil", budget=n)) for n in (32, 64, 256, 512)]
+    rows += [Row(f"{name}-steps5", RecipeOptions(name), steps=5) for name in METHODS]
+    rows += [Row(f"tiles4-{name}", RecipeOptions(name, tiles=4)) for name in METHODS]
+    return {row.name: row for row in rows}
+
+
+ROWS = _rows()
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table or figure of the paper, or a study of ours: rows by budgets on some settings."""
+
+    title: str
+    settings: tuple[tuple[str, str], ...]
+    """(dataset, backbone), as the paper has them."""
+    rows: tuple[str, ...]
+    budgets: tuple[int, ...] = (1, 10, 50)
+    paper: Callable[[str, str, str, int], float | None] = field(default=lambda *_: None)
+    """(dataset, backbone, row, budget) -> the published top-1, percent; None: not published. For
+    rows of several steps the place of a budget is taken by that of a step, from 0."""
+
+    def cells(self, budgets: tuple[int, ...] | None = None) -> list[Cell]:
+        """All its cells, small budgets first; training on everything has no budget, and is last."""
+        rows = [ROWS[row] for row in self.rows]
+        cells = [Cell(row, b) for b in budgets or self.budgets for row in rows if row != EVERYTHING]
+        return cells + [Cell(row, 0) for row in rows if row == EVERYTHING]
+
+
+_CONVNETS = (
+    ("cifar10", "convnet3"),
+    ("cifar100", "convnet3"),
+    ("imagenette", "convnet5"),
+    ("imagewoof", "convnet5"),
+    ("tiny_imagenet", "convnet4"),
+    ("imagenet100", "convnet6"),
+    ("imagenet1k", "convnet4"),
+)
+_STUDENTS = ("convnet3-instance", "convnet3-none", "convnet4-batch", "convnet5-batch")
+_THREE = ("infoutil", "rded", "random")
+
+TABLES: dict[str, Table] = {
+    "table1": Table(
+        "Table 1: the main comparison",
+        tuple((d, b) for d, convnet in _CONVNETS for b in (convnet, "resnet18", "resnet101")),
+        ("infoutil", "rded", "random", "sre2l", "everything"),
+        paper=published.main,
+    ),
+    "table4": Table(
+        "Table 4: classes in five steps (after each, a new student on all seen)",
+        (("imagenette", "convnet5"),),
+        tuple(f"{name}-steps5" for name in _THREE),
+        (50,),
+        published.continual,
+    ),
+    "table3": Table(
+        "Table 3: ImageNet-1K",
+        (("imagenet1k", "resnet18"), ("imagenet1k", "resnet101")),
+        ("infoutil", "rded", "sre2l"),
+        paper=published.imagenet,
+    ),
+    "table5": Table(
+        "Table 5: large budgets",
+        (("tiny_imagenet", "resnet18"), ("imagenet1k", "resnet18")),
+        ("infoutil", "rded", "sre2l"),
+        (50, 100, 200),
+        published.large,
+    ),
+    "table6": Table(
+        "Table 6: crop and score",
+        (("imagewoof", "resnet18"), ("imagenette", "resnet18"), ("imagenet1k", "resnet18")),
+        ("rded", "random_crop_gradient_norm", "shapley_crop_loss", "infoutil"),
+        paper=published.ablation,
+    ),
+    "table7": Table(
+        "Table 7: noise on the map",
+        tuple((d, "resnet18") for d in ("imagenette", "imagewoof", "imagenet100", "imagenet1k")),
+        ("infoutil", "no_noise"),
+        paper=published.noise,
+    ),
+    "table8": Table(
+        "Table 8: the attribution",
+        (("imagenet1k", "resnet18"),),
+        ("grad_cam", "infoutil"),
+        paper=published.attribution,
+    ),
+    "table9": Table(
+        "Tables 9 and 10: coresets",
+        (
+            *((d, b) for d, b in _CONVNETS if d in ("cifar10", "cifar100", "tiny_imagenet")),
+            ("tiny_imagenet", "resnet18"),
+            ("imagenet1k", "resnet18"),
+        ),
+        ("infoutil", "random", "herding", "k_means", "k_center", "forgetting"),
+        paper=published.coresets,
+    ),
+    "table11": Table(
+        "Table 11: a converged teacher labels",
+        (("imagewoof", "convnet5"), ("imagewoof", "resnet18"), ("imagewoof", "resnet101")),
+        ("infoutil-converged-labels", "rded-converged-labels"),
+        paper=published.converged,
+    ),
+    "labels": Table(
+        "Label policies",
+        (("cifar10", "convnet3"),),
+        tuple(
+            f"{name}{end}"
+            for end in ("", "-stored", "-hard", "-converged-labels", "-plain-views")
+            for name in _THREE
+        ),
+    ),
+    "augmentation": Table(
+        "AutoAugment on the student's views",
+        _CONVNETS,
+        tuple(f"{name}{end}" for end in ("", "-autoaugment") for name in _THREE),
+        # The paper's Table 1 has it on.
+        paper=lambda d, b, row, n: published.main(d, b, row.removesuffix("-autoaugment"), n),
+    ),
+    "crops": Table(
+        "Crop side and direction of the score",
+        (("cifar10", "convnet3"),),
+        (
+            *(f"side{side}-{keep}" for side in (1.0, 0.75) for keep in ("lowest", "highest")),
+            *("side0.5-lowest", "infoutil"),  # whose side is 0.5, the highest kept
+        ),
+        (1, 10),
+    ),
+    "scoring": Table(
+        "Which teacher scores",
+        (("cifar10", "convnet3"),),
+        (
+            *("side1.0-lowest", "side1.0-lowest-early"),
+            *("side0.5-lowest", "side0.5-lowest-early", "infoutil", "side0.5-highest-early"),
+            *(f"{name}-by-{scorer}" for name in SCORED for scorer in SCORERS),
+        ),
+        (1, 10),
+    ),
+    "grids": Table(
+        "Crop side, grid and noise",
+        (("cifar10", "convnet3"),),
+        tuple(name for name in ROWS if name.startswith("grid")),
+        (10,),
+    ),
+    "coalitions": Table(
+        "Coalitions evaluated for each image",
+        (("cifar10", "convnet3"),),
+        ("budget32", "budget64", "infoutil", "budget256", "budget512"),
+        (10,),
+    ),
+    "tiles": Table(
+        "Four tiles an image at 32 pixels",
+        (("cifar10", "convnet3"),),
+        ("random", "rded", "infoutil", "tiles4-random", "tiles4-rded", "tiles4-infoutil"),
+    ),
+    "transfer": Table(
+        "Table 2, with ConvNets: other students",
+        (("cifar10", "convnet3"),),
+        tuple(
+            f"{name}-to-{student}"
+            for student in (
+                "convnet3-instance",
+                "convnet3-none",
+                "convnet4-batch",
+                "convnet5-batch",
+            )
+            for name in _THREE
+        ),
+        (10,),
+    ),
+}

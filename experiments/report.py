@@ -1,0 +1,251 @@
+"""Renders what has been run: tables in Markdown, figures, and the README's results.
+
+    python -m experiments.report
+
+A cell without a result is shown as not run. Figures are compared under one teacher only: results
+of another teacher (another machine's, say) come in a table of their own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import tyro
+from matplotlib.figure import Figure
+
+from experiments.cells import METHODS, ROWS, TABLES, Table
+from experiments.datasets import DATASETS
+from infoutil_jax.training.ranking import augmentation_robust_score, label_robust_score
+
+HERE = Path(__file__).parent
+RESULTS = HERE / "results"
+README = HERE.parent / "README.md"
+README_SETTINGS = (("cifar10", "convnet3"), ("imagenette", "convnet5"), ("imagenette", "convnet4"))
+README_ROWS = ("infoutil", "rded", "random", "everything")
+FAIR = ("online", "stored", "hard", "plain views", "LRS", "ARS", "images", "labels")
+
+Result = dict[str, Any]
+
+
+def load(folder: Path) -> list[Result]:
+    """The folder's results, those of one teacher together, the most results first."""
+    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    teachers = [_teacher(result) for result in found]
+    return sorted(found, key=lambda r: (-teachers.count(_teacher(r)), _teacher(r)))
+
+
+def _teacher(result: Result) -> str:
+    return result["teacher_digest"]["converged"]
+
+
+def by_teacher(results: Iterable[Result]) -> list[dict[tuple[str, int], Result]]:
+    """For each teacher, (row, budget) -> result."""
+    groups: dict[str, dict[tuple[str, int], Result]] = {}
+    for result in results:
+        cell = result["cell"]
+        key = (cell["row"]["name"], cell["images_per_class"])
+        groups.setdefault(_teacher(result), {})[key] = result
+    return list(groups.values())
+
+
+def top1(result: Result | None, step: int = -1) -> str:
+    """Mean, and deviation over seeds, of a result; "not run" where there is none."""
+    if result is None:
+        return "not run"
+    student = result["student"] if step == -1 else result["steps"][step]
+    deviation = "" if student["top1_std"] is None else f" ± {student['top1_std']:.1f}"
+    return f"{student['top1_mean']:.1f}{deviation}"
+
+
+def heading(group: dict[tuple[str, int], Result]) -> str:
+    """Under what conditions the group's figures were measured."""
+    first = next(iter(group.values()))
+    teacher = ", ".join(f"{stage} {value:.1f}" for stage, value in first["teacher_top1"].items())
+    student = first["teacher_options"]["backbone"]
+    text = (
+        f"{first['dataset']}, {student} teacher and student. Top-1 in percent, mean ± standard "
+        f"deviation over seeds, one seed where no deviation stands; the paper's figure in "
+        f"brackets. Teacher: {teacher}."
+    )
+    return text + (f" Reduced: {first['reduced']}." if first["reduced"] else "")
+
+
+def teachers(group: dict[tuple[str, int], Result]) -> list[str]:
+    """How accurate and how well calibrated the teachers are that label."""
+    first = next(iter(group.values()))
+    lines = ["| teacher | top-1 | calibration error | entropy, nats |", "|" + " --- |" * 4]
+    for stage, measured in first["teacher_calibration"].items():
+        lines.append(
+            f"| {stage} | {first['teacher_top1'][stage]:.1f} | {measured['ece']:.3f} | "
+            f"{measured['entropy']:.2f} |"
+        )
+    return lines
+
+
+def cost(group: dict[tuple[str, int], Result]) -> list[str]:
+    """Seconds from trained teacher to files, by method and budget (the paper's Figure 3)."""
+    budgets = sorted({budget for _, budget in group if budget})
+    lines = ["| | " + " | ".join(f"{b} / class" for b in budgets) + " |"]
+    lines.append("|" + " --- |" * (len(budgets) + 1))
+    for row in METHODS:
+        cells = [group.get((row, budget)) for budget in budgets]
+        if any(cells):
+            shown = ["not run" if c is None else f"{c['distill_seconds']:.0f}" for c in cells]
+            lines.append(f"| {row} | " + " | ".join(shown) + " |")
+    return lines
+
+
+def render(
+    table: Table, dataset: str, backbone: str, group: dict[tuple[str, int], Result]
+) -> list[str]:
+    """Lines of a Markdown table, the paper's figures beside ours.
+
+    A column is a budget, or for rows of several steps a step at the table's first budget.
+    """
+    budgets = sorted({b for _, b in group if b} | set(table.budgets))
+    columns = [(f"{budget} / class", budget, budget, -1) for budget in budgets]
+    steps = ROWS[table.rows[0]].steps
+    if steps > 1:
+        first = table.budgets[0]
+        columns = [(f"step {step + 1}", first, step, step) for step in range(steps)]
+    lines = ["| | " + " | ".join(title for title, *_ in columns) + " |"]
+    lines.append("|" + " --- |" * (len(columns) + 1))
+    for row in table.rows:
+        if row == "everything":
+            cells = [top1(group.get((row, 0))), *[""] * (len(columns) - 1)]
+        else:
+            cells = []
+            for _, budget, published, step in columns:
+                paper = table.paper(dataset, backbone, row, published)
+                beside = "" if paper is None else f" [{paper}]"
+                cells.append(top1(group.get((row, budget)), step) + beside)
+        lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def fairness(group: dict[tuple[str, int], Result], budget: int) -> list[str]:
+    """How much is the images, how much labels and augmentation: policies, LRS, ARS, bytes.
+
+    LRS and ARS are DD-Ranking's (Li et al. 2025); both need the four accuracies they compare.
+    """
+    ends = {"online": "", "stored": "-stored", "hard": "-hard", "plain views": "-plain-views"}
+
+    def mean(row: str, end: str) -> float | None:
+        result = group.get((row + end, 0 if row == "everything" else budget))
+        return None if result is None else result["student"]["top1_mean"]
+
+    full = mean("everything", "")
+    methods = sorted({row for row, _ in group if (row + "-hard", budget) in group})
+    lines = ["| | " + " | ".join(FAIR) + " |", "|" + " --- |" * (len(FAIR) + 1)]
+    for method in methods:
+        mine = {what: mean(method, end) for what, end in ends.items()}
+        chance = {what: mean("random", end) for what, end in ends.items()}
+        lrs = _if_known(label_robust_score, full, mine["hard"], mine["online"], chance["online"])
+        ars = _if_known(
+            augmentation_robust_score,
+            mine["online"],
+            chance["online"],
+            mine["plain views"],
+            chance["plain views"],
+        )
+        cells = [top1(group.get((method + end, budget))) for end in ends.values()]
+        cells += ["not run" if score is None else f"{score:.1f}" for score in (lrs, ars)]
+        storage = group[method + "-hard", budget]["storage"]
+        stored = group.get((method + "-stored", budget))
+        cells.append(f"{storage['images'] / 1e3:.0f} kB")
+        cells.append("not run" if stored is None else f"{stored['storage']['labels'] / 1e3:.0f} kB")
+        lines.append(f"| {method} | " + " | ".join(cells) + " |")
+    return lines if methods else []
+
+
+def _if_known(score, *accuracies: float | None) -> float | None:
+    known = [value / 100 for value in accuracies if value is not None]
+    return 100 * score(*known) if len(known) == len(accuracies) else None
+
+
+def figure(group: dict[tuple[str, int], Result], rows: Sequence[str]) -> Figure:
+    """Top-1 against images a class, a line a method, bars of a standard deviation."""
+    drawn = Figure(figsize=(5.5, 3.6), layout="constrained")
+    axis = drawn.subplots()
+    for row in rows:
+        budgets = sorted(b for name, b in group if name == row and b)
+        students = [group[row, budget]["student"] for budget in budgets]
+        if students:
+            deviations = [student["top1_std"] or 0.0 for student in students]
+            means = [student["top1_mean"] for student in students]
+            axis.errorbar(budgets, means, deviations, marker="o", ms=4, capsize=3, label=row)
+    axis.set(xscale="log", xlabel="images a class", ylabel="top-1, %")
+    axis.set_xticks(sorted({b for _, b in group if b}))
+    axis.xaxis.set_major_formatter("{x:g}")
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+    return drawn
+
+
+def page(results: Path) -> str:
+    """Every table on every setting that has a result, as one Markdown page."""
+    lines = [
+        "# Results",
+        "",
+        "Rendered by `python -m experiments.report` from the JSON files here.",
+    ]
+    for dataset, backbone in settings(results):
+        for group in by_teacher(load(results / f"{dataset}_{backbone}")):
+            lines += ["", f"## {DATASETS[dataset].title}, {backbone}", "", heading(group), ""]
+            lines += teachers(group)
+            for table in TABLES.values():
+                if any((row, b) in group for row in table.rows for b in (0, *table.budgets)):
+                    lines += ["", f"### {table.title}", ""]
+                    lines += render(table, dataset, backbone, group)
+            lines += ["", "### Seconds to distil, from a trained teacher (Figure 3)", ""]
+            lines += cost(group)
+            for budget in sorted({b for _, b in group if b}):
+                if fair := fairness(group, budget):
+                    lines += ["", f"### Fairness at {budget} images a class", "", *fair]
+    return "\n".join(lines) + "\n"
+
+
+def settings(results: Path) -> list[tuple[str, str]]:
+    """(dataset, backbone) of the folders that hold results of cells."""
+    folders = sorted(path.parent.name for path in results.glob("*_*/*.json"))
+    names = dict.fromkeys(folder.rpartition("_")[::2] for folder in folders)
+    return [(dataset, backbone) for dataset, backbone in names if dataset in DATASETS]
+
+
+def summary(results: Path) -> str:
+    """The README's part: the main rows of the settings it shows."""
+    lines: list[str] = []
+    for dataset, backbone in README_SETTINGS:
+        for group in by_teacher(load(results / f"{dataset}_{backbone}"))[:1]:
+            main = TABLES["table1"]
+            shown = [row for row in README_ROWS if any(name == row for name, _ in group)]
+            table = Table(main.title, main.settings, tuple(shown), main.budgets, main.paper)
+            lines += [heading(group), "", *render(table, dataset, backbone, group), ""]
+    return "\n".join(lines)
+
+
+def write_reports(results: Path) -> None:
+    """Write `README.md` and a figure a setting into `results`, and the project's README's part."""
+    (results / "README.md").write_text(page(results))
+    for dataset, backbone in settings(results):
+        for group in by_teacher(load(results / f"{dataset}_{backbone}"))[:1]:
+            rows = [row for row in (*TABLES["table1"].rows, *TABLES["table9"].rows)]
+            drawn = figure(group, list(dict.fromkeys(rows)))
+            drawn.savefig(results / f"{dataset}_{backbone}" / "accuracy.png", dpi=110)
+    if results.resolve() == RESULTS.resolve():
+        before, start, rest = README.read_text().partition("<!-- results -->\n")
+        _, end, after = rest.partition("<!-- /results -->")
+        README.write_text(before + start + summary(results) + end + after)
+
+
+def main(results: Path = RESULTS) -> None:
+    """Render the results of a folder."""
+    write_reports(results)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)

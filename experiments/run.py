@@ -1,0 +1,160 @@
+"""Runs the cells of a table, from raw images: teacher, distilled set, students, one JSON a cell.
+
+    python -m experiments.run table1 --dataset cifar10 --backbone convnet3 --data folder:PATH
+
+Results go to `experiments/results/<dataset>_<backbone>/`. A cell that has a result is not run
+again; teachers and scored pools in the working directory are shared between cells, tables and
+calls. Without an accelerator width, training set, image side and seeds are reduced (see
+`experiments.datasets.DATASETS`), and every file says so. `smoke` runs every table at toy size.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from experiments.cells import ROWS, TABLES, Cell
+from experiments.datasets import DATASETS
+from experiments.report import write_reports
+from experiments.setting import Setting
+from infoutil_jax import models
+from infoutil_jax.errors import InputError
+
+RESULTS = Path(__file__).parent / "results"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One table on one dataset with one backbone."""
+
+    table: Annotated[str, tyro.conf.Positional]
+    """A name of experiments.cells.TABLES, "all", or "smoke": all at toy size on the digits."""
+    dataset: str = "cifar10"
+    """A name of experiments.datasets.DATASETS."""
+    backbone: str = "convnet3"
+    """Of the teacher, and of the student where a row does not name another."""
+    data: str | None = None
+    """folder:PATH or tfds:NAME; by default where the dataset is published."""
+    data_dir: str | None = None
+    """Where TFDS keeps its datasets."""
+    note: str | None = None
+    """What sets this copy of the dataset apart, said beside its figures: "JPEG", say."""
+    rows: tuple[str, ...] | None = None
+    """Only these rows; by default all of the table."""
+    budgets: tuple[int, ...] | None = None
+    """Images a class; by default the table's."""
+    width: int | None = None
+    """By default 128 with an accelerator, the dataset's reduced width without."""
+    image_size: int | None = None
+    """Side in pixels; by default the paper's, or the reduced one."""
+    max_per_class: int | None = None
+    """Training images a class; by default all, or the reduced number."""
+    teacher_epochs: int | None = None
+    """Of the converged teacher; by default 30, or 20 on a reduced set."""
+    early_epochs: int = 10
+    """Of the early teacher (paper: 10)."""
+    student_epochs: int = 300
+    """Passes over a distilled set (RDED: 300)."""
+    inversion_iterations: int = 1000
+    """Of SRe2L (its authors': 1,000 at 32 pixels, 4,000 above)."""
+    pool: int = 300
+    """Training images of a class that compete (paper: 300)."""
+    seeds: tuple[int, ...] | None = None
+    """Students; by default three, or without an accelerator one at 50 and more images a class."""
+    seed: int = 0
+    """Of teacher and distillation."""
+    workdir: Path = Path("runs/experiments")
+    """Teachers, pools and distilled sets."""
+    results: Path = RESULTS
+    """Where the JSON files go."""
+
+    def run(self) -> None:
+        """Run what has no result yet, then render the tables."""
+        if self.table not in (*TABLES, "all"):
+            raise InputError(f"table {self.table!r} is unknown: choose {', '.join(TABLES)} or all.")
+        tables = list(TABLES) if self.table == "all" else [self.table]
+        if self.dataset not in DATASETS:
+            raise InputError(f"dataset {self.dataset!r} is unknown: choose {', '.join(DATASETS)}.")
+        if self.backbone not in models.BACKBONES:
+            raise InputError(
+                f"not run: backbone {self.backbone!r} is not there; choose "
+                f"{', '.join(models.BACKBONES)}."
+            )
+        for name in self.rows or ():
+            if name not in ROWS:
+                raise InputError(f"row {name!r} is unknown: experiments.cells.ROWS lists them.")
+        cells = {
+            cell.file: cell
+            for name in tables
+            for cell in TABLES[name].cells(self.budgets)
+            if not self.rows or cell.row.name in self.rows
+        }
+        folder = self.results / f"{self.dataset}_{self.backbone}"
+        missing = [cell for file, cell in cells.items() if not (folder / file).exists()]
+        if missing:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._run_cells(missing, folder)
+        write_reports(self.results)
+
+    def _run_cells(self, cells: list[Cell], folder: Path) -> None:
+        setting = Setting.prepare(self)
+        print({stage: t.accuracy for stage, t in setting.teachers.items()}, flush=True)
+        for cell in cells:
+            try:
+                result = setting.run(cell)
+            except InputError as error:
+                print(f"{cell.file:44s} not run: {error}", file=sys.stderr, flush=True)
+                continue
+            path = folder / cell.file
+            path.with_suffix(".part").write_text(json.dumps(result, indent=1) + "\n")
+            path.with_suffix(".part").rename(path)
+            print(f"{cell.file:44s} {result['student']['top1_mean']:.1f}", flush=True)
+
+
+def smoke(results: Path | None = None) -> None:
+    """Every row of every table on the digits, at toy size."""
+    with tempfile.TemporaryDirectory() as scratch:
+        toy = partial(
+            Experiment,
+            dataset="digits",
+            budgets=(1,),
+            width=8,
+            max_per_class=20,
+            teacher_epochs=2,
+            early_epochs=1,
+            student_epochs=2,
+            inversion_iterations=5,
+            image_size=32,  # convnet5 halves five times
+            pool=15,
+            seeds=(0,),
+            workdir=Path(scratch) / "work",
+            results=results or Path(scratch) / "results",
+        )
+        toy("all").run()
+        done = len(list((results or Path(scratch) / "results").rglob("*.json")))
+        wanted = len({c.file for table in TABLES.values() for c in table.cells((1,))})
+        print(f"smoke: {done} of {wanted} cells ran")
+        if done != wanted:
+            raise InputError(f"smoke: {wanted - done} cells did not run; see above.")
+
+
+def main() -> int:
+    """Entry point; returns the exit code."""
+    experiment = tyro.cli(Experiment, description=__doc__)
+    try:
+        smoke() if experiment.table == "smoke" else experiment.run()
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

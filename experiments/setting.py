@@ -1,0 +1,294 @@
+"""What the cells of one dataset and backbone share, and how one of them is run."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import resource
+import sys
+import time
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import jax
+import numpy as np
+from flax import nnx
+
+from experiments.cells import TABLES, Cell, Row
+from experiments.datasets import DATASETS
+from infoutil_jax import forgetting, load_forgetting, models, provenance, sre2l
+from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.data.sources import Source, open_source
+from infoutil_jax.distill import distill, score_pool
+from infoutil_jax.method.recipes import Recipe
+from infoutil_jax.method.selection import Candidates
+from infoutil_jax.options import Stage, StudentOptions, TeacherOptions
+from infoutil_jax.pipeline import pick, scores, study, study_everything, teach
+from infoutil_jax.training import evaluation
+from infoutil_jax.training.student import StudentResult
+from infoutil_jax.training.teacher import Teacher
+
+if TYPE_CHECKING:
+    from experiments.run import Experiment
+
+
+STAGES = ("early", "converged")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What the cells of one dataset and backbone share."""
+
+    experiment: Experiment
+    source: Source
+    teacher_options: TeacherOptions
+    teachers: dict[str, Teacher]
+    workdir: Path
+    reduced: str | None
+    pools: dict[str, tuple[Candidates, float]] = field(default_factory=dict)
+
+    @classmethod
+    def prepare(cls, experiment: Experiment) -> Setting:
+        """Open the source and train, or load, its teachers."""
+        dataset, small = DATASETS[experiment.dataset], jax.default_backend() == "cpu"
+        size = experiment.image_size or (small and dataset.small_size) or dataset.image_size
+        per_class = experiment.max_per_class or (dataset.per_class if small else None)
+        width = experiment.width or (dataset.width if small else 128)
+        source = open_source(
+            experiment.data or dataset.source,
+            image_size=size,
+            max_per_class=per_class,
+            data_dir=experiment.data_dir,
+        )
+        options = TeacherOptions(
+            backbone=experiment.backbone,
+            width=width,
+            epochs=experiment.teacher_epochs or (20 if small else 30),
+            early_epochs=experiment.early_epochs,
+        )
+        workdir = experiment.workdir / f"{experiment.dataset}_{experiment.backbone}"
+        teachers = teach(source, workdir / "teacher", options, seed=experiment.seed)
+        what = f"width {width}, at most {per_class} training images a class, {size} pixels"
+        reduced = f"no accelerator: {what}" if small else None
+        return cls(experiment, source, options, teachers, workdir, reduced)
+
+    def teacher(self, stage: str, images_per_class: int) -> Teacher:
+        """The teacher of a stage, or one that is "untrained", or the converged one of a backbone.
+
+        What is not there yet is made: an untrained network of the teacher's kind, or a teacher of
+        another architecture, trained as the first was.
+        """
+        if stage in ("auto", "early", "converged"):
+            return pick(self.teachers, cast(Stage, stage), images_per_class)
+        if stage not in self.teachers and stage == "untrained":
+            like = self.teachers["converged"]
+            module = models.create(
+                self.experiment.backbone,
+                num_classes=len(self.source.class_names),
+                image_size=self.source.image_size,
+                channels=self.source.channels,
+                width=self.teacher_options.width,
+                rngs=nnx.Rngs(self.experiment.seed),
+            )
+            predict, variables = models.as_predict(module)
+            self.teachers[stage] = replace(
+                like, predict=predict, variables=variables, stage=stage, accuracy=None
+            )
+        elif stage not in self.teachers:
+            options = replace(self.teacher_options, backbone=stage)
+            path = self.workdir / f"teacher_{stage}"
+            trained = teach(self.source, path, options, seed=self.experiment.seed)
+            self.teachers[stage] = trained["converged"]
+        return self.teachers[stage]
+
+    def run(self, cell: Cell) -> dict[str, Any]:
+        """One cell's result."""
+        started = time.perf_counter()
+        row, budget = cell.row, cell.images_per_class
+        labeller = self.teacher(row.label_stage, budget)
+        student = self._student(cell)
+        steps: list[StudentResult] = []
+        if row.name == "everything":
+            steps.append(study_everything(self.source, student))
+            about: dict[str, Any] = {"storage": {"images": self._train_bytes(), "labels": 0}}
+        else:
+            distilled, distill_seconds = self._distill(cell, labeller)
+            for classes in self._seen(row.steps):
+                steps.append(study(distilled, self.source, labeller, student, classes=classes))
+            about = self._account(cell, distilled, labeller)
+            about["distill_seconds"] = round(distill_seconds, 1)
+        dataset, backbone = self.experiment.dataset, self.experiment.backbone
+        note = f" ({self.experiment.note})" if self.experiment.note else ""
+        return {
+            "dataset": DATASETS[dataset].title + note,
+            "cell": asdict(cell),
+            "paper_top1": TABLES["table1"].paper(dataset, backbone, row.name, budget),
+            "student": scores(steps[-1]),
+            **({"steps": [scores(step) for step in steps]} if row.steps > 1 else {}),
+            "student_options": asdict(student.resolve(self.source)),
+            "teacher_options": asdict(self.teacher_options.resolve(self.source)),
+            "teacher_top1": {stage: self.teachers[stage].accuracy for stage in STAGES},
+            "teacher_calibration": self.calibration,
+            "teacher_digest": {stage: self.teachers[stage].digest() for stage in STAGES},
+            **about,
+            "arguments": _arguments(self.experiment),
+            "source": {
+                "name": self.source.name,
+                "fingerprint": self.source.fingerprint(),
+                "train_images": len(self.source.train),
+                "image_size": list(self.source.image_size),
+            },
+            "reduced": self.reduced,
+            "seconds": round(time.perf_counter() - started, 1),
+            "peak_memory": _peak_memory(),
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(),
+        }
+
+    @cached_property
+    def calibration(self) -> dict[str, dict[str, float]]:
+        """How far each teacher's labels can be believed, on the test images.
+
+        `ece`: expected calibration error, 0 to 1. `entropy`: mean of its probabilities, in nats;
+        ten classes at random have 2.3.
+        """
+        images, labels = self.source.test.arrays()
+        found = {}
+        for stage in STAGES:
+            teacher = self.teachers[stage]
+            logits = evaluation.model_logits(
+                teacher.predict, teacher.variables, images, teacher.mean, teacher.std
+            )
+            log_p = np.asarray(jax.nn.log_softmax(logits), np.float64)
+            found[stage] = {
+                "ece": evaluation.expected_calibration_error(np.exp(log_p), labels),
+                "entropy": float(-(np.exp(log_p) * log_p).sum(1).mean()),
+            }
+        return found
+
+    def _seen(self, steps: int) -> list[range]:
+        """The classes seen after each step."""
+        count = len(self.source.class_names)
+        return [range(round(count * step / steps)) for step in range(1, steps + 1)]
+
+    def _student(self, cell: Cell) -> StudentOptions:
+        row, experiment = cell.row, self.experiment
+        few = self.reduced and (cell.images_per_class >= 50 or row.name == "everything")
+        epochs = experiment.student_epochs
+        if row.name == "everything":
+            epochs = self.teacher_options.resolve(self.source).epochs or epochs
+        return StudentOptions(
+            backbone=row.student or experiment.backbone,
+            norm=row.norm or "batch",  # type: ignore[arg-type]
+            width=self.teacher_options.width,
+            labels=row.labels,
+            augment=row.augment,
+            autoaugment=DATASETS[experiment.dataset].policy if row.autoaugment else None,
+            epochs=epochs,
+            seeds=experiment.seeds or ((0,) if few else (0, 1, 2)),
+        )
+
+    def _distill(self, cell: Cell, labeller: Teacher) -> tuple[DistilledDataset, float]:
+        """The set, and the seconds it takes from teacher to files, the pool's scoring included."""
+        started = time.perf_counter()
+        row, experiment = cell.row, self.experiment
+        scoring = self.teacher(row.scorer, cell.images_per_class)
+        common: dict[str, Any] = {
+            "images_per_class": cell.images_per_class,
+            "workdir": self.workdir / "sets" / cell.file.removesuffix(".json"),
+            "label_teacher": labeller,
+            "seed": experiment.seed,
+            "overwrite": True,
+            "progress": False,
+        }
+        if row.recipe.recipe == "sre2l":
+            iterations = experiment.inversion_iterations
+            distilled = sre2l(self.source, scoring, iterations=iterations, **common)
+            return distilled, time.perf_counter() - started
+        recipe = self._recipe(row)
+        candidates, seconds = self._scored(recipe, scoring)
+        started = time.perf_counter()
+        distilled = distill(
+            self.source, scoring, recipe, pool=experiment.pool, candidates=candidates, **common
+        )
+        return distilled, seconds + time.perf_counter() - started
+
+    def _recipe(self, row: Row) -> Recipe:
+        if row.recipe.recipe != "forgetting":
+            return row.recipe.build(self.source)
+        tiles = replace(row.recipe, recipe="random").build(self.source).tiles
+        return forgetting(load_forgetting(self.workdir / "teacher"), tiles=tiles)
+
+    def _scored(self, recipe: Recipe, teacher: Teacher) -> tuple[Candidates, float]:
+        """The scored pool, from memory or disk, and the seconds that scoring it took.
+
+        Only the selection is not part of its key.
+        """
+        parts = {
+            f.name: provenance.describe(getattr(recipe, f.name))
+            for f in fields(recipe)
+            if f.name not in ("name", "select", "order")
+        }
+        about: list[Any] = [parts, teacher.digest(), self.source.fingerprint()]
+        about += [self.experiment.pool, self.experiment.seed]
+        key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
+        path = self.workdir / "pools" / f"{key}.npz"
+        if key not in self.pools and path.exists():
+            with np.load(path) as file:
+                columns = dict(file)
+            seconds = float(columns.pop("seconds"))
+            self.pools[key] = Candidates(**columns), seconds
+        if key not in self.pools:
+            started = time.perf_counter()
+            candidates = score_pool(
+                self.source,
+                teacher,
+                recipe,
+                seed=self.experiment.seed,
+                pool=self.experiment.pool,
+                progress=False,
+            )
+            seconds = time.perf_counter() - started
+            self.pools[key] = candidates, seconds
+            columns = {k: v for k, v in candidates._asdict().items() if v is not None}
+            path.parent.mkdir(parents=True, exist_ok=True)
+            np.savez(path, seconds=np.float64(seconds), **columns)
+        return self.pools[key]
+
+    def _account(
+        self, cell: Cell, distilled: DistilledDataset, labeller: Teacher
+    ) -> dict[str, Any]:
+        """What was distilled, and the bytes that a user of the set must keep."""
+        label_bytes = {
+            "stored": distilled.soft_labels.nbytes,
+            "online": sum(leaf.nbytes for leaf in jax.tree.leaves(labeller.variables)),
+            "hard": 0,
+        }
+        images = sum(file.stat().st_size for file in (distilled.path / "images").rglob("*.png"))
+        agree = distilled.soft_labels.argmax(-1) == distilled.labels[:, None]
+        return {
+            "labels_agree": float(agree.mean()),
+            "storage": {"images": images, "labels": label_bytes[cell.row.labels]},
+            "distilled": {k: distilled.manifest[k] for k in ("recipe", "teacher", "label_teacher")},
+        }
+
+    def _train_bytes(self) -> int:
+        return len(self.source.train) * int(np.prod(self.source.train.shape))
+
+
+def _arguments(experiment: Experiment) -> dict[str, Any]:
+    """What was asked for; where data and results lie on a machine is nobody's business."""
+    arguments = asdict(experiment)
+    for name in ("data", "data_dir", "workdir", "results"):
+        del arguments[name]
+    return arguments
+
+
+def _peak_memory() -> dict[str, int | None]:
+    """Bytes at most in use by this process so far, on the host and on the device."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    stats = jax.devices()[0].memory_stats() or {}
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return {"host": host, "device": stats.get("peak_bytes_in_use")}
