@@ -58,12 +58,20 @@ def _crop(side: float, keep: Keep, **options: Any) -> RecipeOptions:
 
 
 METHODS = (
-    *("infoutil", "infoutil_paper", "rded", "random", "herding", "k_means", "k_center"),
-    *("forgetting", "sre2l", "grad_cam", "random_crop_gradient_norm", "shapley_crop_loss"),
-    "no_noise",
+    *("infoutil", "infoutil_paper", "infoutil_clear", "rded", "random"),
+    *("herding", "k_means", "k_center", "forgetting", "sre2l"),
+    *("grad_cam", "random_crop_gradient_norm", "shapley_crop_loss", "no_noise"),
 )
+
+
+def _method(name: str) -> Row:
+    # infoutil_clear asks the teacher that labels; all others the converged one.
+    scorer = "auto" if name == "infoutil_clear" else "converged"
+    return Row(name, RecipeOptions(name), scorer=scorer)
+
+
 EVERYTHING = Row("everything", RecipeOptions("everything"), labels="hard")
-SCORED = ("infoutil", "rded", "herding")
+SCORED = ("infoutil", "infoutil_clear", "rded", "herding")
 SCORERS = ("untrained", "early", "convnet4")
 POLICIES: dict[str, Mapping[str, Any]] = {
     "stored": {"labels": "stored"},
@@ -75,14 +83,14 @@ POLICIES: dict[str, Mapping[str, Any]] = {
 
 
 def _rows() -> dict[str, Row]:
-    rows = [EVERYTHING, *(Row(name, RecipeOptions(name)) for name in METHODS)]
+    rows = [EVERYTHING, *map(_method, METHODS)]
     rows += [
-        replace(Row(f"{name}-{policy}", RecipeOptions(name)), **change)
+        replace(_method(name), name=f"{name}-{policy}", **change)
         for name in METHODS
         for policy, change in POLICIES.items()
     ]
     rows += [
-        replace(Row(f"{name}-to-{student}-{norm}", RecipeOptions(name)), student=student, norm=norm)
+        replace(_method(name), name=f"{name}-to-{student}-{norm}", student=student, norm=norm)
         for name in METHODS
         for student in ("convnet3", "convnet4", "convnet5")
         for norm in ("batch", "instance", "none")
@@ -98,13 +106,16 @@ def _rows() -> dict[str, Row]:
         for alpha in (0.0, 2.0)
     ]
     rows += [
-        Row(f"{name}-by-{scorer}", RecipeOptions(name), scorer=scorer)
+        replace(_method(name), name=f"{name}-by-{scorer}", scorer=scorer)
         for name in SCORED
         for scorer in SCORERS
     ]
     rows += [Row(f"budget{n}", RecipeOptions("infoutil", budget=n)) for n in (32, 64, 256, 512)]
-    rows += [Row(f"{name}-steps5", RecipeOptions(name), steps=5) for name in METHODS]
-    rows += [Row(f"tiles4-{name}", RecipeOptions(name, tiles=4)) for name in METHODS]
+    rows += [replace(_method(name), name=f"{name}-steps5", steps=5) for name in METHODS]
+    rows += [
+        replace(_method(name), name=f"tiles4-{name}", recipe=RecipeOptions(name, tiles=4))
+        for name in METHODS
+    ]
     return {row.name: row for row in rows}
 
 
@@ -141,19 +152,19 @@ _CONVNETS = (
     ("imagenet1k", "convnet4"),
 )
 _STUDENTS = ("convnet3-instance", "convnet3-none", "convnet4-batch", "convnet5-batch")
-_THREE = ("infoutil", "rded", "random")
+_MAIN = ("infoutil", "infoutil_clear", "rded", "random")
 
 TABLES: dict[str, Table] = {
     "table1": Table(
         "Table 1: the main comparison",
         tuple((d, b) for d, convnet in _CONVNETS for b in (convnet, "resnet18", "resnet101")),
-        ("infoutil", "rded", "random", "sre2l", "everything"),
+        ("infoutil", "infoutil_clear", "rded", "random", "sre2l", "everything"),
         paper=published.main,
     ),
     "table4": Table(
         "Table 4: classes in five steps (after each, a new student on all seen)",
         (("imagenette", "convnet5"),),
-        tuple(f"{name}-steps5" for name in _THREE),
+        tuple(f"{name}-steps5" for name in _MAIN),
         (50,),
         published.continual,
     ),
@@ -195,7 +206,7 @@ TABLES: dict[str, Table] = {
             ("tiny_imagenet", "resnet18"),
             ("imagenet1k", "resnet18"),
         ),
-        ("infoutil", "random", "herding", "k_means", "k_center", "forgetting"),
+        ("infoutil", "infoutil_clear", "random", "herding", "k_means", "k_center", "forgetting"),
         paper=published.coresets,
     ),
     "table11": Table(
@@ -210,13 +221,13 @@ TABLES: dict[str, Table] = {
         tuple(
             f"{name}{end}"
             for end in ("", "-stored", "-hard", "-converged-labels", "-plain-views")
-            for name in _THREE
+            for name in _MAIN
         ),
     ),
     "augmentation": Table(
         "AutoAugment on the student's views",
         _CONVNETS,
-        tuple(f"{name}{end}" for end in ("", "-autoaugment") for name in _THREE),
+        tuple(f"{name}{end}" for end in ("", "-autoaugment") for name in _MAIN),
         # The paper's Table 1 has it on.
         paper=lambda d, b, row, n: published.main(d, b, row.removesuffix("-autoaugment"), n),
     ),
@@ -254,7 +265,7 @@ TABLES: dict[str, Table] = {
     "tiles": Table(
         "Four tiles an image at 32 pixels",
         (("cifar10", "convnet3"),),
-        ("random", "rded", "infoutil", "tiles4-random", "tiles4-rded", "tiles4-infoutil"),
+        tuple(f"{start}{name}" for start in ("", "tiles4-") for name in _MAIN),
     ),
     "transfer": Table(
         "Table 2, with ConvNets: other students",
@@ -267,7 +278,7 @@ TABLES: dict[str, Table] = {
                 "convnet4-batch",
                 "convnet5-batch",
             )
-            for name in _THREE
+            for name in _MAIN
         ),
         (10,),
     ),

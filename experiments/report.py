@@ -24,7 +24,10 @@ HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
 README_SETTINGS = (("cifar10", "convnet3"), ("imagenette", "convnet5"), ("imagenette", "convnet4"))
-README_ROWS = ("infoutil", "rded", "random", "everything")
+README_ROWS = (
+    *("infoutil", "infoutil_clear", "rded", "random", "herding", "k_means", "forgetting"),
+    *("grad_cam", "everything"),
+)
 FAIR = ("online", "stored", "hard", "plain views", "LRS", "ARS", "images", "labels")
 
 Result = dict[str, Any]

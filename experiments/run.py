@@ -60,6 +60,9 @@ class Experiment:
     """Of the converged teacher; by default 30, or 20 on a reduced set."""
     early_epochs: int = 10
     """Of the early teacher (paper: 10)."""
+    teacher: Path | None = None
+    """Where teachers lie that were trained with these arguments, as `experiments/teachers` has
+    them; by default they are trained in the working directory."""
     student_epochs: int = 300
     """Passes over a distilled set (RDED: 300)."""
     inversion_iterations: int = 1000

@@ -45,6 +45,8 @@ class Setting:
     source: Source
     teacher_options: TeacherOptions
     teachers: dict[str, Teacher]
+    trained: Path
+    """Where they were trained."""
     workdir: Path
     reduced: str | None
     pools: dict[str, tuple[Candidates, float]] = field(default_factory=dict)
@@ -69,10 +71,11 @@ class Setting:
             early_epochs=experiment.early_epochs,
         )
         workdir = experiment.workdir / f"{experiment.dataset}_{experiment.backbone}"
-        teachers = teach(source, workdir / "teacher", options, seed=experiment.seed)
+        trained = experiment.teacher or workdir / "teacher"
+        teachers = teach(source, trained, options, seed=experiment.seed)
         what = f"width {width}, at most {per_class} training images a class, {size} pixels"
         reduced = f"no accelerator: {what}" if small else None
-        return cls(experiment, source, options, teachers, workdir, reduced)
+        return cls(experiment, source, options, teachers, trained, workdir, reduced)
 
     def teacher(self, stage: str, images_per_class: int) -> Teacher:
         """The teacher of a stage, or one that is "untrained", or the converged one of a backbone.
@@ -219,7 +222,7 @@ class Setting:
         if row.recipe.recipe != "forgetting":
             return row.recipe.build(self.source)
         tiles = replace(row.recipe, recipe="random").build(self.source).tiles
-        return forgetting(load_forgetting(self.workdir / "teacher"), tiles=tiles)
+        return forgetting(load_forgetting(self.trained), tiles=tiles)
 
     def _scored(self, recipe: Recipe, teacher: Teacher) -> tuple[Candidates, float]:
         """The scored pool, from memory or disk, and the seconds that scoring it took.
@@ -281,7 +284,7 @@ class Setting:
 def _arguments(experiment: Experiment) -> dict[str, Any]:
     """What was asked for; where data and results lie on a machine is nobody's business."""
     arguments = asdict(experiment)
-    for name in ("data", "data_dir", "workdir", "results"):
+    for name in ("data", "data_dir", "teacher", "workdir", "results"):
         del arguments[name]
     return arguments
 

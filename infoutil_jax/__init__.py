@@ -6,7 +6,15 @@ from infoutil_jax.distill import distill, score_pool
 from infoutil_jax.errors import InputError
 from infoutil_jax.inversion import sre2l
 from infoutil_jax.method.attribution import grad_cam, patch_shapley
-from infoutil_jax.method.recipes import Recipe, forgetting, infoutil, infoutil_paper, random, rded
+from infoutil_jax.method.recipes import (
+    Recipe,
+    forgetting,
+    infoutil,
+    infoutil_clear,
+    infoutil_paper,
+    random,
+    rded,
+)
 from infoutil_jax.method.shapley import (
     CoalitionDesign,
     coalition_design,
@@ -37,6 +45,7 @@ __all__ = [
     "grad_cam",
     "gradient_norms",
     "infoutil",
+    "infoutil_clear",
     "infoutil_paper",
     "kernel_shap",
     "load_forgetting",

@@ -110,8 +110,8 @@ class RecipeOptions:
     """The distillation method; what a recipe does not know must keep its default."""
 
     recipe: str = "infoutil"
-    """infoutil, infoutil_paper, rded, random, herding, k_means, k_center, grad_cam, no_noise,
-    random_crop_gradient_norm or shapley_crop_loss."""
+    """infoutil, infoutil_paper, infoutil_clear, rded, random, herding, k_means, k_center,
+    grad_cam, no_noise, random_crop_gradient_norm or shapley_crop_loss."""
     tiles: int | None = None
     """Crops an image: 1, 4 or 9; by default 1 up to 64 pixels and 4 above."""
     grid: int | None = None

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from infoutil_jax.distill import distill, score_pool
-from infoutil_jax.errors import InputError
-from infoutil_jax.method import baselines, coresets, selection, utility
+from infoutil_jax.method import baselines, coresets, selection
 from infoutil_jax.method.recipes import infoutil, rded
 
 
@@ -94,8 +93,3 @@ def test_herding_and_k_means_differ_from_random(digits, teachers):
         )
     }
     assert len(kept) == 4
-
-
-def test_features_need_a_model_that_tells_them():
-    with pytest.raises(InputError, match="give a predict with the method features"):
-        utility.teacher_features(lambda w, x: x, {}, np.zeros((1, 2, 2, 1)), np.zeros(1, int))

@@ -14,6 +14,7 @@ from infoutil_jax.method.recipes import (
     Recipe,
     forgetting,
     infoutil,
+    infoutil_clear,
     infoutil_paper,
     random,
     rded,
@@ -132,6 +133,43 @@ def test_arguments_reach_the_parts():
     boxes = recipe.crop(KEYS, maps, (8, 8))
     assert boxes.shape == (3, 2, 4)
     assert np.all(np.asarray(boxes[..., 2:]) == 6)
+
+
+def clear_candidates():
+    """Twenty crops of one class in two far groups, and the scores of its recipe in between."""
+    features = np.concatenate([np.arange(10.0), 1000 + np.arange(10.0)])[:, None]
+    count = len(features)
+    return selection.Candidates(
+        ids=np.arange(count),
+        crops=np.zeros(count, np.int32),
+        labels=np.zeros(count, np.int32),
+        boxes=np.zeros((count, 4), np.int32),
+        scores=np.tile(np.arange(10, dtype=np.float32), 2),
+        maps=np.zeros((count, 1, 1), np.float32),
+        features=features.astype(np.float32),
+    )
+
+
+def test_clear_crops_are_of_low_norm_and_stand_for_the_others():
+    kept = infoutil_clear().select(jax.random.key(0), clear_candidates(), 2)
+    assert (kept.scores < 5).all()
+    assert {int(i) // 10 for i in kept.ids} == {0, 1}
+    assert set(kept.ids) <= {2, 12, 0, 10, 4, 14}
+
+
+def test_the_first_of_the_clear_crops_are_the_best_smaller_set():
+    recipe, key = infoutil_clear(), jax.random.key(0)
+    few, many = (recipe.select(key, clear_candidates(), k).ids for k in (2, 6))
+    np.testing.assert_array_equal(few, many[:2])
+
+
+def test_clear_crops_are_whole_images_or_hold_a_share_of_the_shapley_mass():
+    maps = np.zeros((3, 4, 4), np.float32)
+    maps[:, 1, 1] = 1
+    np.testing.assert_array_equal(infoutil_clear().crop(KEYS, maps, (8, 8)), [[[0, 0, 8, 8]]] * 3)
+    recipe = infoutil_clear(mass=0.9)
+    np.testing.assert_array_equal(recipe.crop(KEYS, maps, (8, 8)), [[[2, 2, 2, 2]]] * 3)
+    assert recipe.attribute(predict, WEIGHTS, IMAGES, LABELS, KEYS).shape == (3, 4, 4)
 
 
 @pytest.mark.parametrize("name", RECIPES)

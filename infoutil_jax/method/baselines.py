@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 
-from infoutil_jax.method import attribution, coresets, cropping, selection, utility
+from infoutil_jax.method import attribution, coresets, cropping, features, selection, utility
 from infoutil_jax.method.recipes import Recipe, infoutil, rded
 
 
@@ -20,7 +20,7 @@ def _coreset(name: str, choose: coresets.Choice, tiles: int) -> Recipe:
         score=utility.cross_entropy,
         select=partial(coresets.coreset, choose=choose),
         tiles=tiles,
-        embed=utility.teacher_features,
+        embed=features.teacher_features,
     )
 
 

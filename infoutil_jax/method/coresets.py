@@ -5,6 +5,7 @@ so that the first rows are the best smaller subset, too (but for k-means). Ties 
 `coreset` applies a choice to every class of a table whose rows have features (`Recipe.embed`).
 """
 
+import math
 from collections.abc import Callable
 
 import jax
@@ -13,7 +14,7 @@ from jaxtyping import Array, Float, Int, Key
 from sklearn.cluster import KMeans
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.selection import Candidates, best_crop, class_quantile, take
+from infoutil_jax.method.selection import Candidates, best_crop, take
 
 Features = Float[np.ndarray, "n dim"]
 Choice = Callable[[Features, int, int], Int[np.ndarray, " k"]]
@@ -26,9 +27,9 @@ def coreset(
     *,
     choose: Choice,
     keep: str = "lowest",
-    band: tuple[float, float] = (0.0, 1.0),
+    share: float = 1.0,
 ) -> Candidates:
-    """`per_class` rows of every class that `choose` takes from those whose score is in a band.
+    """`per_class` rows of every class that `choose` takes from the best-scored share of it.
 
     Args:
         key: seeds the choices that draw (k-means).
@@ -38,35 +39,31 @@ def coreset(
             `facility_location`, or your own.
         keep: which crop of an example takes part: that with the "lowest" score, the "highest", or
             the one "middle"most.
-        band: quantiles of the class's scores, low and high, between which an example takes part.
+        share: of a class's examples that take part, those that `keep` ranks first; at least
+            `per_class` do.
 
     Raises:
-        InputError: no features, a score or feature that is no number, a band that holds fewer
-            than `per_class` examples of a class, or an argument out of range.
+        InputError: no features, a score or feature that is no number, a class of fewer than
+            `per_class` examples, or an argument out of range.
     """
-    low, high = band
-    if not 0 <= low < high <= 1:
-        raise InputError(f"band is {band}; give two quantiles, 0 <= low < high <= 1")
+    if not 0 < share <= 1:
+        raise InputError(f"share is {share}; a share of a class lies in (0, 1]")
     if candidates.features is None:
         raise InputError("the candidates have no features; give the recipe an embed function")
     rows = best_crop(candidates, keep)
     features = np.asarray(rows.features, np.float64)
     for row in np.flatnonzero(~np.isfinite(features).all(1))[:1]:
         raise InputError(f"the features of example {rows.ids[row]} are not all numbers")
-    eligible = np.ones(len(rows.ids), bool)
-    if low > 0:
-        eligible &= rows.scores > class_quantile(rows, low, "lower")
-    if high < 1:
-        eligible &= rows.scores <= class_quantile(rows, high, "lower")
     seed = int(jax.random.bits(key)) % 2**31
     kept = []
     for label in np.unique(candidates.labels):
-        members = np.flatnonzero(eligible & (rows.labels == label))
+        members = np.flatnonzero(rows.labels == label)
         if len(members) < per_class:
             raise InputError(
                 f"class {label} has {len(members)} candidates to choose from, but {per_class} are "
-                "needed; widen the band, lower the number per class or give more images"
+                "needed; lower the number per class or give more images"
             )
+        members = members[: max(per_class, math.ceil(share * len(members)))]
         members = members[np.argsort(rows.ids[members])]
         kept.append(members[choose(features[members], per_class, seed)])
     return take(rows, np.concatenate(kept))

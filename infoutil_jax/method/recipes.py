@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method import attribution, cropping, selection, utility
+from infoutil_jax.method import attribution, coresets, cropping, features, selection, utility
 from infoutil_jax.method.shapley import coalition_design
 
 Keep = Literal["highest", "lowest", "middle"]
@@ -173,6 +173,36 @@ def infoutil_paper(*, tiles: int = 1) -> Recipe:
     return Recipe(**{**vars(recipe), "name": "infoutil_paper"})
 
 
+def infoutil_clear(
+    *, tiles: int = 1, share: float = 0.5, mass: float | None = None, over: Any = "all"
+) -> Recipe:
+    """Clear and different: the medoids, as a new student sees them, of the lowest norms.
+
+    InfoUtil's two questions with what measurements answered (the README has them). Informative
+    is the whole image, or the smallest window that keeps a share of its Shapley mass. Useful are
+    the crops whose gradient norm is in the lower part of their class, at the teacher that labels
+    (give that one as `teacher`): what it is sure of is what it can teach. Among these, greedy
+    facility location over the features of an untrained network takes those that stand for the
+    others.
+
+    Args:
+        tiles: crops an image: 1 at 32 and 64 pixels, 4 at 128 and 224.
+        share: of each class, by gradient norm from below, that may be chosen.
+        mass: share of the Shapley mass that a window must keep; None for whole images.
+        over: parameters of the gradient, as in `infoutil`.
+    """
+    whole = random(tiles=tiles)
+    return Recipe(
+        name="infoutil_clear",
+        attribute=whole.attribute if mass is None else shapley_maps,
+        crop=whole.crop if mass is None else partial(cropping.mass_boxes, mass=mass),
+        score=partial(utility.gradient_norm, over=over),
+        select=partial(coresets.coreset, choose=coresets.facility_location, share=share),
+        tiles=tiles,
+        embed=features.untrained_features,
+    )
+
+
 def rded(*, tiles: int = 1, num_crops: int = 5, scale: tuple[float, float] = (0.08, 1.0)) -> Recipe:
     """RDED (Sun et al., CVPR 2024): random-resized crops, then the lowest teacher loss.
 
@@ -249,6 +279,7 @@ def forgetting(events: Any, *, tiles: int = 1, keep: Keep = "highest") -> Recipe
 RECIPES: dict[str, Callable[..., Recipe]] = {
     "infoutil": infoutil,
     "infoutil_paper": infoutil_paper,
+    "infoutil_clear": infoutil_clear,
     "rded": rded,
     "random": random,
 }

@@ -143,27 +143,6 @@ def cross_entropy(
     return optax.losses.softmax_cross_entropy_with_integer_labels(logits, jnp.asarray(labels))
 
 
-def teacher_features(
-    predict: Predict,
-    variables: PyTree,
-    crops: Float[Array | np.ndarray, "batch height width channels"],
-    labels: Int[Array | np.ndarray, " batch"],
-) -> Float[Array, "batch features"]:
-    """What the classifier layer sees of each crop, flattened: an embedding, not a score.
-
-    Raises:
-        InputError: `predict` has no method `features(variables, images)`, which those that
-            `models.as_predict` returns have.
-    """
-    del labels
-    if not hasattr(predict, "features"):
-        raise InputError(
-            "teacher_features reads what a model's classifier layer sees: give a predict with the "
-            "method features(variables, images), or the recipe an embed function of your own"
-        )
-    return predict.features(variables, crops).reshape(len(crops), -1)
-
-
 @dataclass(frozen=True)
 class _CropLoss:
     """The loss of one crop; equal for equal `predict`, so it is compiled once per teacher."""

@@ -1,0 +1,60 @@
+"""Embeddings: what a teacher's classifier sees, and what a network sees before it learns."""
+
+import jax
+import numpy as np
+import pytest
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.features import teacher_features, untrained_features
+
+LABELS = np.zeros(3, int)
+
+
+def untrained(images, **options):
+    return np.asarray(untrained_features(print, {}, images, LABELS[: len(images)], **options))
+
+
+@pytest.fixture
+def images():
+    return np.random.default_rng(0).normal(size=(3, 16, 16, 2)).astype(np.float32)
+
+
+def test_teacher_features_need_a_model_that_tells_them():
+    with pytest.raises(InputError, match="give a predict with the method features"):
+        teacher_features(lambda w, x: x, {}, np.zeros((1, 2, 2, 1), np.float32), LABELS[:1])
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "features"),
+    [(32, 32, 4 * 4 * 64), (64, 64, 4 * 4 * 64), (28, 28, 7 * 7 * 64), (9, 40, 4 * 20 * 64)],
+)
+def test_images_of_any_size_shrink_until_a_side_is_below_eight(height, width, features):
+    assert untrained(np.zeros((2, height, width, 3), np.float32)).shape == (2, features)
+
+
+def test_small_images_are_their_own_features(images):
+    small = images[:, :7, :5]
+    np.testing.assert_array_equal(untrained(small), small.reshape(3, -1))
+
+
+def test_a_block_is_a_convolution_a_rectifier_and_a_mean(images):
+    image = images[:1, :8, :8]
+    _, drawn = jax.random.split(jax.random.key(5))
+    kernel = np.asarray(jax.nn.initializers.he_normal()(drawn, (3, 3, 2, 4)))
+    padded = np.pad(image[0], ((1, 1), (1, 1), (0, 0)))
+    seen = np.zeros((4, 4, 4))
+    for row, column in np.ndindex(8, 8):
+        window = padded[row : row + 3, column : column + 3]
+        seen[row // 2, column // 2] += np.maximum(np.einsum("hwc,hwco", window, kernel), 0) / 4
+    got = untrained(image, width=4, seed=5)
+    np.testing.assert_allclose(got, seen.reshape(1, -1), atol=1e-5)
+
+
+def test_contrast_scales_features(images):
+    """A network of rectifiers without biases is homogeneous."""
+    np.testing.assert_allclose(untrained(3 * images), 3 * untrained(images), rtol=1e-4, atol=1e-4)
+
+
+def test_the_seed_makes_the_network(images):
+    np.testing.assert_array_equal(untrained(images, seed=1), untrained(images, seed=1))
+    assert not np.allclose(untrained(images, seed=1), untrained(images, seed=2))
