@@ -104,18 +104,13 @@ def test_order_of_the_table_changes_nothing():
         np.testing.assert_array_equal(a.ids, b.ids)
 
 
-def test_only_the_best_scored_share_of_a_class_takes_part():
+def test_only_the_best_scored_take_part():
     candidates = table(LINE, [4.0, 1.0, 2.0, 3.0], [0] * 4)
-    kept = coreset(KEY, candidates, 2, choose=herding, share=0.5)
-    assert set(kept.ids) == {1, 2}
-    kept = coreset(KEY, candidates, 1, choose=herding, keep="highest", share=0.25)
-    assert set(kept.ids) == {0}
-
-
-def test_as_many_take_part_as_are_needed():
-    candidates = table(LINE, [4.0, 1.0, 2.0, 3.0], [0] * 4)
-    kept = coreset(KEY, candidates, 3, choose=herding, share=0.25)
-    assert set(kept.ids) == {1, 2, 3}
+    assert set(coreset(KEY, candidates, 1, choose=k_center, among=2).ids) <= {1, 2}
+    assert set(coreset(KEY, candidates, 2, choose=herding, among=1).ids) == {1, 2}
+    assert set(coreset(KEY, candidates, 1, choose=herding, keep="highest", among=1).ids) == {0}
+    few, many = (coreset(KEY, candidates, 2, choose=herding, among=n).ids for n in (2, 100))
+    np.testing.assert_array_equal(few, many)
 
 
 def test_one_crop_of_an_example_takes_part():
@@ -130,7 +125,7 @@ def test_one_crop_of_an_example_takes_part():
         ({"features": None}, {}, "no features; give the recipe an embed function"),
         ({"features": [[0], [1], [np.nan], [3]]}, {}, "features of example 2 are not all numbers"),
         ({}, {"per_class": 5}, "class 0 has 4 candidates to choose from, but 5 are needed"),
-        ({}, {"share": 0.0}, "a share of a class lies in"),
+        ({}, {"among": 0}, "among is 0; give how many times as many"),
         ({"scores": [1, 2, np.nan, 4]}, {}, "score of crop 0 of example 2 is NaN"),
     ],
 )

@@ -5,7 +5,6 @@ so that the first rows are the best smaller subset, too (but for k-means). Ties 
 `coreset` applies a choice to every class of a table whose rows have features (`Recipe.embed`).
 """
 
-import math
 from collections.abc import Callable
 
 import jax
@@ -27,9 +26,9 @@ def coreset(
     *,
     choose: Choice,
     keep: str = "lowest",
-    share: float = 1.0,
+    among: int | None = None,
 ) -> Candidates:
-    """`per_class` rows of every class that `choose` takes from the best-scored share of it.
+    """`per_class` rows of every class that `choose` takes, from all or from the best-scored.
 
     Args:
         key: seeds the choices that draw (k-means).
@@ -39,15 +38,15 @@ def coreset(
             `facility_location`, or your own.
         keep: which crop of an example takes part: that with the "lowest" score, the "highest", or
             the one "middle"most.
-        share: of a class's examples that take part, those that `keep` ranks first; at least
-            `per_class` do.
+        among: only the `among * per_class` examples of a class that `keep` ranks first take part;
+            None for all.
 
     Raises:
         InputError: no features, a score or feature that is no number, a class of fewer than
             `per_class` examples, or an argument out of range.
     """
-    if not 0 < share <= 1:
-        raise InputError(f"share is {share}; a share of a class lies in (0, 1]")
+    if among is not None and among < 1:
+        raise InputError(f"among is {among}; give how many times as many take part, at least 1")
     if candidates.features is None:
         raise InputError("the candidates have no features; give the recipe an embed function")
     rows = best_crop(candidates, keep)
@@ -63,7 +62,7 @@ def coreset(
                 f"class {label} has {len(members)} candidates to choose from, but {per_class} are "
                 "needed; lower the number per class or give more images"
             )
-        members = members[: max(per_class, math.ceil(share * len(members)))]
+        members = members[: among and among * per_class]
         members = members[np.argsort(rows.ids[members])]
         kept.append(members[choose(features[members], per_class, seed)])
     return take(rows, np.concatenate(kept))
