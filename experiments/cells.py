@@ -110,6 +110,7 @@ def _rows() -> dict[str, Row]:
         for name in SCORED
         for scorer in SCORERS
     ]
+    rows += [Row(f"cap{cap}", RecipeOptions("infoutil", cap=cap)) for cap in (0.9, 0.5, 0.25)]
     rows += [Row(f"budget{n}", RecipeOptions("infoutil", budget=n)) for n in (32, 64, 256, 512)]
     rows += [replace(_method(name), name=f"{name}-steps5", steps=5) for name in METHODS]
     rows += [
@@ -230,6 +231,16 @@ TABLES: dict[str, Table] = {
         tuple(f"{name}{end}" for end in ("", "-autoaugment") for name in _MAIN),
         # The paper's Table 1 has it on.
         paper=lambda d, b, row, n: published.main(d, b, row.removesuffix("-autoaugment"), n),
+    ),
+    "why": Table(
+        "Why the printed rule loses: its labels, its teacher, its highest scores, its crops",
+        (("cifar10", "convnet3"), ("imagenette", "convnet4")),
+        (
+            *("random", "random-hard", "infoutil", "infoutil-hard", "side0.5-highest-early"),
+            *("cap0.9", "cap0.5", "cap0.25", "side0.5-lowest", "side1.0-highest"),
+            *("side1.0-lowest", "side1.0-lowest-early", "infoutil_clear"),
+        ),
+        (1, 10),
     ),
     "crops": Table(
         "Crop side and direction of the score",

@@ -90,14 +90,26 @@ def teachers(group: dict[tuple[str, int], Result]) -> list[str]:
 
 def cost(group: dict[tuple[str, int], Result]) -> list[str]:
     """Seconds from trained teacher to files, by method and budget (the paper's Figure 3)."""
+    return _by_budget(group, METHODS, "distill_seconds", "{:.0f}")
+
+
+def agreement(group: dict[tuple[str, int], Result]) -> list[str]:
+    """Share of the kept crops that the labelling teacher takes for their class."""
+    rows = [*METHODS, *(row for row in TABLES["why"].rows if row not in METHODS)]
+    return _by_budget(group, rows, "labels_agree", "{:.2f}")
+
+
+def _by_budget(
+    group: dict[tuple[str, int], Result], rows: Iterable[str], what: str, shown: str
+) -> list[str]:
     budgets = sorted({budget for _, budget in group if budget})
     lines = ["| | " + " | ".join(f"{b} / class" for b in budgets) + " |"]
     lines.append("|" + " --- |" * (len(budgets) + 1))
-    for row in METHODS:
+    for row in rows:
         cells = [group.get((row, budget)) for budget in budgets]
         if any(cells):
-            shown = ["not run" if c is None else f"{c['distill_seconds']:.0f}" for c in cells]
-            lines.append(f"| {row} | " + " | ".join(shown) + " |")
+            texts = ["not run" if c is None else shown.format(c[what]) for c in cells]
+            lines.append(f"| {row} | " + " | ".join(texts) + " |")
     return lines
 
 
@@ -206,6 +218,11 @@ def page(results: Path) -> str:
                     lines += render(table, dataset, backbone, group)
             lines += ["", "### Seconds to distil, from a trained teacher (Figure 3)", ""]
             lines += cost(group)
+            lines += [
+                "",
+                "### Share of kept crops that the labelling teacher takes for their class",
+            ]
+            lines += ["", *agreement(group)]
             for budget in sorted({b for _, b in group if b}):
                 if fair := fairness(group, budget):
                     lines += ["", f"### Fairness at {budget} images a class", "", *fair]

@@ -163,6 +163,7 @@ def result(row, budget, top1, teacher="a", labels=100):
         "teacher_top1": {"early": 60.0, "converged": 70.0},
         "teacher_calibration": {"early": {"ece": 0.02, "entropy": 1.0}},
         "distill_seconds": 12.3,
+        "labels_agree": 0.4,
         "teacher_options": {"backbone": "convnet3"},
         "reduced": None,
         "storage": {"images": 2000, "labels": labels},
@@ -216,6 +217,7 @@ def test_seconds_and_teachers_are_tables(tmp_path):
     write(tmp_path, result("rded", 10, 50.0), result("rded-hard", 10, 50.0))
     group = report.by_teacher(report.load(tmp_path))[0]
     assert report.cost(group) == ["| | 10 / class |", "| --- | --- |", "| rded | 12 |"]
+    assert report.agreement(group)[-1] == "| rded | 0.40 |"
     assert report.teachers(group)[-1] == "| early | 60.0 | 0.020 | 1.00 |"
 
 

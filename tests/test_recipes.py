@@ -153,10 +153,12 @@ def test_clear_crops_are_of_low_norm_and_stand_for_the_others():
     assert sorted(int(i) // 10 for i in kept.ids) == [0, 1]
 
 
-def test_clear_crops_are_whole_images_or_hold_a_share_of_the_shapley_mass():
+def test_clear_crops_are_rdeds_or_hold_a_share_of_the_shapley_mass():
     maps = np.zeros((3, 4, 4), np.float32)
     maps[:, 1, 1] = 1
-    np.testing.assert_array_equal(infoutil_clear().crop(KEYS, maps, (8, 8)), [[[0, 0, 8, 8]]] * 3)
+    np.testing.assert_array_equal(
+        infoutil_clear().crop(KEYS, maps, (8, 8)), rded().crop(KEYS, maps, (8, 8))
+    )
     recipe = infoutil_clear(mass=0.9)
     np.testing.assert_array_equal(recipe.crop(KEYS, maps, (8, 8)), [[[2, 2, 2, 2]]] * 3)
     assert recipe.attribute(predict, WEIGHTS, IMAGES, LABELS, KEYS).shape == (3, 4, 4)

@@ -174,27 +174,35 @@ def infoutil_paper(*, tiles: int = 1) -> Recipe:
 
 
 def infoutil_clear(
-    *, tiles: int = 1, among: int = 4, mass: float | None = None, over: Any = "all"
+    *,
+    tiles: int = 1,
+    among: int = 4,
+    num_crops: int = 5,
+    mass: float | None = None,
+    over: Any = "all",
 ) -> Recipe:
     """Clear and different: the medoids, as a new student sees them, of the lowest norms.
 
-    InfoUtil's two questions with what measurements answered (the README has them). Informative
-    is the whole image, or the smallest window that keeps a share of its Shapley mass. Useful are
-    the crops of lowest gradient norm at the teacher that labels (give that one as `teacher`): what
-    it is sure of is what it can teach. Among some more than are needed, greedy facility location
-    over the features of an untrained network takes those that stand for the others.
+    InfoUtil's two questions with what measurements answered (the README has them). Useful are the
+    crops of lowest gradient norm at the teacher that labels (give that one as `teacher`): what it
+    is sure of is what it can teach. Informative is hence what brings that norm down, of RDED's
+    random-resized crops of an image; or the smallest window that keeps a share of its Shapley
+    mass. Among some more than are needed, greedy facility location over the features of an
+    untrained network takes those that stand for the others.
 
     Args:
         tiles: crops an image: 1 at 32 and 64 pixels, 4 at 128 and 224.
         among: how many times as many crops as are needed, by norm from below, are chosen from.
-        mass: share of the Shapley mass that a window must keep; None for whole images.
+        num_crops: random-resized crops cut from each image, of which the best competes.
+        mass: share of the Shapley mass that the one window of an image must keep; None for
+            random-resized crops.
         over: parameters of the gradient, as in `infoutil`.
     """
-    whole = random(tiles=tiles)
+    cut = rded(num_crops=num_crops)
     return Recipe(
         name="infoutil_clear",
-        attribute=whole.attribute if mass is None else shapley_maps,
-        crop=whole.crop if mass is None else partial(cropping.mass_boxes, mass=mass),
+        attribute=cut.attribute if mass is None else shapley_maps,
+        crop=cut.crop if mass is None else partial(cropping.mass_boxes, mass=mass),
         score=partial(utility.gradient_norm, over=over),
         select=partial(coresets.coreset, choose=coresets.facility_location, among=among),
         tiles=tiles,
