@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from experiments.cells import ROWS, TABLES, Cell, Table
 from experiments.datasets import DATASETS
 from experiments.published import PAPER
 from experiments.run import Experiment
+from infoutil_jax import load_teacher
 from infoutil_jax.errors import InputError
 from infoutil_jax.options import METHODS
 
+TEACHERS = Path(report.HERE) / "teachers"
 TOY = Experiment(
     "table1",
     dataset="digits",
@@ -230,6 +233,14 @@ def test_a_scorer_that_is_no_stage_is_made(ran):
     assert untrained["distilled"]["teacher"]["stage"] == "untrained"
     assert other["distilled"]["teacher"]["name"] == "convnet4"
     assert untrained["distilled"]["label_teacher"] == other["distilled"]["label_teacher"]
+
+
+@pytest.mark.parametrize("stage", ["early", "converged"])
+@pytest.mark.parametrize("folder", sorted(TEACHERS.iterdir()), ids=lambda f: f.name)
+def test_the_teachers_of_the_results_are_there(folder, stage):
+    digest = load_teacher(folder, stage).digest()
+    results = report.load(report.RESULTS / folder.name)
+    assert results and {result["teacher_digest"][stage] for result in results} == {digest}
 
 
 def test_a_result_file_is_named_by_row_and_budget():
