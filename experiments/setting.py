@@ -44,6 +44,8 @@ class Setting:
     experiment: Experiment
     source: Source
     teacher_options: TeacherOptions
+    width: int
+    """Of networks that have the option."""
     teachers: dict[str, Teacher]
     trained: Path
     """Where they were trained."""
@@ -66,7 +68,7 @@ class Setting:
         )
         options = TeacherOptions(
             backbone=experiment.backbone,
-            width=width,
+            width=width if "width" in models.options_of(experiment.backbone) else None,
             epochs=experiment.teacher_epochs or (20 if small else 30),
             early_epochs=experiment.early_epochs,
         )
@@ -75,7 +77,7 @@ class Setting:
         teachers = teach(source, trained, options, seed=experiment.seed)
         what = f"width {width}, at most {per_class} training images a class, {size} pixels"
         reduced = f"no accelerator: {what}" if small else None
-        return cls(experiment, source, options, teachers, trained, workdir, reduced)
+        return cls(experiment, source, options, width, teachers, trained, workdir, reduced)
 
     def teacher(self, stage: str, images_per_class: int) -> Teacher:
         """The teacher of a stage, or one that is "untrained", or the converged one of a backbone.
@@ -87,12 +89,13 @@ class Setting:
             return pick(self.teachers, cast(Stage, stage), images_per_class)
         if stage not in self.teachers and stage == "untrained":
             like = self.teachers["converged"]
+            chosen = self.teacher_options.resolve(self.source)
             module = models.create(
                 self.experiment.backbone,
                 num_classes=len(self.source.class_names),
                 image_size=self.source.image_size,
                 channels=self.source.channels,
-                width=self.teacher_options.width,
+                **({"width": chosen.width} if chosen.width else {}),
                 rngs=nnx.Rngs(self.experiment.seed),
             )
             predict, variables = models.as_predict(module)
@@ -178,14 +181,15 @@ class Setting:
 
     def _student(self, cell: Cell) -> StudentOptions:
         row, experiment = cell.row, self.experiment
+        backbone = row.student or experiment.backbone
         few = self.reduced and (cell.images_per_class >= 50 or row.name == "everything")
         epochs = experiment.student_epochs
         if row.name == "everything":
             epochs = self.teacher_options.resolve(self.source).epochs or epochs
         return StudentOptions(
-            backbone=row.student or experiment.backbone,
-            norm=row.norm or "batch",  # type: ignore[arg-type]
-            width=self.teacher_options.width,
+            backbone=backbone,
+            norm=row.norm,  # type: ignore[arg-type]
+            width=self.width if "width" in models.options_of(backbone) else None,
             labels=row.labels,
             augment=row.augment,
             autoaugment=DATASETS[experiment.dataset].policy if row.autoaugment else None,

@@ -24,6 +24,7 @@ from infoutil_jax.method.shapley import (
 )
 from infoutil_jax.method.utility import gradient_norms
 from infoutil_jax.models import as_predict, create
+from infoutil_jax.models.torch_weights import load_torchvision, to_torchvision
 from infoutil_jax.report import overview
 from infoutil_jax.training.forgetting import load_forgetting
 from infoutil_jax.training.student import train_student
@@ -50,6 +51,7 @@ __all__ = [
     "kernel_shap",
     "load_forgetting",
     "load_teacher",
+    "load_torchvision",
     "open_source",
     "overview",
     "patch_shapley",
@@ -58,6 +60,7 @@ __all__ = [
     "score_pool",
     "shapley_values",
     "sre2l",
+    "to_torchvision",
     "train_student",
     "train_teacher",
 ]

@@ -16,6 +16,7 @@ from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.baselines import BASELINES
 from infoutil_jax.method.recipes import RECIPES, Recipe
+from infoutil_jax.models import options_of
 
 Stage = Literal["auto", "early", "converged"]
 LabelPolicy = Literal["online", "stored", "hard"]
@@ -32,11 +33,12 @@ class BackboneOptions:
     """The network that is trained."""
 
     backbone: str | None = None
-    """convnet3 to convnet6; by default from the image size."""
+    """convnet3 to convnet6, resnet18, resnet50, resnet101, mobilenet_v2, vgg11 or swin_v2_t; by
+    default a ConvNet by the image size."""
     width: int | None = None
-    """Channels of every layer; by default 128, or 64 where JAX finds no accelerator."""
-    norm: Literal["batch", "instance", "none"] = "batch"
-    """Normalisation after each convolution."""
+    """Channels; of a ConvNet by default 128, or 64 where JAX finds no accelerator."""
+    norm: Literal["batch", "instance", "none"] | None = None
+    """Normalisation after each convolution; by default batch, where there is a choice."""
     flip: bool | None = None
     """Mirror images at random; by default yes, except for digits and letters."""
 
@@ -45,10 +47,13 @@ class BackboneOptions:
         side = min(source.image_size)
         depth = 3 + (side >= 48) + (side >= 96) + (side >= 192)
         name = source.spec.lower()
+        backbone = self.backbone or f"convnet{depth}"
+        width = 64 if jax.default_backend() == "cpu" else 128
         return replace(
             self,
-            backbone=self.backbone or f"convnet{depth}",
-            width=self.width or (64 if jax.default_backend() == "cpu" else 128),
+            backbone=backbone,
+            width=self.width or (width if backbone.startswith("convnet") else None),
+            norm=self.norm or ("batch" if "norm" in options_of(backbone) else None),
             flip=not any(word in name for word in NEVER_FLIPPED)
             if self.flip is None
             else self.flip,

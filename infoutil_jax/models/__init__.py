@@ -17,11 +17,19 @@ from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.models.convnet import convnet
+from infoutil_jax.models.mobilenet_v2 import mobilenet_v2
+from infoutil_jax.models.resnet import resnet
+from infoutil_jax.models.swin_v2 import swin_v2_t
+from infoutil_jax.models.vgg import vgg11
 
 Variables = dict[str, Any]
 
 BACKBONES: dict[str, Callable[..., nnx.Module]] = {
-    f"convnet{depth}": partial(convnet, depth) for depth in (3, 4, 5, 6)
+    **{f"convnet{depth}": partial(convnet, depth) for depth in (3, 4, 5, 6)},
+    **{f"resnet{depth}": partial(resnet, depth) for depth in (18, 50, 101)},
+    "mobilenet_v2": mobilenet_v2,
+    "vgg11": vgg11,
+    "swin_v2_t": swin_v2_t,
 }
 
 
@@ -56,9 +64,7 @@ def create(
     """
     if name not in BACKBONES:
         raise InputError(f"backbone {name!r} is unknown: choose one of {', '.join(BACKBONES)}")
-    factory = BACKBONES[name]
-    known = set(inspect.signature(factory).parameters)
-    known -= {"depth", "num_classes", "image_size", "channels", "rngs"}
+    factory, known = BACKBONES[name], options_of(name)
     for option in options:
         if option not in known:
             has = ", ".join(sorted(known)) or "none"
@@ -71,6 +77,12 @@ def create(
     return factory(
         num_classes=num_classes, image_size=size, channels=channels, rngs=rngs, **options
     )
+
+
+def options_of(name: str) -> set[str]:
+    """Names of a backbone's own options, as `width`; none for an unknown backbone."""
+    known = set(inspect.signature(BACKBONES[name]).parameters) if name in BACKBONES else set()
+    return known - {"depth", "num_classes", "image_size", "channels", "rngs"}
 
 
 # Collections of `variables`, in the order in which a module's state is sorted into them. Random

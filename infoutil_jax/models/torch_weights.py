@@ -1,0 +1,273 @@
+"""Weights of torchvision's models into ours, and ours into theirs (NumPy on the host, no PyTorch).
+
+A parameter's path in our modules is its name in torchvision but for three renamings; a kernel is
+transposed, and nothing else is changed, so the way there and back keeps every bit.
+"""
+
+from __future__ import annotations
+
+import collections
+import io
+import pickle
+import struct
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors.numpy
+from flax import nnx
+
+from infoutil_jax import models
+from infoutil_jax.errors import InputError
+from infoutil_jax.models.swin_v2 import SwinV2
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+# What torchvision's state holds beside: counters that nothing reads, tables that we compute.
+IGNORED = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
+
+
+def load_torchvision(
+    name: str,
+    path: str | Path,
+    *,
+    num_classes: int | None = None,
+    image_size: int | tuple[int, int] = 224,
+    channels: int = 3,
+    rngs: nnx.Rngs | None = None,
+    **options: Any,
+) -> nnx.Module:
+    """A backbone with the weights of a torchvision model of the same name.
+
+    Args:
+        name: resnet18, resnet50, resnet101, mobilenet_v2, vgg11 or swin_v2_t.
+        path: `.safetensors`, or a `.pth` of a state dict. Of a `.pth` tensors are read and nothing
+            else: no code in it is ever run.
+        num_classes: outputs; where the file has another number the classifier starts anew. None:
+            as many as the file has.
+        image_size: as for `create`.
+        channels: as for `create`.
+        rngs: randomness of a new classifier; None for seed 0.
+        **options: as for `create`; `norm="none"` for torchvision's vgg11, `"batch"` for vgg11_bn.
+            The stem and head are torchvision's unless told otherwise.
+
+    Returns:
+        The module; `as_predict` gives its function and variables.
+
+    Raises:
+        InputError: a file that cannot be read or holds something else, or tensors that are
+            missing, unexpected or of another shape.
+
+    Example:
+        >>> model = load_torchvision("resnet50", "resnet50.safetensors")
+        >>> predict, variables = as_predict(model)
+    """
+    tensors = read_tensors(path)
+    if name.startswith(("resnet", "mobilenet")):
+        options.setdefault("stem", "imagenet")
+    if name == "vgg11":
+        options.setdefault("head", "imagenet")
+    found = next((t.shape[0] for k, t in reversed(tensors.items()) if t.ndim == 2), None)
+    module = models.create(
+        name,
+        num_classes=num_classes or found or 1000,
+        image_size=image_size,
+        channels=channels,
+        rngs=rngs or nnx.Rngs(0),
+        **options,
+    )
+    fresh = to_torchvision(module)
+    last = [key for key in fresh if key.endswith(".weight") and fresh[key].ndim == 2][-1]
+    classifier = {last, last.removesuffix("weight") + "bias"}
+    if found is not None and num_classes not in (None, found):
+        tensors = {**tensors, **{key: fresh[key] for key in classifier}}
+    _check(path, name, tensors, fresh)
+    load_state(module, tensors)
+    return module
+
+
+def load_state(module: nnx.Module, tensors: Mapping[str, np.ndarray]) -> None:
+    """Overwrites a module's parameters and statistics with torchvision's tensors, in place."""
+    for variable, name, there in _variables(module):
+        value = tensors[name]
+        if there:
+            value = value.transpose((2, 3, 1, 0) if value.ndim == 4 else (1, 0))
+        variable[...] = jnp.asarray(np.ascontiguousarray(value), variable[...].dtype)
+
+
+def to_torchvision(module: nnx.Module) -> dict[str, np.ndarray]:
+    """A module's parameters and statistics under torchvision's names, in its layout.
+
+    In PyTorch: `model.load_state_dict({k: torch.tensor(v) for k, v in tensors.items()},
+    strict=False)`; what is missing are counters and tables that PyTorch's module has of itself.
+    `safetensors.numpy.save_file(tensors, path)` writes a file that `load_torchvision` reads.
+
+    Args:
+        module: of `create` or `load_torchvision`.
+    """
+    tensors = {}
+    for variable, name, transposed in _variables(module):
+        value = np.asarray(jax.device_get(variable[...]))
+        if transposed:
+            value = value.transpose((3, 2, 0, 1) if value.ndim == 4 else (1, 0))
+        tensors[name] = np.ascontiguousarray(value)
+    return tensors
+
+
+def _variables(module: nnx.Module) -> list[tuple[Any, str, bool]]:
+    """Each variable with its name in torchvision, and whether it is stored transposed there."""
+    named = []
+    state = nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))
+    for path, _ in nnx.to_flat_state(state):
+        parts = [str(part) for part in path]
+        variable: Any = module
+        for part in path:
+            variable = variable[part] if isinstance(part, int) else getattr(variable, str(part))
+        if parts[0] == "layers":
+            parts[0] = "features"
+        if parts[0] == "fc" and isinstance(module, SwinV2):
+            parts[0] = "head"
+        *owner, leaf = parts
+        named.append((variable, ".".join([*owner, LEAVES.get(leaf, leaf)]), leaf == "kernel"))
+    return named
+
+
+def _check(
+    path: str | Path, name: str, tensors: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]
+) -> None:
+    """Raises InputError that lists what does not fit."""
+    given = {key for key in tensors if key.rpartition(".")[2] not in IGNORED}
+    shapes = [
+        f"{key} {list(tensors[key].shape)} instead of {list(wanted[key].shape)}"
+        for key in wanted
+        if key in tensors and tensors[key].shape != wanted[key].shape
+    ]
+    faults = {
+        "missing": [key for key in wanted if key not in tensors],
+        "unexpected": sorted(given - wanted.keys()),
+        "of another shape": shapes,
+    }
+    if any(faults.values()):
+        lists = "; ".join(
+            f"{len(keys)} {what} ({', '.join(keys[:5])}{', ...' if len(keys) > 5 else ''})"
+            for what, keys in faults.items()
+            if keys
+        )
+        raise InputError(f"{path} is no {name} of these options: of its tensors {lists}")
+
+
+def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
+    """The tensors of a `.safetensors` or `.pth` file, by name, on the host.
+
+    Raises:
+        InputError: no such file, or one that is neither, or that asks for anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} does not exist: give a .safetensors or .pth file of weights")
+    try:
+        if path.suffix == ".safetensors":
+            return safetensors.numpy.load_file(path)
+        content = path.read_bytes()
+        loaded = _read_zip(content) if zipfile.is_zipfile(path) else _read_legacy(content)
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file fails in as many ways as a pickle has opcodes
+        raise InputError(
+            f"{path} cannot be read as weights ({type(error).__name__}): give a .safetensors file, "
+            "or a .pth that torch.save wrote of a state dict"
+        ) from error
+    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
+    if not isinstance(state, Mapping) or not all(isinstance(v, np.ndarray) for v in state.values()):
+        raise InputError(f"{path} holds no state dict: save model.state_dict()")
+    return dict(state)
+
+
+_TYPES = {
+    "FloatStorage": np.float32,
+    "DoubleStorage": np.float64,
+    "HalfStorage": np.float16,
+    "BFloat16Storage": jnp.bfloat16,
+    "LongStorage": np.int64,
+    "IntStorage": np.int32,
+    "ShortStorage": np.int16,
+    "CharStorage": np.int8,
+    "ByteStorage": np.uint8,
+    "BoolStorage": np.bool_,
+}
+
+
+def _tensor(storage, offset, size, stride, *_):
+    """What `torch._utils._rebuild_tensor_v2` makes, on the bytes of a storage."""
+    dtype, content = storage
+    flat = np.frombuffer(content, dtype)[offset:]
+    reach = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
+    if 0 not in size and reach >= len(flat):
+        raise InputError("a tensor reaches beyond its storage: the file is damaged")
+    steps = [step * flat.itemsize for step in stride]
+    return np.lib.stride_tricks.as_strided(flat, size, steps, writeable=False).copy()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Knows tensors and ordered dictionaries; refuses every other name."""
+
+    def __init__(self, file, storage):
+        super().__init__(file)
+        self.storage = storage
+
+    def find_class(self, module, name):
+        if (module, name) == ("collections", "OrderedDict"):
+            return collections.OrderedDict
+        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
+            return _tensor
+        if (module, name) == ("torch._utils", "_rebuild_parameter"):
+            return lambda tensor, *_: tensor
+        if module == "torch" and name in _TYPES:
+            return np.dtype(_TYPES[name])
+        raise InputError(
+            f"the weights file asks for {module}.{name}, which is no tensor: it is not opened, for "
+            "a pickle can run any code; save model.state_dict() alone"
+        )
+
+    def persistent_load(self, pid):
+        return pid[1], self.storage(pid)
+
+
+def _read_zip(content: bytes) -> Any:
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        index = next(name for name in archive.namelist() if name.endswith("data.pkl"))
+        root = index.removesuffix("data.pkl")
+        order = f"{root}byteorder"
+        if order in archive.namelist() and archive.read(order) != b"little":
+            raise InputError("the weights were saved in big-endian order, which is not read")
+        file = io.BytesIO(archive.read(index))
+        return _Unpickler(file, lambda pid: archive.read(f"{root}data/{pid[2]}")).load()
+
+
+def _read_legacy(content: bytes) -> Any:
+    """The format before PyTorch 1.6: three headers, the pickle, names of storages, their bytes."""
+    file = io.BytesIO(content)
+    if _Unpickler(file, bytes).load() != LEGACY_MAGIC:
+        raise InputError("the file was not written by torch.save")
+    for _ in ("version", "system"):
+        _Unpickler(file, bytes).load()
+    start = file.tell()
+    # The bytes come after the pickle that shapes them: once through with zeros to find them.
+    sizes: dict[str, int] = {}
+
+    def zeros(pid):
+        sizes[pid[2]] = pid[1].itemsize
+        return bytes(pid[4] * pid[1].itemsize)
+
+    _Unpickler(file, zeros).load()
+    storages = {}
+    names = _Unpickler(file, bytes).load()
+    for name in names:
+        (count,) = struct.unpack("<q", file.read(8))
+        storages[name] = file.read(count * sizes[name])
+    file.seek(start)
+    return _Unpickler(file, lambda pid: storages[pid[2]]).load()

@@ -1,0 +1,37 @@
+"""Shared layers have PyTorch's initial weights and padding."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax import nnx
+
+from infoutil_jax.models.layers import convolution, linear, max_pool
+
+
+def test_initial_weights_are_torchvisions():
+    conv = convolution(16, 64, 3, bias=True, rngs=nnx.Rngs(0))
+    np.testing.assert_allclose(np.std(conv.kernel[...]), np.sqrt(2 / (9 * 64)), rtol=0.05)
+    assert not np.any(conv.bias[...])
+    kernel = linear(100, 50, rngs=nnx.Rngs(0)).kernel[...]
+    assert np.abs(kernel).max() <= 0.1 and np.std(kernel) == pytest.approx(0.1 / 3**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize(("kernel", "stride", "out"), [(3, 1, 9), (3, 2, 5), (7, 2, 5), (1, 2, 5)])
+def test_padding_is_half_the_kernel(kernel, stride, out):
+    conv = convolution(1, 2, kernel, stride=stride, rngs=nnx.Rngs(0))
+    assert conv(np.zeros((1, 9, 9, 1), np.float32)).shape == (1, out, out, 2)
+
+
+def test_groups_see_their_own_channels():
+    conv = convolution(4, 4, 3, groups=4, rngs=nnx.Rngs(0))
+    images = jax.random.normal(jax.random.key(0), (1, 5, 5, 4))
+    changed = images.at[..., 2].set(0)
+    moved = np.abs(conv(images) - conv(changed)).max((0, 1, 2)) > 0
+    np.testing.assert_array_equal(moved, [False, False, True, False])
+
+
+def test_a_max_pool_pads_with_nothing():
+    images = -np.arange(1, 10, dtype=np.float32).reshape(1, 3, 3, 1)
+    pooled = max_pool(jnp.asarray(images), 3, 2, padding=1)
+    np.testing.assert_array_equal(pooled[0, ..., 0], [[-1, -2], [-4, -5]])
