@@ -4,30 +4,18 @@ Each block is a 3×3 convolution with bias, a normalisation, ReLU and a 2×2 ave
 layer reads the flattened last block (Gidaris & Komodakis 2018; Zhao et al. 2021).
 """
 
-import math
 from collections.abc import Callable
 from typing import Literal, get_args
 
-import jax
 import jax.numpy as jnp
 from flax import nnx
-from jax.nn.initializers import variance_scaling
 from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.models.convolution import conv
+from infoutil_jax.models.layers import Backbone, bias_init, weight_init
 
 Norm = Literal["batch", "instance", "none"]
-
-# Uniform in ±1/sqrt(fan in), PyTorch's default (Kaiming uniform with a = sqrt(5)): the published
-# figures of the field were all obtained from it.
-weight_init = variance_scaling(1 / 3, "fan_in", "uniform")
-
-
-def bias_init(fan_in: int):
-    """PyTorch's default for a bias: uniform in ±1/sqrt(fan in) of the layer's weights."""
-    bound = 1 / math.sqrt(fan_in)
-    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
 def average_pool(
@@ -72,7 +60,7 @@ class Block(nnx.Module):
         return average_pool(nnx.relu(self.norm(self.conv(images))))
 
 
-class ConvNet(nnx.Module):
+class ConvNet(Backbone):
     """Blocks and a linear classifier; see `convnet`."""
 
     def __init__(
@@ -96,12 +84,6 @@ class ConvNet(nnx.Module):
             bias_init=bias_init(features),
             rngs=rngs,
         )
-
-    def __call__(
-        self, images: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch classes"]:
-        """Logits of normalised images."""
-        return self.head(self.features(images))
 
     def features(
         self, images: Float[Array, "batch height width channels"]

@@ -4,18 +4,53 @@ Attributes are named as torchvision names them, so that a parameter's path is it
 (`infoutil_jax.models.torch_weights`). Parameters are float32; `dtype` is what is computed in.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.nn.initializers import variance_scaling, zeros
 from jaxtyping import Array, Float
 
-from infoutil_jax.models.convnet import bias_init, weight_init
 from infoutil_jax.models.convolution import conv
 
+# Uniform in ±1/sqrt(fan in), PyTorch's default (Kaiming uniform with a = sqrt(5)): the published
+# figures of the field were all obtained from it.
+weight_init = variance_scaling(1 / 3, "fan_in", "uniform")
+
+
+def bias_init(fan_in: int):
+    """PyTorch's default for a bias: uniform in ±1/sqrt(fan in) of the layer's weights."""
+    bound = 1 / math.sqrt(fan_in)
+    return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+# He et al. (ICCV 2015), backwards, as torchvision has it.
 he_fan_out = variance_scaling(2, "fan_out", "normal")
+
+
+class Backbone(nnx.Module):
+    """A network in two parts, its last maps and their logits; Grad-CAM reads what is between."""
+
+    def __call__(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch classes"]:
+        """Logits of normalised images."""
+        return self.head(self.features(images))
+
+    def features(
+        self, images: Float[Array, "batch height width channels"]
+    ) -> Float[Array, "batch rows columns out"]:
+        """The last maps."""
+        raise NotImplementedError
+
+    def head(
+        self, features: Float[Array, "batch rows columns out"]
+    ) -> Float[Array, "batch classes"]:
+        """Logits of the last maps."""
+        raise NotImplementedError
 
 
 def convolution(

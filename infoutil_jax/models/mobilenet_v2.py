@@ -6,6 +6,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from infoutil_jax.models.layers import (
+    Backbone,
     apply_all,
     as_float32,
     batch_norm,
@@ -65,7 +66,7 @@ def _conv_norm_relu(
     return nnx.List([conv, batch_norm(outputs, dtype=dtype, rngs=rngs), nnx.relu6])
 
 
-class MobileNetV2(nnx.Module):
+class MobileNetV2(Backbone):
     """Stem, inverted residuals, global mean, dropout, linear classifier; see `mobilenet_v2`."""
 
     def __init__(
@@ -92,12 +93,6 @@ class MobileNetV2(nnx.Module):
         self.classifier = nnx.List(
             [nnx.Dropout(dropout, rngs=rngs), linear(LAST, num_classes, dtype=dtype, rngs=rngs)]
         )
-
-    def __call__(
-        self, images: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch classes"]:
-        """Logits of normalised images."""
-        return self.head(self.features(images))
 
     def features(
         self, images: Float[Array, "batch height width channels"]

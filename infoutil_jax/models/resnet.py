@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.models.layers import (
+    Backbone,
     apply_all,
     as_float32,
     batch_norm,
@@ -89,7 +90,7 @@ def _shortcut(inputs: int, outputs: int, stride: int, dtype: Any, rngs: nnx.Rngs
     return nnx.List([projection, batch_norm(outputs, dtype=dtype, rngs=rngs)])
 
 
-class ResNet(nnx.Module):
+class ResNet(Backbone):
     """Stem, four stages of blocks, global mean, linear classifier; see `resnet`."""
 
     def __init__(
@@ -118,12 +119,6 @@ class ResNet(nnx.Module):
                 inputs = outputs * block.expansion
             setattr(self, f"layer{stage + 1}", nnx.List(blocks))
         self.fc = linear(inputs, num_classes, dtype=dtype, rngs=rngs)
-
-    def __call__(
-        self, images: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch classes"]:
-        """Logits of normalised images."""
-        return self.head(self.features(images))
 
     def features(
         self, images: Float[Array, "batch height width channels"]

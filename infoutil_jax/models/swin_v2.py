@@ -15,7 +15,7 @@ from jax.nn.initializers import normal, truncated_normal, xavier_uniform, zeros
 from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.models.layers import apply_all, as_float32, global_mean
+from infoutil_jax.models.layers import Backbone, apply_all, as_float32, global_mean
 
 WIDTH, DEPTHS, HEADS = 96, (2, 2, 6, 2), (3, 6, 12, 24)
 POSITION_WIDTH, LARGEST_SCALE = 512, 100.0
@@ -208,7 +208,7 @@ class PatchMerging(nnx.Module):
         return self.norm(self.reduction(jnp.concatenate(corners, -1)))
 
 
-class SwinV2(nnx.Module):
+class SwinV2(Backbone):
     """Patches, four stages of blocks, norm, global mean, linear classifier; see `swin_v2_t`."""
 
     def __init__(
@@ -250,12 +250,6 @@ class SwinV2(nnx.Module):
         self.norm = _layer_norm(WIDTH << 3, dtype, rngs)
         # `fc` here is `head` there: head is a method of all our backbones.
         self.fc = _linear(WIDTH << 3, num_classes, dtype, rngs)
-
-    def __call__(
-        self, images: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch classes"]:
-        """Logits of normalised images."""
-        return self.head(self.features(images))
 
     def features(
         self, images: Float[Array, "batch height width channels"]

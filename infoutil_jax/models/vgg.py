@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.models.layers import (
+    Backbone,
     apply_all,
     as_float32,
     batch_norm,
@@ -27,7 +28,7 @@ def _halve(images: Array) -> Array:
     return max_pool(images, 2, 2)
 
 
-class VGG(nnx.Module):
+class VGG(Backbone):
     """Convolutions and pools, then linear layers; see `vgg11`."""
 
     def __init__(
@@ -66,12 +67,6 @@ class VGG(nnx.Module):
                 linear(HIDDEN, num_classes, dtype=dtype, rngs=rngs),
             ]
         )
-
-    def __call__(
-        self, images: Float[Array, "batch height width channels"]
-    ) -> Float[Array, "batch classes"]:
-        """Logits of normalised images."""
-        return self.head(self.features(images))
 
     def features(
         self, images: Float[Array, "batch height width channels"]
