@@ -9,6 +9,7 @@ comes as PyTorch weights in an npz file, one array a tensor.
 
 from __future__ import annotations
 
+import itertools
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +81,9 @@ class Parity:
     """conv3_cifar10_teacher.npz."""
     budgets: tuple[int, ...] = (1, 10)
     """Images a class."""
+    sets: tuple[int, ...] = (0,)
+    """Seeds of the pool and its crops, a distilled set each: at 1 image a class they decide more
+    than the students' do."""
     seeds: tuple[int, ...] = (0,)
     """Students."""
     workdir: Path = Path("runs/rded_parity")
@@ -93,8 +97,9 @@ class Parity:
         teacher = load_teacher(self.teacher)
         test_images, test_labels = source.test.arrays()
         self.results.mkdir(parents=True, exist_ok=True)
-        for budget in self.budgets:
-            path = self.results / f"ipc{budget}.json"
+        for budget, seed in itertools.product(self.budgets, self.sets):
+            name = f"ipc{budget}" + (f"-set{seed}" if seed else "")
+            path = self.results / f"{name}.json"
             if path.exists():
                 continue
             distilled = distill(
@@ -102,7 +107,8 @@ class Parity:
                 teacher,
                 rded(),
                 images_per_class=budget,
-                workdir=self.workdir / f"ipc{budget}",
+                workdir=self.workdir / name,
+                seed=seed,
                 overwrite=True,
             )
             student = train_student(
@@ -136,7 +142,7 @@ class Parity:
                 "hardware": provenance.hardware(),
             }
             path.write_text(json.dumps(result, indent=1) + "\n")
-            print(budget, result["top1_best"], result["top1_last"], flush=True)
+            print(name, result["top1_best"], result["top1_last"], flush=True)
 
 
 if __name__ == "__main__":
