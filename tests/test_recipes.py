@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from infoutil_jax.distill import _padded
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import attribution, cropping, selection, utility
 from infoutil_jax.method.recipes import (
@@ -133,6 +134,38 @@ def test_arguments_reach_the_parts():
     boxes = recipe.crop(KEYS, maps, (8, 8))
     assert boxes.shape == (3, 2, 4)
     assert np.all(np.asarray(boxes[..., 2:]) == 6)
+
+
+def test_rded_keeps_what_its_published_rule_keeps():
+    """One class of 300 images, five fixed crops each.
+
+    Crops are centred on the mean colour; an image has the least loss of its crops; the images of
+    least loss are kept.
+    """
+    recipe, per_class = rded(tiles=4), 40
+    crops = np.random.default_rng(0).standard_normal((300, 5, 4, 4, 1)).astype(np.float32)
+    flat = crops.reshape(1500, 4, 4, 1)
+    scores = recipe.score(predict, WEIGHTS, _padded(flat, (8, 8)), np.ones(1500, int))
+    candidates = selection.Candidates(
+        ids=np.repeat(np.arange(300), 5),
+        crops=np.tile(np.arange(5, dtype=np.int32), 300),
+        labels=np.ones(1500, np.int32),
+        boxes=np.zeros((1500, 4), np.int32),
+        scores=np.asarray(scores),
+        maps=np.zeros((1500, 1, 1), np.float32),
+    )
+    kept = recipe.select(jax.random.key(0), candidates, per_class)
+
+    losses = np.zeros((300, 5))
+    for image, crop in np.ndindex(300, 5):
+        canvas = np.zeros((8, 8))
+        canvas[2:6, 2:6] = crops[image, crop, ..., 0]
+        logits = canvas.reshape(-1) @ np.asarray(WEIGHTS, np.float64)
+        losses[image, crop] = np.log(np.exp(logits).sum()) - logits[1]
+    order = np.argsort(losses.min(1))[:per_class]
+    np.testing.assert_array_equal(kept.ids, order)
+    np.testing.assert_array_equal(kept.crops, losses.argmin(1)[order])
+    assert recipe.view == "pad"
 
 
 def test_clear_crops_are_of_low_norm_and_stand_for_the_others():
