@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tyro
 from matplotlib.figure import Figure
 
@@ -45,13 +46,23 @@ def _teacher(result: Result) -> str:
 
 
 def by_teacher(results: Iterable[Result]) -> list[dict[tuple[str, int], Result]]:
-    """For each teacher, (row, budget) -> result."""
-    groups: dict[str, dict[tuple[str, int], Result]] = {}
+    """For each teacher, (row, budget) -> result; several distilled sets of a cell as one."""
+    groups: dict[str, dict[tuple[str, int], list[Result]]] = {}
     for result in results:
         cell = result["cell"]
         key = (cell["row"]["name"], cell["images_per_class"])
-        groups.setdefault(_teacher(result), {})[key] = result
-    return list(groups.values())
+        groups.setdefault(_teacher(result), {}).setdefault(key, []).append(result)
+    return [{key: _pooled(sets) for key, sets in group.items()} for group in groups.values()]
+
+
+def _pooled(sets: list[Result]) -> Result:
+    """The first set's result, with the students of all sets."""
+    first = min(sets, key=lambda result: result["arguments"].get("set_seed", 0))
+    if len(sets) == 1:
+        return first
+    top1 = np.array([value for result in sets for value in result["student"]["top1"]])
+    student = {"top1": top1.tolist(), "top1_mean": top1.mean(), "top1_std": top1.std(ddof=1)}
+    return {**first, "student": {**first["student"], **student}, "sets": len(sets)}
 
 
 def top1(result: Result | None, step: int = -1) -> str:
@@ -60,7 +71,8 @@ def top1(result: Result | None, step: int = -1) -> str:
         return "not run"
     student = result["student"] if step == -1 else result["steps"][step]
     deviation = "" if student["top1_std"] is None else f" ± {student['top1_std']:.1f}"
-    return f"{student['top1_mean']:.1f}{deviation}"
+    sets = f" ({result['sets']} sets)" if "sets" in result else ""
+    return f"{student['top1_mean']:.1f}{deviation}{sets}"
 
 
 def heading(group: dict[tuple[str, int], Result]) -> str:
@@ -70,8 +82,8 @@ def heading(group: dict[tuple[str, int], Result]) -> str:
     student = first["teacher_options"]["backbone"]
     text = (
         f"{first['dataset']}, {student} teacher and student. Top-1 in percent, mean ± standard "
-        f"deviation over seeds, one seed where no deviation stands; the paper's figure in "
-        f"brackets. Teacher: {teacher}."
+        f"deviation over students, one student where no deviation stands, of one distilled set "
+        f"where no number stands; the paper's figure in brackets. Teacher: {teacher}."
     )
     return text + (f" Reduced: {first['reduced']}." if first["reduced"] else "")
 

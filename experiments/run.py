@@ -72,7 +72,9 @@ class Experiment:
     seeds: tuple[int, ...] | None = None
     """Students; by default three, or without an accelerator one at 50 and more images a class."""
     seed: int = 0
-    """Of teacher and distillation."""
+    """Of the teacher."""
+    set_seed: int = 0
+    """Of the pool, its crops and what is drawn among them: each seed is another distilled set."""
     workdir: Path = Path("runs/experiments")
     """Teachers, pools and distilled sets."""
     results: Path = RESULTS
@@ -94,7 +96,7 @@ class Experiment:
             if name not in ROWS:
                 raise InputError(f"row {name!r} is unknown: experiments.cells.ROWS lists them.")
         cells = {
-            cell.file: cell
+            self._file(cell): cell
             for name in tables
             for cell in TABLES[name].cells(self.budgets)
             if not self.rows or cell.row.name in self.rows
@@ -106,6 +108,11 @@ class Experiment:
             self._run_cells(missing, folder)
         write_reports(self.results)
 
+    def _file(self, cell: Cell) -> str:
+        """Name of a cell's result; the first set's is the cell's own."""
+        stem = cell.file.removesuffix(".json")
+        return f"{stem}-set{self.set_seed}.json" if self.set_seed else cell.file
+
     def _run_cells(self, cells: list[Cell], folder: Path) -> None:
         setting = Setting.prepare(self)
         print({stage: t.accuracy for stage, t in setting.teachers.items()}, flush=True)
@@ -113,12 +120,12 @@ class Experiment:
             try:
                 result = setting.run(cell)
             except InputError as error:
-                print(f"{cell.file:44s} not run: {error}", file=sys.stderr, flush=True)
+                print(f"{self._file(cell):44s} not run: {error}", file=sys.stderr, flush=True)
                 continue
-            path = folder / cell.file
+            path = folder / self._file(cell)
             path.with_suffix(".part").write_text(json.dumps(result, indent=1) + "\n")
             path.with_suffix(".part").rename(path)
-            print(f"{cell.file:44s} {result['student']['top1_mean']:.1f}", flush=True)
+            print(f"{path.name:44s} {result['student']['top1_mean']:.1f}", flush=True)
 
 
 def smoke(results: Path | None = None) -> None:

@@ -206,7 +206,7 @@ class Setting:
             "images_per_class": cell.images_per_class,
             "workdir": self.workdir / "sets" / cell.file.removesuffix(".json"),
             "label_teacher": labeller,
-            "seed": experiment.seed,
+            "seed": experiment.set_seed,
             "overwrite": True,
             "progress": False,
         }
@@ -239,7 +239,7 @@ class Setting:
             if f.name not in ("name", "select", "order")
         }
         about: list[Any] = [parts, teacher.digest(), self.source.fingerprint()]
-        about += [self.experiment.pool, self.experiment.seed]
+        about += [self.experiment.pool, self.experiment.set_seed]
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         path = self.workdir / "pools" / f"{key}.npz"
         if key not in self.pools and path.exists():
@@ -253,7 +253,7 @@ class Setting:
                 self.source,
                 teacher,
                 recipe,
-                seed=self.experiment.seed,
+                seed=self.experiment.set_seed,
                 pool=self.experiment.pool,
                 progress=False,
             )

@@ -153,12 +153,13 @@ def test_steps_are_columns(tmp_path):
     group = report.by_teacher(report.load(tmp_path))[0]
     lines = report.render(TABLES["table4"], "imagenette", "convnet5", group)
     assert lines[0].endswith("| step 4 | step 5 |")
-    assert lines[3].startswith("| rded-steps5 | 1.0 [51.53] | 2.0 [29.18] | 3.0")
-    assert lines[4] == "| random-steps5 |" + " not run |" * 5
+    assert lines[4].startswith("| rded-steps5 | 1.0 [51.53] | 2.0 [29.18] | 3.0")
+    assert lines[5] == "| random-steps5 |" + " not run |" * 5
 
 
-def result(row, budget, top1, teacher="a", labels=100):
+def result(row, budget, top1, teacher="a", labels=100, set_seed=0):
     return {
+        "arguments": {"set_seed": set_seed},
         "dataset": "CIFAR-10",
         "cell": {"row": {"name": row}, "images_per_class": budget},
         "student": {"top1_mean": top1, "top1_std": None if budget == 50 else 1.0},
@@ -193,6 +194,17 @@ def test_ours_stands_beside_the_papers_and_teachers_are_not_mixed(tmp_path):
     assert "| infoutil | not run [28.5] | 45.7 ± 1.0 [54.1] | 48.6 [69.8] |" in lines
     assert "| rded | not run [23.5] | 56.8 ± 1.0 [50.2] | not run [68.4] |" in lines
     assert set(second) == {("rded", 1)}
+
+
+def test_several_sets_of_a_cell_are_pooled(tmp_path):
+    one, other = result("rded", 1, 30.0), result("rded", 1, 24.0, set_seed=1)
+    one["student"] |= {"top1": [29.0, 31.0]}
+    other["student"] |= {"top1": [23.0, 25.0]}
+    write(tmp_path, other, one)
+    (group,) = report.by_teacher(report.load(tmp_path))
+    deviation = np.std([29, 31, 23, 25], ddof=1)
+    assert report.top1(group["rded", 1]) == f"27.0 ± {deviation:.1f} (2 sets)"
+    assert group["rded", 1]["arguments"]["set_seed"] == 0
 
 
 def test_fairness_scores_are_dd_rankings(tmp_path):
