@@ -130,7 +130,7 @@ def test_the_page_shows_what_ran_and_what_did_not(ran):
     group = report.by_teacher(report.load(ran.results / "digits_convnet3"))[0]
     assert f"| random | {report.top1(group['random', 1])} |" in page
     assert "| rded | not run |" in page
-    assert "one seed where no deviation stands" in page
+    assert "one student where no deviation stands" in page
     assert "## scikit-learn's digits, convnet3" in page
     assert (ran.results / "digits_convnet3" / "accuracy.png").exists()
 
