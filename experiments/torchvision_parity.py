@@ -55,7 +55,7 @@ def random_tensor(name: str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def random_images(size: int) -> np.ndarray:
-    """Two normalised images, one of them wider than high by nothing: squares of `size`."""
+    """Two normalised square images."""
     return np.random.default_rng(size).standard_normal((2, size, size, 3), np.float32)
 
 
