@@ -28,7 +28,8 @@ from infoutil_jax.models.torch_weights import load_torchvision, to_torchvision
 from infoutil_jax.report import overview
 from infoutil_jax.training.forgetting import load_forgetting
 from infoutil_jax.training.student import train_student
-from infoutil_jax.training.teacher import Teacher, load_teacher, train_teacher
+from infoutil_jax.training.teacher import Teacher, load_teacher
+from infoutil_jax.training.train_teacher import train_teacher
 
 __all__ = [
     "CoalitionDesign",

@@ -21,7 +21,7 @@ from infoutil_jax.options import RecipeOptions, Stage, StudentOptions, TeacherOp
 from infoutil_jax.pipeline import pick, run, scores, study, teach
 from infoutil_jax.quickstart import quickstart
 from infoutil_jax.report import accuracy_table, overview
-from infoutil_jax.training.teacher import Teacher, load_teacher
+from infoutil_jax.training.teacher import load_teachers
 
 Flat = tyro.conf.arg(name="")
 CPU_SIDE = 64  # pixels that `run` keeps where there is no accelerator
@@ -163,7 +163,7 @@ class Distill:
 
     def __call__(self) -> None:
         """Run it."""
-        teachers = load_stages(self.teacher)
+        teachers = load_teachers(self.teacher)
         source = self.data.open()
         distilled = distill(
             source,
@@ -201,7 +201,7 @@ class TrainStudent:
         if self.teacher is None and self.options.labels == "online":
             raise InputError("online labels need --teacher; or choose --labels stored or hard.")
         budget = distilled.manifest["images_per_class"]
-        teacher = self.teacher and pick(load_stages(self.teacher), self.label_stage, budget)
+        teacher = self.teacher and pick(load_teachers(self.teacher), self.label_stage, budget)
         result = scores(study(distilled, self.data.open(), teacher or None, self.options))
         print(accuracy_table({str(self.distilled): {budget: result["top1"]}}))
 
@@ -228,11 +228,6 @@ Command = (
     | Annotated[TrainStudent, tyro.conf.subcommand("student")]
     | Annotated[Verify, tyro.conf.subcommand("verify")]
 )
-
-
-def load_stages(workdir: Path) -> dict[str, Teacher]:
-    """Both stages of a trained teacher."""
-    return {stage: load_teacher(workdir, stage) for stage in ("early", "converged")}
 
 
 def _too_large(source: Source) -> bool:

@@ -7,6 +7,7 @@ None means "chosen by the source", and `resolve` says what was chosen.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Literal, TypeVar
 
 import jax
@@ -17,6 +18,7 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.method.baselines import BASELINES
 from infoutil_jax.method.recipes import RECIPES, Recipe
 from infoutil_jax.models import options_of
+from infoutil_jax.models.torch_weights import classes_in, read_tensors
 
 Stage = Literal["auto", "early", "converged"]
 LabelPolicy = Literal["online", "stored", "hard"]
@@ -39,6 +41,12 @@ class BackboneOptions:
     """Channels; of a ConvNet by default 128, or 64 where JAX finds no accelerator."""
     norm: Literal["batch", "instance", "none"] | None = None
     """Normalisation after each convolution; by default batch, where there is a choice."""
+    stem: Literal["imagenet", "cifar"] | None = None
+    """First layers of ResNet and MobileNet-V2; by default cifar up to 64 pixels."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """What is computed in; parameters are float32."""
+    remat: bool | None = None
+    """Compute activations again in the backward pass, to save memory (the deep ones)."""
     flip: bool | None = None
     """Mirror images at random; by default yes, except for digits and letters."""
 
@@ -64,26 +72,47 @@ class BackboneOptions:
 class TeacherOptions(BackboneOptions):
     """The teacher and its training."""
 
+    weights: Path | None = None
+    """Weights of torchvision (.safetensors, .pth) that the converged teacher starts from."""
     epochs: int | None = None
-    """Epochs of the converged teacher; by default about 4,000 steps, 10 to 100 epochs."""
-    early_epochs: int = 10
-    """Epochs of the early teacher (paper: 10)."""
+    """Epochs of the converged teacher; by default about 4,000 steps, 10 to 100 epochs; or none,
+    where the weights tell as many classes apart."""
+    early_epochs: int | None = None
+    """Epochs of the early teacher, 0 for none; by default 10 (paper), with weights none."""
     early_schedule: Literal["constant", "same_run"] = "constant"
     """The early teacher's own run at a constant rate (paper), or the converged run's epoch."""
     early_learning_rate: float | None = None
     """Its rate (paper: 0.001 for CIFAR, 0.01 for the others); by default from the image size."""
     batch_size: int = 128
     """Images a step."""
-    learning_rate: float = 0.1
-    """Peak of the one-cycle schedule."""
+    learning_rate: float | None = None
+    """Peak of the one-cycle schedule; by default 0.1, from weights 0.01."""
+    mean: tuple[float, ...] | None = None
+    """Of each channel, 0 to 1; by default measured, with weights ImageNet's."""
+    std: tuple[float, ...] | None = None
+    """Likewise."""
 
     def resolve(self, source: Source) -> TeacherOptions:
         """The same options with every None replaced by the default for `source`."""
+        if self.weights and not self.backbone:
+            raise InputError(f"say whose weights {self.weights} holds: --backbone resnet18, say.")
         steps = max(1, len(source.train) // self.batch_size)
-        epochs = self.epochs or int(np.clip(round(4000 / steps), 10, 100))
+        epochs = int(np.clip(round(4000 / steps), 10, 100))
         rate = self.early_learning_rate or (0.001 if min(source.image_size) <= 32 else 0.01)
         options = super().resolve(source)
-        return replace(options, epochs=epochs, early_learning_rate=rate)
+        if self.weights:
+            same = classes_in(read_tensors(self.weights)) == len(source.class_names)
+            epochs = 0 if same else epochs
+            # What the file does not show of the network is the network's own default.
+            options = replace(options, width=self.width, norm=self.norm)
+        early = 0 if self.weights else 10
+        return replace(
+            options,
+            epochs=epochs if self.epochs is None else self.epochs,
+            early_epochs=early if self.early_epochs is None else self.early_epochs,
+            early_learning_rate=rate,
+            learning_rate=self.learning_rate or (0.01 if self.weights else 0.1),
+        )
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,8 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.options import RecipeOptions, Stage, StudentOptions, TeacherOptions
 from infoutil_jax.report import overview
 from infoutil_jax.training.student import StudentResult, train_student
-from infoutil_jax.training.teacher import Teacher, train_teacher
+from infoutil_jax.training.teacher import Teacher
+from infoutil_jax.training.train_teacher import train_teacher
 
 
 def teach(
@@ -34,7 +35,7 @@ def teach(
     """Train (or resume, or just load) the teacher in `workdir`.
 
     Returns:
-        {"early": ..., "converged": ...}
+        {"early": ..., "converged": ...}, the first only where there is one
     """
     options = options.resolve(source)
     images, labels = source.train.arrays()
@@ -54,9 +55,20 @@ def teach(
 
 
 def pick(teachers: dict[str, Teacher], stage: Stage, images_per_class: int) -> Teacher:
-    """The teacher of a stage; "auto" is the paper's rule: early up to 10 images a class."""
+    """The teacher of a stage; "auto" is the paper's rule: early up to 10 images a class.
+
+    Where there is no early teacher, "auto" is the converged one.
+
+    Raises:
+        InputError: a stage that is not there.
+    """
     if stage == "auto":
-        stage = "early" if images_per_class <= 10 else "converged"
+        stage = "early" if images_per_class <= 10 and "early" in teachers else "converged"
+    if stage not in teachers:
+        raise InputError(
+            f"there is no {stage} teacher, only {', '.join(teachers)}: choose one of these, or "
+            "train one (--early-epochs)."
+        )
     return teachers[stage]
 
 
@@ -207,7 +219,7 @@ def run(
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
     }
-    (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    (workdir / "summary.json").write_text(json.dumps(summary, indent=1, default=str) + "\n")
     return summary
 
 

@@ -15,7 +15,8 @@ from infoutil_jax.data.sources import open_source
 from infoutil_jax.distill import _examine
 from infoutil_jax.errors import InputError
 from infoutil_jax.training import checkpoint, forgetting
-from infoutil_jax.training.teacher import load_teacher, train_teacher
+from infoutil_jax.training.teacher import load_teacher
+from infoutil_jax.training.train_teacher import train_teacher
 
 EPOCHS = 5
 

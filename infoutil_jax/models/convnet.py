@@ -5,15 +5,21 @@ layer reads the flattened last block (Gidaris & Komodakis 2018; Zhao et al. 2021
 """
 
 from collections.abc import Callable
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.models.convolution import conv
-from infoutil_jax.models.layers import Backbone, bias_init, weight_init
+from infoutil_jax.models.layers import (
+    Backbone,
+    as_float32,
+    batch_norm,
+    bias_init,
+    linear,
+    weight_init,
+)
 
 Norm = Literal["batch", "instance", "none"]
 
@@ -34,7 +40,7 @@ def average_pool(
 class Block(nnx.Module):
     """Convolution, normalisation, ReLU, pool."""
 
-    def __init__(self, channels: int, width: int, norm: str, rngs: nnx.Rngs):
+    def __init__(self, channels: int, width: int, norm: str, dtype: Any, rngs: nnx.Rngs):
         self.conv = nnx.Conv(
             channels,
             width,
@@ -42,14 +48,15 @@ class Block(nnx.Module):
             padding="SAME",
             kernel_init=weight_init,
             bias_init=bias_init(9 * channels),
+            dtype=dtype,
             conv_general_dilated=conv,
             rngs=rngs,
         )
         self.norm: Callable[[Array], Array]
         if norm == "batch":
-            self.norm = nnx.BatchNorm(width, momentum=0.9, epsilon=1e-5, rngs=rngs)
+            self.norm = batch_norm(width, dtype=dtype, rngs=rngs)
         elif norm == "instance":
-            self.norm = nnx.InstanceNorm(width, epsilon=1e-5, rngs=rngs)
+            self.norm = nnx.InstanceNorm(width, epsilon=1e-5, dtype=dtype, rngs=rngs)
         else:
             self.norm = lambda x: x
 
@@ -71,19 +78,15 @@ class ConvNet(Backbone):
         channels: int,
         width: int,
         norm: str,
+        dtype: Any,
         rngs: nnx.Rngs,
     ):
         self.depth = depth
         for i in range(depth):
-            setattr(self, f"block{i}", Block(width if i else channels, width, norm, rngs))
+            inputs = width if i else channels
+            setattr(self, f"block{i}", Block(inputs, width, norm, dtype, rngs))
         features = width * (image_size[0] >> depth) * (image_size[1] >> depth)
-        self.classifier = nnx.Linear(
-            features,
-            num_classes,
-            kernel_init=weight_init,
-            bias_init=bias_init(features),
-            rngs=rngs,
-        )
+        self.classifier = linear(features, num_classes, dtype=dtype, rngs=rngs)
 
     def features(
         self, images: Float[Array, "batch height width channels"]
@@ -97,7 +100,7 @@ class ConvNet(Backbone):
         self, features: Float[Array, "batch rows columns out"]
     ) -> Float[Array, "batch classes"]:
         """Logits of the last block's maps."""
-        return self.classifier(jnp.reshape(features, (features.shape[0], -1)))
+        return as_float32(self.classifier(features.reshape(len(features), -1)))
 
 
 def convnet(
@@ -108,6 +111,7 @@ def convnet(
     channels: int = 3,
     width: int = 128,
     norm: str = "batch",
+    dtype: Any = None,
     rngs: nnx.Rngs,
 ) -> ConvNet:
     """A ConvNet of `depth` blocks with `width` channels each.
@@ -120,6 +124,7 @@ def convnet(
         width: channels of every block.
         norm: batch normalisation (epsilon 1e-5, running averages with momentum 0.9), instance
             normalisation with learned scale and shift, or none.
+        dtype: of the computation, `jnp.bfloat16` say; parameters are float32.
         rngs: randomness of the initial weights.
 
     Returns:
@@ -138,4 +143,4 @@ def convnet(
             f"convnet{depth}, which halves them {depth} times: choose a smaller depth or "
             f"images of at least {2**depth}×{2**depth}"
         )
-    return ConvNet(depth, num_classes, image_size, channels, width, norm, rngs)
+    return ConvNet(depth, num_classes, image_size, channels, width, norm, dtype, rngs)

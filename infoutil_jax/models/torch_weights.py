@@ -27,6 +27,8 @@ from infoutil_jax.models.swin_v2 import SwinV2
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
+# Mean and standard deviation of each channel by which torchvision's models were trained.
+IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 # What torchvision's state holds beside: counters that nothing reads, tables that we compute.
 IGNORED = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
 
@@ -52,8 +54,7 @@ def load_torchvision(
         image_size: as for `create`.
         channels: as for `create`.
         rngs: randomness of a new classifier; None for seed 0.
-        **options: as for `create`; `norm="none"` for torchvision's vgg11, `"batch"` for vgg11_bn.
-            The stem and head are torchvision's unless told otherwise.
+        **options: as for `create`. By default what the file shows (`options_in`).
 
     Returns:
         The module; `as_predict` gives its function and variables.
@@ -67,18 +68,14 @@ def load_torchvision(
         >>> predict, variables = as_predict(model)
     """
     tensors = read_tensors(path)
-    if name.startswith(("resnet", "mobilenet")):
-        options.setdefault("stem", "imagenet")
-    if name == "vgg11":
-        options.setdefault("head", "imagenet")
-    found = next((t.shape[0] for k, t in reversed(tensors.items()) if t.ndim == 2), None)
+    found = classes_in(tensors)
     module = models.create(
         name,
         num_classes=num_classes or found or 1000,
         image_size=image_size,
         channels=channels,
         rngs=rngs or nnx.Rngs(0),
-        **options,
+        **(options_in(name, tensors) | options),
     )
     fresh = to_torchvision(module)
     last = [key for key in fresh if key.endswith(".weight") and fresh[key].ndim == 2][-1]
@@ -88,6 +85,29 @@ def load_torchvision(
     _check(path, name, tensors, fresh)
     load_state(module, tensors)
     return module
+
+
+def options_in(name: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """A backbone's options, as far as its tensors show them.
+
+    ResNet: `width`, and `stem`, which is 7 or 3 pixels wide. VGG: `norm`, and `head`, of three
+    linear layers or one. MobileNet's two stems have the same tensors: torchvision's is taken.
+    """
+    first = tensors.get("conv1.weight")
+    if name.startswith("resnet") and first is not None and first.ndim == 4:
+        return {"stem": "cifar" if first.shape[-1] == 3 else "imagenet", "width": len(first)}
+    if name == "mobilenet_v2":
+        return {"stem": "imagenet"}
+    if name == "vgg11":
+        normed = any(key.endswith("running_mean") for key in tensors)
+        head = "imagenet" if "classifier.6.weight" in tensors else "small"
+        return {"norm": "batch" if normed else "none", "head": head}
+    return {}
+
+
+def classes_in(tensors: Mapping[str, np.ndarray]) -> int | None:
+    """Rows of the last matrix, the classifier; None where there is no matrix."""
+    return next((t.shape[0] for t in reversed(list(tensors.values())) if t.ndim == 2), None)
 
 
 def load_state(module: nnx.Module, tensors: Mapping[str, np.ndarray]) -> None:

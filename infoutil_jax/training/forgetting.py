@@ -109,8 +109,8 @@ def load_forgetting(workdir: str | Path) -> Int32[np.ndarray, " n"]:
         return safetensors.numpy.load((workdir / FILE).read_bytes())["events"]
     except FileNotFoundError:
         raise InputError(
-            f"the teacher in {workdir} was trained before forgetting events were counted: train it "
-            "again in another directory"
+            f"the teacher in {workdir} has no forgetting events: its weights were given, or "
+            "it is from before they were counted; train one in another directory"
         ) from None
     except (OSError, safetensors.SafetensorError, KeyError) as error:
         raise InputError(

@@ -71,6 +71,9 @@ def train_student(
     backbone: str = "convnet3",
     width: int | None = None,
     norm: str | None = None,
+    stem: str | None = None,
+    dtype: str | None = None,
+    remat: bool | None = None,
     epochs: int = 300,
     batch_size: int | None = None,
     learning_rate: float = 0.001,
@@ -116,6 +119,9 @@ def train_student(
         backbone: a name of `infoutil_jax.models.BACKBONES`.
         width: the backbone's option of this name; None for its default.
         norm: likewise.
+        stem: likewise.
+        dtype: likewise: "bfloat16" computes in it, with parameters in float32.
+        remat: likewise.
         epochs: passes over the set.
         batch_size: images a step, at most the set's size, the remainder of an epoch left out;
             None for the protocol's (`default_batch_size`).
@@ -152,7 +158,7 @@ def train_student(
     if not seeds:
         raise InputError("no seed was given: each one is a student, give at least one")
     per_class = -(-len(images) // num_classes)
-    options = {"width": width, "norm": norm}
+    options = {"width": width, "norm": norm, "stem": stem, "dtype": dtype, "remat": remat}
 
     predict, apply, variables = models.initialise(
         backbone,
