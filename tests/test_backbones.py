@@ -1,0 +1,67 @@
+"""Every family of backbones as a teacher that distils and labels, and as a student of it.
+
+ConvNets go through the whole pipeline in other tests; the deeper ResNets are the same blocks.
+"""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flax import nnx
+
+from infoutil_jax import models
+from infoutil_jax.data.sources import open_source
+from infoutil_jax.distill import distill
+from infoutil_jax.method.recipes import infoutil
+from infoutil_jax.training.student import train_student
+from infoutil_jax.training.teacher import Teacher
+
+PHOTOS = Path(__file__).parent / "data" / "imagenette"
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("resnet18", {"width": 8}),
+        ("vgg11", {}),
+        pytest.param("mobilenet_v2", {}, marks=pytest.mark.slow),
+        pytest.param("swin_v2_t", {}, marks=pytest.mark.slow),
+    ],
+)
+def test_it_distils_labels_and_learns(name, options, tmp_path):
+    source = open_source(f"folder:{PHOTOS}", image_size=32)
+    classes = len(source.class_names)
+    module = models.create(
+        name, num_classes=classes, image_size=32, rngs=nnx.Rngs(0), dtype="bfloat16", **options
+    )
+    mean, std = (0.5, 0.5, 0.5), (0.25, 0.25, 0.25)
+    teacher = Teacher(*models.as_predict(module), mean=mean, std=std, image_size=(32, 32))
+    distilled = distill(
+        source,
+        teacher,
+        infoutil(budget=20, num_crops=2),
+        images_per_class=1,
+        workdir=tmp_path / "set",
+        batch_size=3,
+        progress=False,
+    )
+    distilled.verify()
+    tiles = [record["tiles"][0] for record in distilled.records]
+    assert all(tile["score"] > 0 and np.ptp(tile["map"]) > 0 for tile in tiles)
+    test_images, test_labels = source.test.arrays()
+    result = train_student(
+        distilled.images,
+        distilled.labels,
+        test_images,
+        test_labels,
+        num_classes=classes,
+        mean=mean,
+        std=std,
+        teacher=teacher,
+        backbone=name,
+        dtype="bfloat16",
+        epochs=2,
+        seeds=(0,),
+        **options,
+    )
+    assert np.isfinite(result.loss).all() and np.ptp(result.loss) > 0
