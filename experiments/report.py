@@ -183,7 +183,7 @@ def fairness(group: dict[tuple[str, int], Result], budget: int) -> list[str]:
         storage = group[method + "-hard", budget]["storage"]
         stored = group.get((method + "-stored", budget))
         cells.append(f"{storage['images'] / 1e3:.0f} kB")
-        cells.append("not run" if stored is None else f"{stored['storage']['labels'] / 1e3:.0f} kB")
+        cells.append("not run" if stored is None else f"{stored['storage']['labels'] / 1e3:.1f} kB")
         lines.append(f"| {method} | " + " | ".join(cells) + " |")
     return lines if methods else []
 
