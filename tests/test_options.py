@@ -2,7 +2,9 @@
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
+import safetensors.numpy
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.options import METHODS, BackboneOptions, RecipeOptions, TeacherOptions
@@ -52,3 +54,17 @@ def test_unknown_recipes_and_foreign_options_are_named(digits):
 @pytest.mark.parametrize("name", METHODS)
 def test_every_method_can_be_chosen_by_its_name(digits, name):
     assert RecipeOptions(name).build(digits).name == name
+
+
+def test_weights_are_taken_as_they_are_where_the_classes_are_as_many(digits, tmp_path):
+    for classes, epochs in ((10, 0), (1000, 100)):
+        path = tmp_path / f"{classes}.safetensors"
+        safetensors.numpy.save_file({"fc.weight": np.zeros((classes, 4), np.float32)}, path)
+        options = TeacherOptions(backbone="resnet18", weights=path)
+        resolved = options.resolve(digits)
+        assert (resolved.epochs, resolved.early_epochs, resolved.learning_rate) == (epochs, 0, 0.01)
+        assert (
+            replace(options, epochs=3).resolve(digits).epochs == 3
+        )
+    with pytest.raises(InputError, match="say whose weights"):
+        TeacherOptions(weights=path).resolve(digits)

@@ -28,6 +28,13 @@ def test_the_label_teacher_is_early_up_to_ten_images_a_class(teachers):
     assert pick(teachers, "early", 50).stage == "early"
 
 
+def test_without_an_early_teacher_the_converged_one_labels(teachers):
+    alone = {"converged": teachers["converged"]}
+    assert pick(alone, "auto", 1).stage == "converged"
+    with pytest.raises(InputError, match="there is no early teacher, only converged"):
+        pick(alone, "early", 1)
+
+
 @pytest.mark.parametrize("labels", ["online", "stored", "hard"])
 def test_a_student_learns_from_a_distilled_set(distilled, digits, teachers, labels):
     options = StudentOptions(width=16, epochs=60, seeds=(0, 1), labels=labels)
