@@ -63,8 +63,6 @@ def test_weights_are_taken_as_they_are_where_the_classes_are_as_many(digits, tmp
         options = TeacherOptions(backbone="resnet18", weights=path)
         resolved = options.resolve(digits)
         assert (resolved.epochs, resolved.early_epochs, resolved.learning_rate) == (epochs, 0, 0.01)
-        assert (
-            replace(options, epochs=3).resolve(digits).epochs == 3
-        )
+        assert replace(options, epochs=3).resolve(digits).epochs == 3
     with pytest.raises(InputError, match="say whose weights"):
         TeacherOptions(weights=path).resolve(digits)
