@@ -222,7 +222,7 @@ def test_fairness_scores_are_dd_rankings(tmp_path):
     ars = 100 * report.augmentation_robust_score(0.6, 0.4, 0.4, 0.3)
     assert lines[-1] == (
         "| rded | 60.0 ± 1.0 | 50.0 ± 1.0 | 30.0 ± 1.0 | 40.0 ± 1.0 "
-        f"| {lrs:.1f} | {ars:.1f} | 2 kB | 0 kB |"
+        f"| {lrs:.1f} | {ars:.1f} | 2 kB | 0.1 kB |"
     )
     del group["rded-plain-views", 10]
     assert "| not run |" in report.fairness(group, 10)[-1]

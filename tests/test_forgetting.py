@@ -153,7 +153,7 @@ def test_directories_without_events_are_told(recorded, tmp_path):
     with pytest.raises(InputError, match="cannot be read"):
         load_forgetting(copy)
     (copy / forgetting.FILE).unlink()
-    with pytest.raises(InputError, match="trained before forgetting events were counted"):
+    with pytest.raises(InputError, match="no forgetting events: its weights were given"):
         load_forgetting(copy)
     load_teacher(copy)  # which is as good as ever
 
