@@ -62,7 +62,7 @@ def _pooled(sets: list[Result]) -> Result:
         return first
     top1 = np.array([value for result in sets for value in result["student"]["top1"]])
     student = {"top1": top1.tolist(), "top1_mean": top1.mean(), "top1_std": top1.std(ddof=1)}
-    return {**first, "student": {**first["student"], **student}, "sets": len(sets)}
+    return {**first, "student": {**first["student"], **student}, "sets": len(sets), "first": first}
 
 
 def top1(result: Result | None, step: int = -1) -> str:
@@ -156,8 +156,10 @@ def render(
 def fairness(group: dict[tuple[str, int], Result], budget: int) -> list[str]:
     """How much is the images, how much labels and augmentation: policies, LRS, ARS, bytes.
 
-    LRS and ARS are DD-Ranking's (Li et al. 2025); both need the four accuracies they compare.
+    LRS and ARS are DD-Ranking's (Li et al. 2025); both need the four accuracies they compare. Of
+    several distilled sets the first stands here, the one that has every policy.
     """
+    group = {cell: result.get("first", result) for cell, result in group.items()}
     ends = {"online": "", "stored": "-stored", "hard": "-hard", "plain views": "-plain-views"}
 
     def mean(row: str, end: str) -> float | None:

@@ -1,6 +1,7 @@
-"""Every family of backbones as a teacher that distils and labels, and as a student of it.
+"""Families of backbones as a teacher that distils and labels, and as a student of it.
 
-ConvNets go through the whole pipeline in other tests; the deeper ResNets are the same blocks.
+ConvNets go through the whole pipeline in other tests. ResNet-50 and -101, of other blocks than
+ResNet-18's, are compared with torchvision's only.
 """
 
 from pathlib import Path
@@ -28,7 +29,7 @@ PHOTOS = Path(__file__).parent / "data" / "imagenette"
         pytest.param("swin_v2_t", {}, marks=pytest.mark.slow),
     ],
 )
-def test_it_distils_labels_and_learns(name, options, tmp_path):
+def test_it_distils_labels_and_trains(name, options, tmp_path):
     source = open_source(f"folder:{PHOTOS}", image_size=32)
     classes = len(source.class_names)
     module = models.create(

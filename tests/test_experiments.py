@@ -210,14 +210,22 @@ def test_several_sets_of_a_cell_are_pooled(tmp_path):
 def test_fairness_scores_are_dd_rankings(tmp_path):
     rows = {"": 60.0, "-stored": 50.0, "-hard": 30.0, "-plain-views": 40.0}
     chance = {"": 40.0, "-stored": 30.0, "-hard": 20.0, "-plain-views": 30.0}
-    write(
-        tmp_path,
+    results = [
         *(result(f"rded{end}", 10, top1) for end, top1 in rows.items()),
         *(result(f"random{end}", 10, top1) for end, top1 in chance.items()),
         result("everything", 0, 80.0),
-    )
+    ]
+    for one in results:
+        one["student"]["top1"] = [one["student"]["top1_mean"]]
+    write(tmp_path, *results)
     group = report.by_teacher(report.load(tmp_path))[0]
     lines = report.fairness(group, 10)
+    # A second set that only one of the policies has is not mixed in.
+    second = result("rded", 10, 20.0, set_seed=1)
+    second["student"]["top1"] = [20.0]
+    write(tmp_path / "more", *results, second)
+    pooled = report.by_teacher(report.load(tmp_path / "more"))[0]
+    assert pooled["rded", 10]["sets"] == 2 and report.fairness(pooled, 10) == lines
     lrs = 100 * report.label_robust_score(0.8, 0.3, 0.6, 0.4)
     ars = 100 * report.augmentation_robust_score(0.6, 0.4, 0.4, 0.3)
     assert lines[-1] == (

@@ -145,9 +145,8 @@ def train_teacher(
             )
         digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     if mean is None or std is None:
-        measured = augment.channel_statistics(images)
-        published = weights is not None and len(measured[0]) == 3
-        mean, std = torch_weights.IMAGENET if published else measured
+        published = weights is not None and images.shape[3] == 3
+        mean, std = torch_weights.IMAGENET if published else augment.channel_statistics(images)
     if learning_rate is None:
         learning_rate = 0.1 if weights is None else 0.01
     config = {
@@ -175,8 +174,9 @@ def train_teacher(
     }
     # Impossible options and weights that do not fit are told of before anything is written.
     models.outline(**backbone_of(config))
-    loaded = None if weights is None else _load(config, weights)
     workdir = Path(workdir).absolute()
+    done = "converged" in checkpoint.finished(workdir)
+    loaded = None if weights is None or done else _load(config, weights)
     checkpoint.claim(workdir, config)
 
     total = epochs * fit.steps_per_epoch(len(images), batch_size)
