@@ -1,3 +1,6 @@
+import math
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -130,3 +133,14 @@ def test_channel_statistics_are_numpys():
     np.testing.assert_allclose(mean, (images / 255).mean((0, 1, 2)))
     np.testing.assert_allclose(std[:2], (images / 255).std((0, 1, 2))[:2])
     assert std[2] == 1 / 255
+
+
+def test_channel_statistics_are_rounded_once():
+    images = np.random.default_rng(1).integers(0, 256, (40, 9, 7, 1), dtype=np.uint8)
+    values = [Fraction(int(value), 255) for value in images.ravel()]
+    exact = sum(values) / len(values)
+    variance = sum((value - exact) ** 2 for value in values) / len(values)
+    for order in (slice(None), slice(None, None, -1)):
+        (mean,), (std,) = augment.channel_statistics(images[order])
+        assert mean == float(exact)
+        assert std == math.sqrt(float(variance))

@@ -112,6 +112,17 @@ def test_early_teacher_by_its_own_run(tmp_path):
     assert teachers["early"].digest() != teachers["converged"].digest()
 
 
+def test_a_teacher_of_another_machine_is_known_by_its_data(trained):
+    # Summed in another order, a measured mean differs in its last digits and in nothing else.
+    workdir, teachers = trained
+    mean, std = (teachers["converged"].mean, teachers["converged"].std)
+    nearly = [float(np.nextafter(value, 1)) for value in mean]
+    again = train(workdir, mean=nearly, std=[float(value) for value in std])
+    assert again["converged"].digest() == teachers["converged"].digest()
+    with pytest.raises(InputError, match="trained with mean = "):
+        train(workdir, mean=[value + 1e-6 for value in nearly], std=std)
+
+
 def test_another_run_is_not_overwritten(trained, tmp_path):
     workdir, _ = trained
     with pytest.raises(InputError, match="trained with seed = 0, not 1"):

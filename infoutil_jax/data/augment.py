@@ -4,6 +4,8 @@ Sizes are static, everything drawn is traced, so a change of key never recompile
 two small matrix products per image, one an axis, for gathers are slow on some devices.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -32,15 +34,19 @@ def channel_statistics(
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel's pixels, 0 to 1.
 
-    From exact integer sums, so that the order of images does not matter. A constant channel gets
-    the deviation of one grey level.
+    Exact integer sums, rounded once: the same on every machine, in any order of the images. A
+    constant channel gets the deviation of one grey level.
     """
-    levels = np.arange(256) / 255
-    counts = [np.bincount(images[..., c].ravel(), minlength=256) for c in range(images.shape[3])]
-    shares = [count / count.sum() for count in counts]
-    mean = [float(share @ levels) for share in shares]
-    variance = [float(s @ (levels - m) ** 2) for s, m in zip(shares, mean, strict=True)]
-    return tuple(mean), tuple(max(value**0.5, 1 / 255) for value in variance)
+    mean, std = [], []
+    for channel in range(images.shape[3]):
+        counts = np.bincount(images[..., channel].ravel(), minlength=256).tolist()
+        n = sum(counts)
+        total = sum(level * count for level, count in enumerate(counts))
+        squares = sum(level * level * count for level, count in enumerate(counts))
+        mean.append(total / (255 * n))
+        variance = (n * squares - total * total) / (255 * 255 * n * n)
+        std.append(max(math.sqrt(variance), 1 / 255))
+    return tuple(mean), tuple(std)
 
 
 def horizontal_flip(key: Key[Array, ""], images: Images) -> tuple[Images, Bool[Array, " batch"]]:

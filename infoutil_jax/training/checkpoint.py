@@ -10,6 +10,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -48,11 +49,20 @@ def claim(workdir: Path, config: dict[str, Any]) -> None:
         return
     existing = read_config(workdir)
     for key, value in config.items():
-        if existing.get(key) != value:
+        if not _same(existing.get(key), value):
             raise InputError(
                 f"{workdir} holds a teacher trained with {key} = {existing.get(key)!r}, not "
                 f"{value!r}: choose another directory, or remove this one to train again"
             )
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Equal, numbers that were measured to rounding: machines differ in their last digit."""
+    if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+        return all(_same(a, b) for a, b in zip(one, other, strict=True))
+    if isinstance(one, float) and isinstance(other, float):
+        return math.isclose(one, other, rel_tol=1e-9)
+    return one == other
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
