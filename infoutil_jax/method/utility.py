@@ -8,8 +8,8 @@ function object: pass the same one again, not a new lambda per batch.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial, reduce
-from typing import Any
+from functools import partial
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,10 @@ import optax
 from jaxtyping import Array, Float, Int, PyTree
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.method import layerwise
+from infoutil_jax.method.linear_layers import norm
 
+Method = Literal["layerwise", "vmap"]
 Predict = Callable[[Any, Any], Any]
 CLASSIFIERS = ("classifier", "head", "fc", "linear")
 
@@ -29,6 +32,7 @@ def gradient_norms(
     batch: PyTree,
     *,
     microbatch_size: int | None = None,
+    method: Method = "layerwise",
 ) -> Float[Array, " batch"]:
     r"""Norm of every example's own loss gradient, over all floating-point arrays of `params`.
 
@@ -42,11 +46,15 @@ def gradient_norms(
     gradient of an example     its norm
     =========================  ==========================================================
     zero                       0 (no NaN)
-    infinite                   inf
+    infinite                   inf; or NaN, where a layer's zeros are multiplied with it
     NaN anywhere               NaN, for this example alone
     finite, any magnitude      exact to rounding: squares neither overflow nor underflow
     batch of no examples       shape [0]
     =========================  ==========================================================
+
+    No per-example gradient of a product's or a convolution's weights is formed, whatever modules
+    they are written in: `loss_fn` is traced (`infoutil_jax.method.layerwise`). The cost is that of
+    about one gradient of the batch, in time and in memory.
 
     Example:
         >>> loss = lambda params, example: (params["w"] * example) ** 2 / 2
@@ -59,13 +67,14 @@ def gradient_norms(
         batch: any pytree of arrays with one leading axis.
         microbatch_size: gradients of so many examples are in memory at once, at the price of
             sequential steps; None takes the whole batch. Any batch size will do.
+        method: "layerwise", or the reference "vmap": `jax.vmap(jax.grad(loss_fn))`.
 
     Raises:
-        InputError: no floating-point array in `params`, leading axes that differ, or a
-            microbatch of less than one example.
+        InputError: no floating-point array in `params`, leading axes that differ, a microbatch
+            of less than one example, or another method.
     """
     selected = [_is_floating(leaf) for leaf in jax.tree.leaves(params)]
-    return _select_and_run(loss_fn, params, batch, selected, microbatch_size)
+    return _select_and_run(loss_fn, params, batch, selected, microbatch_size, method)
 
 
 def gradient_norm(
@@ -129,7 +138,7 @@ def el2n(
     """
     logits = _logits(predict, variables, crops)
     error = jax.nn.softmax(logits) - jax.nn.one_hot(labels, logits.shape[-1])
-    return jax.vmap(_norm)([error])
+    return jax.vmap(norm)([error])
 
 
 def cross_entropy(
@@ -210,8 +219,11 @@ def _select_and_run(
     batch: PyTree,
     selected: list[bool],
     microbatch_size: int | None,
+    method: Method = "layerwise",
 ) -> Array:
     """Check, then differentiate with respect to the `selected` leaves of `tree`."""
+    if method not in get_args(Method):
+        raise InputError(f"method is {method!r}; use {' or '.join(get_args(Method))}")
     if not any(selected):
         raise InputError("params hold no floating-point array; there is nothing to differentiate")
     sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
@@ -222,28 +234,34 @@ def _select_and_run(
     if microbatch_size is not None and microbatch_size < 1:
         raise InputError(f"microbatch_size is {microbatch_size}; use at least 1, or None")
     structure, arrays = _Structure.of(tree)
-    return _gradient_norms(loss_fn, structure, tuple(selected), microbatch_size, arrays, batch)
+    chosen = tuple(selected)
+    return _gradient_norms(loss_fn, structure, chosen, microbatch_size, method, arrays, batch)
 
 
-@partial(jax.jit, static_argnums=(0, 1, 2, 3))
+@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _gradient_norms(
     loss_fn: Callable[[Any, Any], Any],
     structure: _Structure,
     selected: tuple[bool, ...],
     microbatch_size: int | None,
+    method: Method,
     arrays: list[Any],
     batch: PyTree,
 ) -> Array:
-    learnt = [a if chosen else None for a, chosen in zip(arrays, selected, strict=True)]
+    learnt = [a for a, chosen in zip(arrays, selected, strict=True) if chosen]
 
     def loss(learnt: list[Any], example: PyTree) -> Array:
-        together = [a if new is None else new for a, new in zip(arrays, learnt, strict=True)]
+        given = iter(learnt)
+        together = [
+            next(given) if chosen else a for a, chosen in zip(arrays, selected, strict=True)
+        ]
         return loss_fn(structure.merge(together), example)
 
-    def norm(example: PyTree) -> Array:
-        return _norm(jax.tree.leaves(jax.grad(loss)(learnt, example)))
+    def norms(batch: PyTree) -> Array:
+        if method == "layerwise":
+            return layerwise.gradient_norms(loss, learnt, batch)
+        return jax.vmap(lambda example: norm(jax.grad(loss)(learnt, example)))(batch)
 
-    norms = jax.vmap(norm)
     size = jax.tree.leaves(batch)[0].shape[0]
     if microbatch_size is None or microbatch_size >= size:
         return norms(batch)
@@ -252,11 +270,3 @@ def _gradient_norms(
     padded = jax.tree.map(lambda leaf: jnp.asarray(leaf)[index], batch)
     concatenate = optax.microbatching.AccumulationType.CONCAT
     return optax.microbatching.microbatch(norms, 0, microbatch_size, concatenate)(padded)[:size]
-
-
-def _norm(leaves: list[Array]) -> Array:
-    """2-norm over all entries, at least in float32, scaled so that no square leaves its range."""
-    wide = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
-    largest = reduce(jnp.maximum, (jnp.abs(leaf).max(initial=0) for leaf in wide))
-    scale = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
-    return scale * jnp.sqrt(sum(jnp.square(leaf / scale).sum() for leaf in wide))

@@ -79,7 +79,7 @@ def conv(
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
     (top, bottom), (left, right) = padding
-    return _conv(lhs, rhs, strides, ((top, bottom), (left, right)), precision)
+    return conv_general_dilated(lhs, rhs, strides, ((top, bottom), (left, right)), precision)
 
 
 def _forward(lhs, rhs, strides, padding, precision):
@@ -121,7 +121,8 @@ def _input_gradient(cotangent, rhs, padding, precision):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def _conv(lhs, rhs, strides, padding, precision):
+def conv_general_dilated(lhs, rhs, strides, padding, precision):
+    """Named as the primitive it is, for its derivative is the same: `method.layerwise` asks."""
     return _forward(lhs, rhs, strides, padding, precision)
 
 
@@ -146,4 +147,4 @@ def _conv_bwd(strides, padding, precision, residuals, cotangent):
     return lax.platform_dependent(lhs, rhs, cotangent, cpu=on_cpu, default=ordinary)
 
 
-_conv.defvjp(_conv_fwd, _conv_bwd)
+conv_general_dilated.defvjp(_conv_fwd, _conv_bwd)

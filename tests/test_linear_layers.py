@@ -1,0 +1,132 @@
+"""The norm of one layer's weight gradient, against JAX's own gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from infoutil_jax.method.linear_layers import norm, recognise
+
+rng = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return jnp.asarray(rng.normal(size=shape), jnp.float32)
+
+
+def check(layer, run, inputs, weight):
+    """`run(inputs, weight)`: its weight's gradient has the norm that the layer tells."""
+    out, pull = jax.vjp(lambda weight: run(inputs, weight), weight)
+    cotangent = normal(*out.shape)
+    (gradient,) = pull(cotangent)
+    expected = jnp.linalg.norm(gradient.ravel())
+    np.testing.assert_allclose(layer.norm(inputs, cotangent), expected, rtol=1e-5)
+
+
+# Axes of a product are batched, contracted or free; any of them can stand anywhere, or be absent.
+@settings(max_examples=12, deadline=None)
+@given(st.data())
+def test_any_product_of_two_arrays(data):
+    sizes = st.integers(1, 5)
+    shared, summed, rows, columns = (
+        data.draw(st.lists(sizes, max_size=2), label=what)
+        for what in ("shared", "summed", "rows", "columns")
+    )
+    x_axes = data.draw(st.permutations(range(len(shared + summed + rows))))
+    w_axes = data.draw(st.permutations(range(len(shared + summed + columns))))
+    x = normal(*(np.array(shared + summed + rows, int)[list(x_axes)]))
+    w = normal(*(np.array(shared + summed + columns, int)[list(w_axes)]))
+
+    def places(axes, start, count):
+        return tuple(list(axes).index(axis) for axis in range(start, start + count))
+
+    batch = [places(axes, 0, len(shared)) for axes in (x_axes, w_axes)]
+    contract = [places(axes, len(shared), len(summed)) for axes in (x_axes, w_axes)]
+    for weight in (0, 1):
+        turn = (lambda pair: tuple(pair[::-1])) if weight == 0 else tuple
+        numbers = (turn(contract), turn(batch))
+
+        def run(x, w, numbers=numbers, weight=weight):
+            return lax.dot_general(*((x, w) if weight else (w, x)), numbers)
+
+        shapes = [*((x.shape, w.shape) if weight else (w.shape, x.shape)), run(x, w).shape]
+        layer = recognise("dot_general", {"dimension_numbers": numbers}, shapes, weight)
+        check(layer, run, x, w)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    space=st.lists(st.integers(5, 8), min_size=1, max_size=2),
+    kernel=st.integers(1, 3),
+    stride=st.integers(1, 2),
+    dilation=st.integers(1, 2),
+    padding=st.sampled_from(["SAME", "VALID", 2]),
+    groups=st.sampled_from([1, 2, 4]),
+    examples=st.integers(1, 3),
+    width=st.sampled_from([4, 128]),  # few channels stand side by side, many do not
+    first=st.booleans(),
+)
+def test_any_convolution(space, kernel, stride, dilation, padding, groups, examples, width, first):
+    rank, letters = len(space), "HW"[: len(space)]
+    numbers = lax.conv_dimension_numbers(
+        (examples, width, *space) if first else (examples, *space, width),
+        (*[kernel] * rank, width // groups, 8),
+        (f"NC{letters}", f"{letters}IO", f"NC{letters}")
+        if first
+        else (f"N{letters}C", f"{letters}IO", f"N{letters}C"),
+    )
+    x = normal(*((examples, width, *space) if first else (examples, *space, width)))
+    w = normal(*[kernel] * rank, width // groups, 8)
+    pads = [(padding, padding - 1)] * rank if isinstance(padding, int) else padding
+
+    def run(x, w):
+        return lax.conv_general_dilated(
+            x,
+            w,
+            [stride] * rank,
+            pads,
+            rhs_dilation=[dilation] * rank,
+            dimension_numbers=numbers,
+            feature_group_count=groups,
+        )
+
+    (equation,) = jax.make_jaxpr(run)(x, w).jaxpr.eqns
+    shapes = [atom.aval.shape for atom in (*equation.invars, *equation.outvars)]
+    check(recognise(equation.primitive.name, equation.params, shapes, 1), run, x, w)
+
+
+def test_what_is_not_linear_in_one_weight_is_no_layer():
+    def transposed(x, w):
+        return lax.conv_transpose(x, w, (2, 2), "SAME")
+
+    (equation,) = jax.make_jaxpr(transposed)(normal(1, 4, 4, 2), normal(3, 3, 2, 2)).jaxpr.eqns
+    shapes = [atom.aval.shape for atom in (*equation.invars, *equation.outvars)]
+    assert recognise(equation.primitive.name, equation.params, shapes, 1) is None
+    assert recognise("conv_general_dilated", equation.params, shapes, 0) is None
+    assert recognise("mul", {}, shapes, 1) is None
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e-12, 1.0, 1e12, 1e30])
+@pytest.mark.parametrize("length", [1, 50])  # by the product of rows, and by the gradient
+def test_squares_keep_their_range(size, length):
+    x, w = normal(length, 16), normal(16, 16)
+    numbers = (((1,), (0,)), ((), ()))
+    shapes = [(length, 16), (16, 16), (length, 16)]
+    layer = recognise("dot_general", {"dimension_numbers": numbers}, shapes, 1)
+    g = normal(length, 16)
+    expected = np.linalg.norm(np.asarray(x, np.float64).T @ np.asarray(g, np.float64))
+    np.testing.assert_allclose(layer.norm(x, size * g) / size, expected, rtol=1e-5)
+    np.testing.assert_allclose(layer.norm(size * x, g) / size, expected, rtol=1e-5)
+    del w
+
+
+def test_half_precision_is_summed_in_single():
+    x, g = jnp.full((4096, 1), 1.0, jnp.bfloat16), jnp.full((4096, 1), 1.0, jnp.bfloat16)
+    shapes = [(4096, 1), (1, 1), (4096, 1)]
+    layer = recognise("dot_general", {"dimension_numbers": (((1,), (0,)), ((), ()))}, shapes, 1)
+    assert layer.norm(x, g).dtype == jnp.float32
+    np.testing.assert_allclose(layer.norm(x, g), 4096)
+    np.testing.assert_allclose(norm([x, 2 * g]), 64 * np.sqrt(5), rtol=1e-6)
