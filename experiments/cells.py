@@ -95,6 +95,11 @@ def _rows() -> dict[str, Row]:
         for student in ("convnet3", "convnet4", "convnet5")
         for norm in ("batch", "instance", "none")
     ]
+    rows += [
+        replace(_method(name), name=f"{name}-to-{student}", student=student)
+        for name in METHODS
+        for student in ("convnet3", "resnet18")
+    ]
     for side in (1.0, 0.75, 0.5):
         for keep in get_args(Keep):
             row = Row(f"side{side}-{keep}", _crop(side, keep))
@@ -152,7 +157,9 @@ _CONVNETS = (
     ("imagenet100", "convnet6"),
     ("imagenet1k", "convnet4"),
 )
-_STUDENTS = ("convnet3-instance", "convnet3-none", "convnet4-batch", "convnet5-batch")
+_STUDENTS = (
+    *("convnet3-instance", "convnet3-none", "convnet4-batch", "convnet5-batch", "resnet18"),
+)
 _MAIN = ("infoutil", "infoutil_clear", "rded", "random")
 _FAIR = (*_MAIN, "herding", "k_means", "forgetting", "grad_cam")
 
@@ -280,18 +287,15 @@ TABLES: dict[str, Table] = {
         tuple(f"{start}{name}" for start in ("", "tiles4-") for name in _MAIN),
     ),
     "transfer": Table(
-        "Table 2, with ConvNets: other students",
+        "Table 2: other students than the teacher's kind",
         (("cifar10", "convnet3"),),
-        tuple(
-            f"{name}-to-{student}"
-            for student in (
-                "convnet3-instance",
-                "convnet3-none",
-                "convnet4-batch",
-                "convnet5-batch",
-            )
-            for name in _MAIN
-        ),
-        (10,),
+        tuple(f"{name}-to-{student}" for student in _STUDENTS for name in _MAIN),
+        (1, 10),
+    ),
+    "transfer_resnet18": Table(
+        "Table 2: other students than ResNet-18",
+        (("cifar10", "resnet18"),),
+        tuple(f"{name}-to-convnet3" for name in _MAIN),
+        (1, 10),
     ),
 }

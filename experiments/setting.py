@@ -21,11 +21,12 @@ from experiments.datasets import DATASETS
 from infoutil_jax import forgetting, load_forgetting, models, provenance, sre2l
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
-from infoutil_jax.distill import distill, score_pool
+from infoutil_jax.distill import distill
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.method.selection import Candidates
 from infoutil_jax.options import Stage, StudentOptions, TeacherOptions
 from infoutil_jax.pipeline import pick, scores, study, study_everything, teach
+from infoutil_jax.scoring import score_pool
 from infoutil_jax.training import evaluation
 from infoutil_jax.training.student import StudentResult
 from infoutil_jax.training.teacher import Teacher
@@ -44,8 +45,6 @@ class Setting:
     experiment: Experiment
     source: Source
     teacher_options: TeacherOptions
-    width: int
-    """Of networks that have the option."""
     teachers: dict[str, Teacher]
     trained: Path
     """Where they were trained."""
@@ -59,7 +58,7 @@ class Setting:
         dataset, small = DATASETS[experiment.dataset], jax.default_backend() == "cpu"
         size = experiment.image_size or (small and dataset.small_size) or dataset.image_size
         per_class = experiment.max_per_class or (dataset.per_class if small else None)
-        width = experiment.width or (dataset.width if small else 128)
+        width = width_of(experiment, experiment.backbone)
         source = open_source(
             experiment.data or dataset.source,
             image_size=size,
@@ -68,7 +67,7 @@ class Setting:
         )
         options = TeacherOptions(
             backbone=experiment.backbone,
-            width=width if "width" in models.options_of(experiment.backbone) else None,
+            width=width,
             epochs=experiment.teacher_epochs or (20 if small else 30),
             early_epochs=experiment.early_epochs,
         )
@@ -77,7 +76,7 @@ class Setting:
         teachers = teach(source, trained, options, seed=experiment.seed)
         what = f"width {width}, at most {per_class} training images a class, {size} pixels"
         reduced = f"no accelerator: {what}" if small else None
-        return cls(experiment, source, options, width, teachers, trained, workdir, reduced)
+        return cls(experiment, source, options, teachers, trained, workdir, reduced)
 
     def teacher(self, stage: str, images_per_class: int) -> Teacher:
         """The teacher of a stage, or one that is "untrained", or the converged one of a backbone.
@@ -103,7 +102,8 @@ class Setting:
                 like, predict=predict, variables=variables, stage=stage, accuracy=None
             )
         elif stage not in self.teachers:
-            options = replace(self.teacher_options, backbone=stage)
+            width = width_of(self.experiment, stage)
+            options = replace(self.teacher_options, backbone=stage, width=width)
             path = self.workdir / f"teacher_{stage}"
             trained = teach(self.source, path, options, seed=self.experiment.seed)
             self.teachers[stage] = trained["converged"]
@@ -189,7 +189,7 @@ class Setting:
         return StudentOptions(
             backbone=backbone,
             norm=row.norm,  # type: ignore[arg-type]
-            width=self.width if "width" in models.options_of(backbone) else None,
+            width=width_of(experiment, backbone),
             labels=row.labels,
             augment=row.augment,
             autoaugment=DATASETS[experiment.dataset].policy if row.autoaugment else None,
@@ -283,6 +283,21 @@ class Setting:
 
     def _train_bytes(self) -> int:
         return len(self.source.train) * int(np.prod(self.source.train.shape))
+
+
+def width_of(experiment: Experiment, backbone: str) -> int | None:
+    """Channels of a backbone, where it has the option; without an accelerator the reduced number.
+
+    A ResNet's are those of its first stage, of which the last has eight times as many.
+    """
+    if "width" not in models.options_of(backbone):
+        return None
+    if experiment.width and backbone == experiment.backbone:
+        return experiment.width
+    residual, small = backbone.startswith("resnet"), jax.default_backend() == "cpu"
+    if small:
+        return 16 if residual else DATASETS[experiment.dataset].width
+    return 64 if residual else 128
 
 
 def _arguments(experiment: Experiment) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
-from infoutil_jax.distill import distill, score_pool
+from infoutil_jax.distill import distill
 from infoutil_jax.errors import InputError
 from infoutil_jax.inversion import sre2l
 from infoutil_jax.method.attribution import grad_cam, patch_shapley
@@ -26,6 +26,7 @@ from infoutil_jax.method.utility import gradient_norms
 from infoutil_jax.models import as_predict, create
 from infoutil_jax.models.torch_weights import load_torchvision, to_torchvision
 from infoutil_jax.report import overview
+from infoutil_jax.scoring import score_pool
 from infoutil_jax.training.forgetting import load_forgetting
 from infoutil_jax.training.student import train_student
 from infoutil_jax.training.teacher import Teacher, load_teacher

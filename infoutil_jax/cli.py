@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 import jax
 import tyro
 
+from infoutil_jax import parallel
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.distill import distill
@@ -57,6 +58,31 @@ class SourceOptions:
         for name in source.skipped:
             print(f"skipped, unreadable: {name}", file=sys.stderr)
         return source
+
+
+@dataclass(frozen=True)
+class Machines:
+    """What computes. Neither devices nor processes change the set."""
+
+    devices: int | Literal["all"] = "all"
+    """Of this machine, that attribute and score; each has a batch in flight."""
+    coordinator: str | None = None
+    """host:port of the first of several processes that see the same disk, or "auto" under SLURM,
+    Open MPI or on a TPU pod."""
+    processes: int | None = None
+    """How many there are; known to "auto"."""
+    process: int | None = None
+    """Which this is, from 0; known to "auto"."""
+
+    def join(self) -> parallel.Devices:
+        """Join the other processes, if any, before anything is computed."""
+        if self.coordinator is not None:
+            parallel.start(self.coordinator, self.processes, self.process)
+        elif self.processes is not None or self.process is not None:
+            raise InputError(
+                "--processes and --process need --coordinator, host:port of the first."
+            )
+        return parallel.devices_of(self.devices)
 
 
 @dataclass(frozen=True)
@@ -152,10 +178,11 @@ class Distill:
     """The teacher that attributes and scores."""
     label_stage: Stage = "auto"
     """The teacher that labels; auto is early up to 10 images a class, converged above."""
+    machines: Annotated[Machines, Flat] = field(default_factory=Machines)
     pool: int = 300
     """Training images of a class that compete (paper: 300)."""
     batch_size: int = 64
-    """Images in flight at once."""
+    """Images in flight at once on each device."""
     overwrite: bool = False
     """Replace a distilled set that is already there."""
     seed: int = 0
@@ -163,6 +190,7 @@ class Distill:
 
     def __call__(self) -> None:
         """Run it."""
+        devices = self.machines.join()
         teachers = load_teachers(self.teacher)
         source = self.data.open()
         distilled = distill(
@@ -174,9 +202,12 @@ class Distill:
             label_teacher=pick(teachers, self.label_stage, self.images_per_class),
             pool=self.pool,
             batch_size=self.batch_size,
+            devices=devices,
             overwrite=self.overwrite,
             seed=self.seed,
         )
+        if jax.process_index():
+            return
         picture = self.workdir.with_name(self.workdir.name + ".png")
         overview(distilled, source, picture)
         print(f"{distilled}\nwhat was kept and why: {picture}")

@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from infoutil_jax.distill import distill, score_pool
+from infoutil_jax.distill import distill
 from infoutil_jax.method import baselines, coresets, selection
 from infoutil_jax.method.recipes import infoutil, rded
+from infoutil_jax.scoring import score_pool
 
 
 def same(a, b):

@@ -10,12 +10,13 @@ import numpy as np
 import pytest
 
 from infoutil_jax.data.sources import open_source
-from infoutil_jax.distill import _examine, choose_pool, distill, label_crops, score_pool
+from infoutil_jax.distill import distill, label_crops
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import utility
 from infoutil_jax.method.cropping import extract
 from infoutil_jax.method.mosaic import split
 from infoutil_jax.method.recipes import infoutil, random, rded
+from infoutil_jax.scoring import choose_pool, examine, score_pool
 from infoutil_jax.training.teacher import Teacher
 
 FAST = {"pool": 20, "progress": False}
@@ -174,9 +175,9 @@ def test_the_pool_is_drawn_per_example():
 
 
 def test_one_compilation_serves_all_batches(digits, teacher, recipe):
-    _examine.clear_cache()
+    examine.clear_cache()
     score_pool(digits, teacher, recipe, pool=20, batch_size=64, progress=False)
-    assert _examine._cache_size() == 1
+    assert examine._cache_size() == 1
 
 
 def test_labels_do_not_depend_on_the_batch(digits, teacher):

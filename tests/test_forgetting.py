@@ -12,8 +12,8 @@ import infoutil_jax
 from infoutil_jax import forgetting as forgetting_recipe
 from infoutil_jax import load_forgetting
 from infoutil_jax.data.sources import open_source
-from infoutil_jax.distill import _examine
 from infoutil_jax.errors import InputError
+from infoutil_jax.scoring import examine
 from infoutil_jax.training import checkpoint, forgetting
 from infoutil_jax.training.teacher import load_teacher
 from infoutil_jax.training.train_teacher import train_teacher
@@ -161,7 +161,7 @@ def test_directories_without_events_are_told(recorded, tmp_path):
 def test_a_coreset_of_the_most_forgotten(digits, teachers, teacher_dir, tmp_path):
     events = load_forgetting(teacher_dir)
     assert len(events) == len(digits.train)
-    _examine.clear_cache()
+    examine.clear_cache()
     made = infoutil_jax.distill(
         digits,
         teachers["converged"],
@@ -171,7 +171,7 @@ def test_a_coreset_of_the_most_forgotten(digits, teachers, teacher_dir, tmp_path
         pool=None,
         progress=False,
     )
-    assert _examine._cache_size() == 1  # a partial with an array is no reason to compile again
+    assert examine._cache_size() == 1  # a partial with an array is no reason to compile again
     for label in range(10):
         of_class = np.flatnonzero(digits.train.labels == label)
         best = of_class[np.lexsort((of_class, -events[of_class]))][:2]

@@ -1,0 +1,107 @@
+"""Devices and processes. One process drives the devices of its machine; JAX's runtime joins them.
+
+Processes share work through the disk, not through messages: what is done is a file, so that a run
+goes on with any number of processes, and ends though some are lost (`infoutil_jax.scoring`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from infoutil_jax.errors import InputError
+
+Devices = tuple[jax.Device, ...]
+_AXIS = "data"
+
+
+def start(
+    coordinator: str, processes: int | None = None, process: int | None = None
+) -> tuple[int, int]:
+    """Join this process to the others of the run; before anything else of JAX.
+
+    Args:
+        coordinator: "host:port" of the first process, or "auto" where SLURM, Open MPI or a TPU's
+            environment tells it, the number of processes and which this is.
+        processes: how many there are.
+        process: which this is, from 0.
+
+    Returns:
+        Which process this is, and of how many.
+
+    Raises:
+        InputError: no such environment, or numbers that do not fit.
+    """
+    if coordinator == "auto":
+        arguments: dict[str, Any] = {}
+    elif processes is None or process is None or not 0 <= process < processes:
+        raise InputError(
+            f"process {process} of {processes} is none: give --processes and --process, from 0, "
+            f"with --coordinator {coordinator}."
+        )
+    else:
+        arguments = {
+            "coordinator_address": coordinator,
+            "num_processes": processes,
+            "process_id": process,
+        }
+    try:
+        jax.distributed.initialize(**arguments)
+    except (ValueError, RuntimeError) as error:
+        raise InputError(f"cannot join the processes at {coordinator!r}: {error}") from error
+    return jax.process_index(), jax.process_count()
+
+
+def devices_of(wanted: int | Literal["all"]) -> Devices:
+    """Some devices of this machine.
+
+    Raises:
+        InputError: fewer than one, or more than there are.
+    """
+    there = jax.local_devices()
+    if wanted == "all":
+        return tuple(there)
+    if not 1 <= wanted <= len(there):
+        raise InputError(
+            f"{wanted} devices are asked for; this machine has {len(there)} ({there[0].platform})."
+        )
+    return tuple(there[:wanted])
+
+
+def replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
+    """The arrays of `tree` on every one of `devices`."""
+    return jax.device_put(tree, NamedSharding(_mesh(devices), PartitionSpec()))
+
+
+def by_device(function: Callable[..., Any], devices: Sequence[jax.Device], shared: int) -> Any:
+    """`function` on every device, each with its rows of all but the first `shared` arguments.
+
+    Each device runs the program that one alone would run, so that no number depends on how many
+    there are.
+    """
+    if len(devices) == 1:
+        return function
+    everywhere, rows = PartitionSpec(), PartitionSpec(_AXIS)
+
+    def mapped(*arguments):
+        specs = tuple(everywhere if i < shared else rows for i in range(len(arguments)))
+        return jax.shard_map(
+            function, mesh=_mesh(devices), in_specs=specs, out_specs=rows, check_vma=False
+        )(*arguments)
+
+    return mapped
+
+
+def wait_for_all(what: str) -> None:
+    """Wait until every process has come to this point."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(what)
+
+
+def _mesh(devices: Sequence[jax.Device]) -> Mesh:
+    return Mesh(np.array(devices), (_AXIS,))

@@ -1,0 +1,102 @@
+"""Devices and processes change nothing but the time; losing one loses nothing."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pytest
+
+from infoutil_jax import parallel
+from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.errors import InputError
+
+OPTIONS = ["--images-per-class", "2", "--recipe", "infoutil", "--budget", "32", "--pool", "60"]
+
+
+def command(teacher_dir, workdir, *arguments, devices=1):
+    """`infoutil distill` in a process of its own, with so many virtual devices."""
+    flag = f"--xla_force_host_platform_device_count={devices}"
+    environment = os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+    words = ["distill", "digits", "--teacher", teacher_dir, "--workdir", workdir]
+    call = [sys.executable, "-m", "infoutil_jax.cli", *map(str, words), *OPTIONS, *arguments]
+    return subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def done(process):
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors
+
+
+def same(one, other):
+    """Selection and images byte for byte, labels and scores to rounding."""
+    one.verify()
+    np.testing.assert_array_equal(one.images, other.images)
+    np.testing.assert_allclose(one.soft_labels, other.soft_labels, atol=1e-5)
+    for a, b in zip(one.records, other.records, strict=True):
+        for mine, theirs in zip(a["tiles"], b["tiles"], strict=True):
+            assert mine["source"] == theirs["source"] and mine["box"] == theirs["box"]
+            np.testing.assert_allclose(mine["score"], theirs["score"], rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def alone(teacher_dir, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("alone") / "set"
+    done(command(teacher_dir, workdir))
+    return DistilledDataset.load(workdir)
+
+
+def test_eight_devices_make_the_same_set(alone, teacher_dir, tmp_path):
+    done(command(teacher_dir, tmp_path / "set", "--devices", "all", devices=8))
+    same(DistilledDataset.load(tmp_path / "set"), alone)
+    assert not (tmp_path / "set.scoring").exists()
+
+
+def test_two_processes_of_two_devices_make_the_same_set(alone, teacher_dir, tmp_path):
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        address = f"localhost:{free.getsockname()[1]}"
+    joined = ["--coordinator", address, "--processes", "2", "--process"]
+    both = [
+        command(teacher_dir, tmp_path / "set", *joined, str(number), devices=2)
+        for number in range(2)
+    ]
+    for process in both:
+        done(process)
+    same(DistilledDataset.load(tmp_path / "set"), alone)
+
+
+def test_a_process_that_is_lost_is_made_up_for(alone, teacher_dir, tmp_path):
+    lost = command(teacher_dir, tmp_path / "set", "--batch-size", "8")
+    parts = tmp_path / "set.scoring"
+    while lost.poll() is None and not list(parts.rglob("*.npz")):
+        time.sleep(0.02)
+    lost.kill()
+    lost.communicate()
+    assert not (tmp_path / "set").exists() and len(list(parts.rglob("*.npz"))) >= 1
+    done(command(teacher_dir, tmp_path / "set", "--devices", "2", devices=2))
+    same(DistilledDataset.load(tmp_path / "set"), alone)
+
+
+def test_devices_that_are_not_there():
+    assert parallel.devices_of("all") == tuple(jax.local_devices())
+    assert parallel.devices_of(1) == (jax.local_devices()[0],)
+    for wanted in (0, 1000):
+        with pytest.raises(InputError, match=f"{wanted} devices are asked for; this machine has"):
+            parallel.devices_of(wanted)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("localhost:1", None, None), "process None of None is none"),
+        (("localhost:1", 2, 2), "process 2 of 2 is none"),
+        (("auto", None, None), "cannot join the processes at 'auto'"),
+    ],
+)
+def test_processes_that_do_not_fit(arguments, message):
+    with pytest.raises(InputError, match=message):
+        parallel.start(*arguments)
