@@ -18,7 +18,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -115,6 +115,8 @@ class _Run:
     def __init__(self, source, teacher, recipe, seed, batch_size, devices):
         self.source, self.batch_size = source, batch_size * len(devices)
         tile_size = mosaic.tile_size(source.image_size, recipe.tiles)
+        # What the device does not run must not make it compile again.
+        recipe = replace(recipe, name="", select=len, order="consecutive")
         mean, std = (jnp.asarray(v, jnp.float32) for v in (teacher.mean, teacher.std))
         shared = teacher.variables, mean, std, jax.random.key(seed)
         if len(devices) > 1:

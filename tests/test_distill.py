@@ -16,7 +16,7 @@ from infoutil_jax.method import utility
 from infoutil_jax.method.cropping import extract
 from infoutil_jax.method.mosaic import split
 from infoutil_jax.method.recipes import infoutil, random, rded
-from infoutil_jax.scoring import choose_pool, examine, score_pool
+from infoutil_jax.scoring import score_pool
 from infoutil_jax.training.teacher import Teacher
 
 FAST = {"pool": 20, "progress": False}
@@ -162,22 +162,6 @@ def test_each_stage_has_its_own_teacher(digits, teachers, recipe, tmp_path):
     expected = early.predict(early.variables, normalised(early, made.images))
     np.testing.assert_allclose(made.soft_labels[:, 0], expected, atol=1e-4)
     assert made.manifest["teacher"]["digest"] != made.manifest["label_teacher"]["digest"]
-
-
-def test_the_pool_is_drawn_per_example():
-    labels = np.repeat(np.arange(3), 50).astype(np.int32)
-    pool = choose_pool(labels, 10, seed=0)
-    assert np.bincount(labels[pool]).tolist() == [10, 10, 10]
-    assert np.all(np.diff(pool) > 0)
-    assert not np.array_equal(pool, choose_pool(labels, 10, seed=1))
-    assert set(pool) <= set(choose_pool(labels, 20, seed=0))
-    np.testing.assert_array_equal(choose_pool(labels, None, seed=0), np.arange(150))
-
-
-def test_one_compilation_serves_all_batches(digits, teacher, recipe):
-    examine.clear_cache()
-    score_pool(digits, teacher, recipe, pool=20, batch_size=64, progress=False)
-    assert examine._cache_size() == 1
 
 
 def test_labels_do_not_depend_on_the_batch(digits, teacher):
