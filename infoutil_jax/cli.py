@@ -25,6 +25,8 @@ from infoutil_jax.report import accuracy_table, overview
 from infoutil_jax.training.teacher import load_teachers
 
 Flat = tyro.conf.arg(name="")
+DeviceCount = int | Literal["all"]
+COMPILED = Path.home() / ".cache" / "infoutil_jax"  # what the next command need not compile again
 CPU_SIDE = 64  # pixels that `run` keeps where there is no accelerator
 
 
@@ -64,7 +66,7 @@ class SourceOptions:
 class Machines:
     """What computes. Neither devices nor processes change the set."""
 
-    devices: int | Literal["all"] = "all"
+    devices: DeviceCount = "all"
     """Of this machine, that attribute and score; each has a batch in flight."""
     coordinator: str | None = None
     """host:port of the first of several processes that see the same disk, or "auto" under SLURM,
@@ -108,6 +110,8 @@ class Run:
     """The budget; by default 10, or as many as the smallest class fills."""
     seed: int = 0
     """Of every random draw."""
+    devices: DeviceCount = "all"
+    """Of this machine, that share the work."""
     scoring_stage: Stage = "converged"
     """The teacher that attributes and scores."""
     label_stage: Stage = "auto"
@@ -137,6 +141,7 @@ class Run:
             scoring_stage=self.scoring_stage,
             label_stage=self.label_stage,
             seed=self.seed,
+            devices=parallel.devices_of(self.devices),
         )
         budget = summary["images_per_class"]
         rows = {f"student, {self.recipe.recipe}": {budget: summary["student"]["top1"]}}
@@ -154,11 +159,15 @@ class TrainTeacher:
     options: Annotated[TeacherOptions, Flat] = field(default_factory=TeacherOptions)
     seed: int = 0
     """Of weights and batches."""
+    devices: DeviceCount = "all"
+    """Of this machine, that share each batch."""
 
     def __call__(self) -> None:
         """Run it."""
+        devices = parallel.devices_of(self.devices)
         source = self.data.open()
-        for stage, teacher in teach(source, self.workdir, self.options, seed=self.seed).items():
+        teachers = teach(source, self.workdir, self.options, seed=self.seed, devices=devices)
+        for stage, teacher in teachers.items():
             print(f"{stage} teacher: {teacher.accuracy:.1f}% top-1")
 
 
@@ -225,6 +234,8 @@ class TrainStudent:
     label_stage: Stage = "auto"
     """The teacher that labels the views."""
     options: Annotated[StudentOptions, Flat] = field(default_factory=StudentOptions)
+    devices: DeviceCount = "all"
+    """Of this machine, that share the seeds."""
 
     def __call__(self) -> None:
         """Run it."""
@@ -233,7 +244,10 @@ class TrainStudent:
             raise InputError("online labels need --teacher; or choose --labels stored or hard.")
         budget = distilled.manifest["images_per_class"]
         teacher = self.teacher and pick(load_teachers(self.teacher), self.label_stage, budget)
-        result = scores(study(distilled, self.data.open(), teacher or None, self.options))
+        devices = parallel.devices_of(self.devices)
+        result = scores(
+            study(distilled, self.data.open(), teacher or None, self.options, devices=devices)
+        )
         print(accuracy_table({str(self.distilled): {budget: result["top1"]}}))
 
 
@@ -282,6 +296,8 @@ def main(arguments: list[str] | None = None) -> int:
         prog="infoutil",
         description="Distil an image set into a few images a class (InfoUtil, ICLR 2026).",
     )
+    if not jax.config.jax_compilation_cache_dir:  # JAX_COMPILATION_CACHE_DIR chooses another
+        jax.config.update("jax_compilation_cache_dir", str(COMPILED))
     try:
         command()
     except InputError as error:

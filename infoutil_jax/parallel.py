@@ -97,6 +97,22 @@ def by_device(function: Callable[..., Any], devices: Sequence[jax.Device], share
     return mapped
 
 
+def dividing(devices: Devices | None, rows: int) -> Devices:
+    """As many of `devices`, the first by default, as can share `rows` evenly."""
+    devices = devices or devices_of(1)
+    count = max(n for n in range(1, min(len(devices), rows) + 1) if rows % n == 0)
+    return devices[:count]
+
+
+def spread(tree: Any, devices: Devices) -> Any:
+    """Under `jit`: rows of the arrays in `tree` by device, so that what follows is shared out."""
+    if len(devices) == 1:
+        return tree
+    return jax.lax.with_sharding_constraint(
+        tree, NamedSharding(_mesh(devices), PartitionSpec(_AXIS))
+    )
+
+
 def wait_for_all(what: str) -> None:
     """Wait until every process has come to this point."""
     if jax.process_count() > 1:

@@ -18,6 +18,7 @@ from infoutil_jax.data.sources import Source
 from infoutil_jax.distill import distill
 from infoutil_jax.errors import InputError
 from infoutil_jax.options import RecipeOptions, Stage, StudentOptions, TeacherOptions
+from infoutil_jax.parallel import Devices
 from infoutil_jax.report import overview
 from infoutil_jax.training.student import StudentResult, train_student
 from infoutil_jax.training.teacher import Teacher
@@ -30,9 +31,10 @@ def teach(
     options: TeacherOptions = TeacherOptions(),
     *,
     seed: int = 0,
+    devices: Devices | None = None,
     progress: bool = True,
 ) -> dict[str, Teacher]:
-    """Train (or resume, or just load) the teacher in `workdir`.
+    """Train (or resume, or just load) the teacher in `workdir`; `devices` share each batch.
 
     Returns:
         {"early": ..., "converged": ...}, the first only where there is one
@@ -49,6 +51,7 @@ def teach(
         num_classes=len(source.class_names),
         class_names=source.class_names,
         seed=seed,
+        devices=devices,
         progress=progress,
         **asdict(options),
     )
@@ -79,6 +82,7 @@ def study(
     options: StudentOptions = StudentOptions(),
     *,
     classes: Sequence[int] | None = None,
+    devices: Devices | None = None,
     progress: bool = True,
 ) -> StudentResult:
     """Train students on a distilled set and test them on the source's test images.
@@ -90,6 +94,7 @@ def study(
         options: the protocol.
         classes: train and test on the images of these classes only; None for all. The student has
             an output for every class all the same.
+        devices: that share the seeds.
         progress: show a progress line.
 
     Raises:
@@ -121,6 +126,7 @@ def study(
         teacher=teacher,
         mean=normalisation["mean"],
         std=normalisation["std"],
+        devices=devices,
         progress=progress,
     )
 
@@ -168,6 +174,7 @@ def run(
     scoring_stage: Stage = "converged",
     label_stage: Stage = "auto",
     seed: int = 0,
+    devices: Devices | None = None,
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> dict:
@@ -175,7 +182,7 @@ def run(
 
     Writes `teacher/`, `distilled/`, `overview.png` and `summary.json` under `workdir`; a teacher
     that is there already is used. `images_per_class` is by default 10, or as many as the smallest
-    class fills.
+    class fills. `devices` share all the work.
 
     Returns:
         The summary.
@@ -187,7 +194,8 @@ def run(
         images_per_class = max(1, min(10, smallest // built.tiles))
     pool = max(300, images_per_class * built.tiles)
     check_budget(source, built, images_per_class, pool)
-    teachers = teach(source, workdir / "teacher", teacher, seed=seed, progress=progress)
+    shared: dict[str, Any] = {"devices": devices, "progress": progress}
+    teachers = teach(source, workdir / "teacher", teacher, seed=seed, **shared)
     labeller = pick(teachers, label_stage, images_per_class)
     say(f"teacher: {teachers['converged'].accuracy:.1f}% top-1")
     distilled = distill(
@@ -200,10 +208,10 @@ def run(
         pool=pool,
         seed=seed,
         overwrite=True,
-        progress=progress,
+        **shared,
     )
     overview(distilled, source, workdir / "overview.png")
-    result = study(distilled, source, labeller, student, progress=progress)
+    result = study(distilled, source, labeller, student, **shared)
     summary = {
         "source": source.spec,
         "image_size": list(source.image_size),

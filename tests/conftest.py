@@ -1,6 +1,15 @@
 """What several tests share: real digits, and a small teacher trained on them once a process."""
 
+import os
+from pathlib import Path
+
 import pytest
+
+# What one worker has compiled, or a command that a test runs, no other compiles again. Before JAX.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.options import TeacherOptions

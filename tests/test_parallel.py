@@ -81,6 +81,39 @@ def test_a_process_that_is_lost_is_made_up_for(alone, teacher_dir, tmp_path):
     same(DistilledDataset.load(tmp_path / "set"), alone)
 
 
+TRAINING = """
+import sys
+import numpy as np
+from infoutil_jax import parallel
+from infoutil_jax.data.sources import open_source
+from infoutil_jax.training.student import train_student
+from infoutil_jax.training.train_teacher import train_teacher
+
+source, devices = open_source("digits", max_per_class=40), parallel.devices_of(4)
+data = (*source.train.arrays(), *source.test.arrays())
+top1, loss = {}, {}
+for count in (1, 4):
+    options = {"num_classes": 10, "width": 8, "devices": devices[:count]}
+    (teacher,) = train_teacher(
+        *data, workdir=f"{sys.argv[1]}/{count}", epochs=4, early_epochs=0, batch_size=64, **options
+    ).values()
+    top1[count] = teacher.accuracy
+    students = train_student(
+        *data, mean=(0.5,), std=(0.25,), label_policy="hard", epochs=3, seeds=(0, 1, 2), **options
+    )
+    loss[count] = students.loss
+    assert len({*students.variables["params"]["classifier"]["bias"].devices()}) == (3, 1)[count < 4]
+assert abs(top1[1] - top1[4]) < 2, top1
+np.testing.assert_array_equal(loss[1], loss[4])
+"""
+
+
+def test_devices_share_training(tmp_path):
+    flag = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
+    call = [sys.executable, "-c", TRAINING, str(tmp_path)]
+    done(subprocess.Popen(call, env=os.environ | flag, stderr=subprocess.PIPE, text=True))
+
+
 def test_devices_that_are_not_there():
     assert parallel.devices_of("all") == tuple(jax.local_devices())
     assert parallel.devices_of(1) == (jax.local_devices()[0],)

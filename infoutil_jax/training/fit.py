@@ -15,6 +15,8 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, Shaped
 
+from infoutil_jax import parallel
+
 Data = Any  # pytree of arrays, one row an example
 
 
@@ -47,6 +49,7 @@ class Fit:
         loss: `loss(logits, targets) -> scalar`.
         optimiser: over `variables["params"]`.
         batch_size: examples a step; a set that is smaller is one batch.
+        devices: that share each batch, which they must divide; the first alone by default.
         observe: `observe(logits, targets) -> [batch, ...]`, of every example that a step trains
             on, before its update; None for nothing, at no cost.
     """
@@ -57,6 +60,7 @@ class Fit:
     optimiser: optax.GradientTransformation
     batch_size: int
     observe: Callable[..., Any] | None = None
+    devices: parallel.Devices | None = None
 
     def init(self, variables: dict[str, Any]) -> State:
         """The state before the first step."""
@@ -113,6 +117,8 @@ def run_steps(
         number, row = numbered
         batch = jax.tree.map(lambda leaf: leaf[row], data)
         inputs, targets = fit.view(context, jax.random.fold_in(key, number), batch)
+        if fit.devices is not None:
+            inputs, targets = parallel.spread((inputs, targets), fit.devices)
 
         def objective(params):
             logits, variables = fit.apply({**state.variables, "params": params}, inputs)
@@ -177,7 +183,8 @@ def epochs(
     """
     leaves = jax.tree.leaves(data)
     if sum(leaf.nbytes for leaf in leaves) <= device_bytes:
-        data = jax.device_put(data)
+        devices = fit.devices or ()
+        data = parallel.replicated(data, devices) if len(devices) > 1 else jax.device_put(data)
         whole = jax.jit(
             lambda state, data, context, epoch: run_epoch(fit, state, key, context, data, epoch)
         )

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 from tqdm.auto import tqdm
 
-from infoutil_jax import models
+from infoutil_jax import models, parallel
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.evaluation import Metrics, check_labelled, evaluate
 from infoutil_jax.training.protocol import LabelPolicy, Protocol, program
@@ -87,6 +87,7 @@ def train_student(
     tiles: int = 1,
     seeds: Sequence[int] = (0, 1, 2),
     seeds_at_once: int | None = None,
+    devices: parallel.Devices | None = None,
     evaluate_every: int | None = None,
     progress: bool = False,
 ) -> StudentResult:
@@ -138,6 +139,7 @@ def train_student(
         seeds: one student each: of its weights, order and augmentation.
         seeds_at_once: students trained side by side. None: all on an accelerator; 1 on a CPU,
             where side by side is slower. Changes results by rounding only.
+        devices: that share the seeds, as many as divide them; None for the first.
         evaluate_every: epochs between evaluations, for `top1_best`.
         progress: show a progress line.
 
@@ -170,6 +172,8 @@ def train_student(
     )
     online = teacher if label_policy == "online" else None
     on_cpu = jax.default_backend() == "cpu"
+    shared = parallel.dividing(devices, len(seeds))
+    each = len(seeds) // len(shared)
     init, run = program(
         Protocol(
             apply=apply,
@@ -187,9 +191,10 @@ def train_student(
             tiles=tiles,
             shuffle=shuffle,
             autoaugment=autoaugment,
-            seeds_at_once=min(seeds_at_once or (1 if on_cpu else len(seeds)), len(seeds)),
+            seeds_at_once=min(seeds_at_once or (1 if on_cpu else each), each),
         )
     )
+    run = _by_device(run, shared)
     soft = soft_labels if label_policy == "stored" else np.zeros((len(images), 1, 1), np.float32)
     data = jax.device_put((images, labels.astype(np.int32), soft))
     context = {
@@ -233,6 +238,14 @@ def train_student(
         predict=predict,
         seconds=time.perf_counter() - started,
     )
+
+
+def _by_device(run, devices):
+    """`run` with its seeds, the rows of the first two arguments, shared out."""
+    if len(devices) == 1:
+        return run
+    shared = parallel.by_device(lambda *a: run(*a[4:], *a[:4]), devices, 4)
+    return jax.jit(lambda carry, keys, *others: shared(*others, carry, keys))
 
 
 def _check(images, test_images, num_classes, mean, std, soft_labels, teacher, label_policy, tiles):

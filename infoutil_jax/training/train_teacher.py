@@ -19,7 +19,7 @@ from flax import nnx
 from jaxtyping import Int, UInt8
 from tqdm.auto import tqdm
 
-from infoutil_jax import models
+from infoutil_jax import models, parallel
 from infoutil_jax.data import augment
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import torch_weights
@@ -56,6 +56,7 @@ def train_teacher(
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
     seed: int = 0,
+    devices: parallel.Devices | None = None,
     progress: bool = False,
 ) -> dict[str, Teacher]:
     """Trains the early and the converged teacher, or goes on with it, or just loads them.
@@ -102,6 +103,8 @@ def train_teacher(
         std: likewise.
         seed: of weights, order and augmentation. Same seed, same bytes, on one kind of device
             and one version of JAX; elsewhere the same but for rounding.
+        devices: that share each batch, as many as divide it; None for the first. They change
+            results by rounding only.
         progress: show a progress line.
 
     Returns:
@@ -203,6 +206,7 @@ def train_teacher(
             stages,
             (images, labels),
             (test_images, test_labels),
+            devices,
             progress,
         )
     return load_teachers(workdir)
@@ -231,7 +235,7 @@ def _sgd(rate: optax.ScalarOrSchedule, weight_decay: float) -> optax.GradientTra
     )
 
 
-def _train(workdir, config, name, start, optimiser, stages, train, test, progress):
+def _train(workdir, config, name, start, optimiser, stages, train, test, devices, progress):
     """One run, from its last finished epoch to its last stage."""
     predict, apply, variables = start
     mean, std = jnp.array(config["mean"], jnp.float32), jnp.array(config["std"], jnp.float32)
@@ -259,7 +263,9 @@ def _train(workdir, config, name, start, optimiser, stages, train, test, progres
     counting = "converged" in stages.values()
     counts = forgetting.start(len(train[0])) if counting else None
     observe = forgetting.correct if counting else None
-    training = fit.Fit(apply, view, loss, optimiser, config["batch_size"], observe)
+    size = min(config["batch_size"], len(train[0]))
+    shared = parallel.dividing(devices, size)
+    training = fit.Fit(apply, view, loss, optimiser, size, observe, shared)
     state, last = training.init(variables), max(stages)
     options = ocp.CheckpointManagerOptions(max_to_keep=1, enable_async_checkpointing=False)
     with ocp.CheckpointManager(workdir / "running" / name, options=options) as manager:
