@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 something of yours to fix (told in one sentence), 130 inte
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -296,7 +297,7 @@ def main(arguments: list[str] | None = None) -> int:
         prog="infoutil",
         description="Distil an image set into a few images a class (InfoUtil, ICLR 2026).",
     )
-    if not jax.config.jax_compilation_cache_dir:  # JAX_COMPILATION_CACHE_DIR chooses another
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
         jax.config.update("jax_compilation_cache_dir", str(COMPILED))
     try:
         command()
