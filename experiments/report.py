@@ -24,10 +24,13 @@ from infoutil_jax.training.ranking import augmentation_robust_score, label_robus
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
-README_SETTINGS = (("cifar10", "convnet3"), ("imagenette", "convnet5"), ("imagenette", "convnet4"))
+README_SETTINGS = (
+    *(("cifar10", "convnet3"), ("cifar10", "resnet18")),
+    *(("imagenette", "convnet5"), ("imagenette", "convnet4")),
+)
 README_ROWS = (
     *("infoutil", "infoutil_clear", "rded", "random", "herding", "k_means", "forgetting"),
-    *("grad_cam", "everything"),
+    *("grad_cam", "sre2l", "everything"),
 )
 FAIR = ("online", "stored", "hard", "plain views", "LRS", "ARS", "images", "labels")
 
@@ -85,7 +88,9 @@ def heading(group: dict[tuple[str, int], Result]) -> str:
         f"deviation over students, one student where no deviation stands, of one distilled set "
         f"where no number stands; the paper's figure in brackets. Teacher: {teacher}."
     )
-    return text + (f" Reduced: {first['reduced']}." if first["reduced"] else "")
+    pool = first["arguments"]["pool"]
+    less = f", {pool} of which compete" if pool < 300 else ""
+    return text + (f" Reduced: {first['reduced']}{less}." if first["reduced"] else "")
 
 
 def teachers(group: dict[tuple[str, int], Result]) -> list[str]:

@@ -41,7 +41,7 @@ def sides(case: Case) -> dict[str, Callable[[], Any]]:
 
     def opacus(ghost: bool) -> Callable[[], Any]:
         wrapped = GradSampleModuleFastGradientClipping(
-            network(case.variables),
+            network(case.variables).train(),  # in evaluation mode it records nothing
             loss_reduction="sum",
             max_grad_norm=1.0,
             use_ghost_clipping=ghost,

@@ -1,0 +1,114 @@
+"""Twice as many images: how much longer, and how much more memory?
+
+    python -m experiments.benchmarks.distill_scaling --data folder:cifar10
+
+Distils the whole of a source with the committed CIFAR-10 teacher, each size in a process of its
+own, with pixels decoded as they are needed. Seconds are those of `distill` alone, compilation
+included; memory is the most that the process used.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tyro
+
+from infoutil_jax import provenance
+from infoutil_jax.data import sources
+from infoutil_jax.distill import distill
+from infoutil_jax.method.recipes import infoutil
+from infoutil_jax.scoring import examine
+from infoutil_jax.training.teacher import load_teachers
+
+HERE = Path(__file__).parents[1]
+RESULT = HERE / "results" / "benchmarks" / "distill_scaling.json"
+
+
+@dataclass(frozen=True)
+class DistillScaling:
+    """Time and memory of `distill` by the number of images."""
+
+    data: str
+    """folder:PATH of CIFAR-10."""
+    teacher: Path = HERE / "teachers" / "cifar10_convnet3"
+    """Folder of `infoutil teacher`."""
+    per_class: tuple[int, ...] = (100, 200, 400)
+    """Training images of each class."""
+    coalitions: int = 32
+    """Of the Shapley maps."""
+    alone: bool = False
+    """Measure the first size here and print it, instead of each in a process of its own."""
+    result: Path = RESULT
+    """Where the JSON goes."""
+
+    def run(self) -> None:
+        """Measure, print, write."""
+        if self.alone:
+            print(json.dumps(self._measure(self.per_class[0])))
+            return
+        rows = []
+        for per_class in self.per_class:
+            call = [sys.executable, "-m", "experiments.benchmarks.distill_scaling", "--alone"]
+            call += ["--data", self.data, "--teacher", str(self.teacher)]
+            call += ["--per-class", str(per_class), "--coalitions", str(self.coalitions)]
+            done = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True)
+            rows.append(json.loads(done.stdout.splitlines()[-1]))
+            print(rows[-1], flush=True)
+        steps = list(itertools.pairwise(rows))
+        times = [big["seconds"] / small["seconds"] for small, big in steps]
+        memory = [big["peak_bytes"] / small["peak_bytes"] for small, big in steps]
+        print(f"twice as many images: {times} times as long, {memory} times the memory")
+        record = {
+            "rows": rows,
+            "seconds_ratio": times,
+            "peak_bytes_ratio": memory,
+            "arguments": {
+                k: v for k, v in asdict(self).items() if k not in ("data", "teacher", "result")
+            },
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(),
+        }
+        self.result.write_text(json.dumps(record, indent=1) + "\n")
+
+    def _measure(self, per_class: int) -> dict[str, float]:
+        sources.IN_MEMORY_BYTES = 0
+        teacher = load_teachers(self.teacher)["converged"]
+        source = sources.open_source(self.data, max_per_class=per_class)
+        recipe = infoutil(budget=self.coalitions)
+        before, started = _peak(), time.perf_counter()
+        with tempfile.TemporaryDirectory() as scratch:
+            distill(
+                source,
+                teacher,
+                recipe,
+                images_per_class=10,
+                workdir=Path(scratch) / "set",
+                pool=None,
+                progress=False,
+            )
+        seconds = time.perf_counter() - started
+        return {
+            "images": len(source.train),
+            "seconds": seconds,
+            "images_per_second": len(source.train) / seconds,
+            "peak_bytes": _peak(),
+            "peak_bytes_before": before,
+            "compilations_of_the_scoring": examine._cache_size(),  # type: ignore[attr-defined]
+        }
+
+
+def _peak() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+if __name__ == "__main__":
+    tyro.cli(DistillScaling).run()
