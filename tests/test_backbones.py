@@ -1,7 +1,7 @@
 """Families of backbones as a teacher that distils and labels, and as a student of it.
 
-ConvNets go through the whole pipeline in other tests. ResNet-50 and -101, of other blocks than
-ResNet-18's, are compared with torchvision's only.
+ConvNets go through the whole pipeline in other tests. `pytest -m slow` has the families that XLA
+takes a minute or more to compile.
 """
 
 from pathlib import Path
@@ -24,7 +24,9 @@ PHOTOS = Path(__file__).parent / "data" / "imagenette"
     ("name", "options"),
     [
         ("resnet18", {"width": 8}),
-        ("vgg11", {}),
+        pytest.param("resnet50", {"width": 8}, marks=pytest.mark.slow),
+        pytest.param("resnet101", {"width": 8}, marks=pytest.mark.slow),
+        pytest.param("vgg11", {}, marks=pytest.mark.slow),
         pytest.param("mobilenet_v2", {}, marks=pytest.mark.slow),
         pytest.param("swin_v2_t", {}, marks=pytest.mark.slow),
     ],
