@@ -53,7 +53,10 @@ def start(
     try:
         jax.distributed.initialize(**arguments)
     except (ValueError, RuntimeError) as error:
-        raise InputError(f"cannot join the processes at {coordinator!r}: {error}") from error
+        hint = ""
+        if coordinator == "auto":
+            hint = " (neither SLURM nor Open MPI nor a TPU pod tells more: give host:port)"
+        raise InputError(f"cannot join the processes at {coordinator!r}: {error}{hint}") from error
     return jax.process_index(), jax.process_count()
 
 
