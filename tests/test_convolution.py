@@ -46,6 +46,45 @@ def test_values_and_gradients_are_laxs(kernel, strides, padding):
     )
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, lambda f: lambda *a: scanned(f, *a)])
+@pytest.mark.parametrize(
+    ("strides", "padding"), [((1, 1), "SAME"), ((2, 2), ((1, 1), (1, 1))), ((1, 2), "VALID")]
+)
+def test_each_channel_by_itself(strides, padding, wrap):
+    images, weights = data(channels=5)
+    weights = weights[:, :, :1].repeat(5, -1)[..., :5] * jnp.arange(1.0, 6)
+
+    def both(function):
+        def total(x, w):
+            options = {"dimension_numbers": NHWC, "feature_group_count": 5}
+            return jnp.sum(jnp.sin(function(x, w, strides, padding, **options)) ** 2)
+
+        return jax.value_and_grad(total, (0, 1))
+
+    expected = both(lax.conv_general_dilated)(images, weights)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4),
+        wrap(both(conv))(images, weights),
+        expected,
+    )
+
+
+def scanned(function, *arguments):
+    """Its result inside of a scan."""
+    _, results = lax.scan(lambda carry, _: (carry, function(*arguments)), 0, None, length=2)
+    return jax.tree.map(lambda leaf: leaf[1], results)
+
+
+def test_each_channel_in_half_precision_is_summed_in_single():
+    images, weights = (a.astype(jnp.bfloat16) for a in data(kernel=(5, 5), channels=8, out=8))
+    options = {"dimension_numbers": NHWC, "feature_group_count": 8}
+    weights = weights[:, :, :1]
+    exact = conv(images.astype(jnp.float32), weights.astype(jnp.float32), (1, 1), "SAME", **options)
+    ours = conv(images, weights, (1, 1), "SAME", **options)
+    assert ours.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(ours, exact.astype(jnp.bfloat16))
+
+
 def test_gradient_of_gradient():
     images, weights = data(height=5, width=4)
 

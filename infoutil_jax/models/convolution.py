@@ -34,8 +34,9 @@ def conv(
 ) -> Float[Array, "..."]:
     """`jax.lax.conv_general_dilated`, same arguments and result, for `nnx.Conv`.
 
-    Covered are 2-d convolutions on NHWC images without groups and dilation, any kernel size,
-    stride and padding; everything else is passed to `jax.lax.conv_general_dilated` as it is.
+    Covered are 2-d convolutions on NHWC images without dilation and either without groups or of
+    each channel by itself, any kernel size, stride and padding; everything else is passed to
+    `jax.lax.conv_general_dilated` as it is.
     Reverse-mode differentiation of any order, `vmap` and `scan` work; forward-mode (`jax.jvp`)
     does not, for it is not defined through `jax.custom_vjp`.
 
@@ -58,7 +59,7 @@ def conv(
     plain = (
         lhs.ndim == 4
         and dimension_numbers == _NHWC
-        and feature_group_count == 1
+        and (feature_group_count == 1 or lhs.shape[3] == feature_group_count == rhs.shape[3])
         and all(dilation == 1 for dilation in dilations)
         and all(option is None for option in options.values())
     )
@@ -79,13 +80,54 @@ def conv(
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
     (top, bottom), (left, right) = padding
+    if feature_group_count > 1:
+        return _depthwise(lhs, rhs, strides, ((top, bottom), (left, right)), precision)
     return conv_general_dilated(lhs, rhs, strides, ((top, bottom), (left, right)), precision)
 
 
-def _forward(lhs, rhs, strides, padding, precision):
+def _forward(lhs, rhs, strides, padding, precision, groups=1):
     return lax.conv_general_dilated(
-        lhs, rhs, strides, padding, dimension_numbers=_NHWC, precision=precision
+        lhs,
+        rhs,
+        strides,
+        padding,
+        dimension_numbers=_NHWC,
+        feature_group_count=groups,
+        precision=precision,
     )
+
+
+def _depthwise(lhs, rhs, strides, padding, precision):
+    """Each channel with a kernel of its own."""
+
+    def on_cpu(x, w):
+        # Summed in float32, as a convolution is.
+        wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+        windows = _places(wide, w.shape[:2], out.shape[1:3], strides, padding)
+        places = w.reshape(-1, w.shape[3]).astype(windows[0].dtype)
+        products = [window * place for window, place in zip(windows, places, strict=True)]
+        return sum(products[1:], products[0]).astype(out.dtype)
+
+    def ordinary(x, w):
+        return _forward(x, w, strides, padding, precision, groups=x.shape[3])
+
+    out = jax.eval_shape(ordinary, lhs, rhs)
+    return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=ordinary)
+
+
+def _places(images, kernel, size, strides, padding):
+    """For each place of the kernel, row by row, the pixels that it meets at every window."""
+    images = lax.pad(
+        images,
+        jnp.zeros((), images.dtype),
+        ((0, 0, 0), (*padding[0], 0), (*padding[1], 0), (0, 0, 0)),
+    )
+    last_row, last_column = ((n - 1) * step + 1 for n, step in zip(size, strides, strict=True))
+    return [
+        images[:, i : i + last_row : strides[0], j : j + last_column : strides[1]]
+        for i in range(kernel[0])
+        for j in range(kernel[1])
+    ]
 
 
 def _weight_gradient(lhs, cotangent, kernel_shape, strides, padding, precision):
@@ -93,17 +135,8 @@ def _weight_gradient(lhs, cotangent, kernel_shape, strides, padding, precision):
 
     It holds the images once for each of the kernel's places, and is the faster for it.
     """
-    kernel_height, kernel_width, in_channels, out_channels = kernel_shape
-    out_height, out_width = cotangent.shape[1:3]
-    padded = lax.pad(
-        lhs, jnp.zeros((), lhs.dtype), ((0, 0, 0), (*padding[0], 0), (*padding[1], 0), (0, 0, 0))
-    )
-    last_row, last_column = (out_height - 1) * strides[0] + 1, (out_width - 1) * strides[1] + 1
-    windows = [
-        padded[:, i : i + last_row : strides[0], j : j + last_column : strides[1]]
-        for i in range(kernel_height)
-        for j in range(kernel_width)
-    ]
+    in_channels, out_channels = kernel_shape[2:]
+    windows = _places(lhs, kernel_shape[:2], cotangent.shape[1:3], strides, padding)
     rows = jnp.concatenate(windows, axis=-1).reshape(-1, len(windows) * in_channels)
     contract = (((0,), (0,)), ((), ()))
     flat = cotangent.reshape(-1, out_channels)
