@@ -46,10 +46,8 @@ def test_values_and_gradients_are_laxs(kernel, strides, padding):
     )
 
 
-@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, lambda f: lambda *a: scanned(f, *a)])
-@pytest.mark.parametrize(
-    ("strides", "padding"), [((1, 1), "SAME"), ((2, 2), ((1, 1), (1, 1))), ((1, 2), "VALID")]
-)
+@pytest.mark.parametrize("wrap", [jax.jit, lambda f: lambda *a: scanned(f, *a)])
+@pytest.mark.parametrize(("strides", "padding"), [((1, 1), "SAME"), ((1, 2), ((1, 1), (0, 1)))])
 def test_each_channel_by_itself(strides, padding, wrap):
     images, weights = data(channels=5)
     weights = weights[:, :, :1].repeat(5, -1)[..., :5] * jnp.arange(1.0, 6)
@@ -61,7 +59,7 @@ def test_each_channel_by_itself(strides, padding, wrap):
 
         return jax.value_and_grad(total, (0, 1))
 
-    expected = both(lax.conv_general_dilated)(images, weights)
+    expected = jax.jit(both(lax.conv_general_dilated))(images, weights)
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-4),
         wrap(both(conv))(images, weights),

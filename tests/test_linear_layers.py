@@ -27,7 +27,7 @@ def check(layer, run, inputs, weight):
 
 
 # Axes of a product are batched, contracted or free; any of them can stand anywhere, or be absent.
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(st.data())
 def test_any_product_of_two_arrays(data):
     sizes = st.integers(1, 5)
@@ -57,7 +57,7 @@ def test_any_product_of_two_arrays(data):
         check(layer, run, x, w)
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=6, deadline=None)
 @given(
     space=st.lists(st.integers(5, 8), min_size=1, max_size=2),
     kernel=st.integers(1, 3),

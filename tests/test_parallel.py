@@ -55,6 +55,7 @@ def test_eight_devices_make_the_same_set(alone, teacher_dir, tmp_path):
     assert not (tmp_path / "set.scoring").exists()
 
 
+@pytest.mark.slow
 def test_two_processes_of_two_devices_make_the_same_set(alone, teacher_dir, tmp_path):
     with socket.socket() as free:
         free.bind(("localhost", 0))
@@ -108,6 +109,7 @@ np.testing.assert_array_equal(loss[1], loss[4])
 """
 
 
+@pytest.mark.slow
 def test_devices_share_training(tmp_path):
     flag = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4", "JAX_PLATFORMS": "cpu"}
     call = [sys.executable, "-c", TRAINING, str(tmp_path)]
