@@ -50,7 +50,7 @@ def test_values_and_gradients_are_laxs(kernel, strides, padding):
 @pytest.mark.parametrize(("strides", "padding"), [((1, 1), "SAME"), ((1, 2), ((1, 1), (0, 1)))])
 def test_each_channel_by_itself(strides, padding, wrap):
     images, weights = data(channels=5)
-    weights = weights[:, :, :1].repeat(5, -1)[..., :5] * jnp.arange(1.0, 6)
+    weights = weights[:, :, :1, :1] * jnp.arange(1.0, 6)
 
     def both(function):
         def total(x, w):

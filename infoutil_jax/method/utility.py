@@ -53,8 +53,8 @@ def gradient_norms(
     =========================  ==========================================================
 
     No per-example gradient of a product's or a convolution's weights is formed, whatever modules
-    they are written in: `loss_fn` is traced (`infoutil_jax.method.layerwise`). The cost is that of
-    about one gradient of the batch, in time and in memory.
+    they are written in: `loss_fn` is traced (`infoutil_jax.method.layerwise`). What that costs
+    beside one gradient of the batch, `experiments.benchmarks.gradient_norm_cost` measures.
 
     Example:
         >>> loss = lambda params, example: (params["w"] * example) ** 2 / 2
