@@ -7,7 +7,6 @@ import jax
 import numpy as np
 import pytest
 
-from infoutil_jax.distill import _padded
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import attribution, cropping, selection, utility
 from infoutil_jax.method.recipes import (
@@ -21,6 +20,7 @@ from infoutil_jax.method.recipes import (
     rded,
 )
 from infoutil_jax.method.shapley import coalition_design
+from infoutil_jax.scoring import padded
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
@@ -145,7 +145,7 @@ def test_rded_keeps_what_its_published_rule_keeps():
     recipe, per_class = rded(tiles=4), 40
     crops = np.random.default_rng(0).standard_normal((300, 5, 4, 4, 1)).astype(np.float32)
     flat = crops.reshape(1500, 4, 4, 1)
-    scores = recipe.score(predict, WEIGHTS, _padded(flat, (8, 8)), np.ones(1500, int))
+    scores = recipe.score(predict, WEIGHTS, padded(flat, (8, 8)), np.ones(1500, int))
     candidates = selection.Candidates(
         ids=np.repeat(np.arange(300), 5),
         crops=np.tile(np.arange(5, dtype=np.int32), 300),
