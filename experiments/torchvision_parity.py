@@ -18,6 +18,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from infoutil_jax import models, provenance
@@ -62,7 +63,7 @@ def random_images(size: int) -> np.ndarray:
 def ours(name: str, options: Mapping[str, Any], path: Path, size: int) -> np.ndarray:
     """Logits of our backbone with the weights of a file."""
     predict, variables = models.as_predict(load_torchvision(name, path, image_size=size, **options))
-    return np.asarray(predict(variables, random_images(size)))
+    return np.asarray(jax.jit(predict)(variables, random_images(size)))
 
 
 def _torchvision():

@@ -276,7 +276,7 @@ def test_without_anything_positive_the_image_stays_whole():
 
 
 @settings(deadline=None, max_examples=30)
-@given(st.integers(0, 1000), st.floats(0.05, 1.0))
+@given(st.integers(0, 1000), st.sampled_from([0.05, 0.3, 0.5, 0.9, 1.0]))
 def test_mass_boxes_hold_the_mass_and_none_smaller_does(seed, mass):
     maps = np.maximum(noise_maps((8, 4, 4), seed), 0)
     boxes = np.asarray(mass_boxes(keys_of(range(8)), maps, (16, 16), mass=mass))[:, 0] // 4

@@ -20,7 +20,8 @@ OPTIONS = ["--images-per-class", "2", "--recipe", "infoutil", "--budget", "32", 
 def command(teacher_dir, workdir, *arguments, devices=1):
     """`infoutil distill` in a process of its own, with so many virtual devices."""
     flag = f"--xla_force_host_platform_device_count={devices}"
-    environment = os.environ | {"XLA_FLAGS": flag, "JAX_PLATFORMS": "cpu"}
+    flags = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
+    environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     words = ["distill", "digits", "--teacher", teacher_dir, "--workdir", workdir]
     call = [sys.executable, "-m", "infoutil_jax.cli", *map(str, words), *OPTIONS, *arguments]
     return subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True)

@@ -12,7 +12,7 @@ def test_quickstart_at_small_settings(tmp_path):
         tmp_path,
         budgets=(1, 2),
         seeds=(0, 1),
-        student_epochs=10,
+        student_epochs=5,
         teacher_epochs=3,
         progress=False,
         say=said.append,

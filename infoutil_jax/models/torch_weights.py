@@ -12,6 +12,7 @@ import pickle
 import struct
 import zipfile
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,8 @@ def load_torchvision(
     """
     tensors = read_tensors(path)
     found = classes_in(tensors)
-    module = models.create(
+    create = partial(
+        models.create_partly,
         name,
         num_classes=num_classes or found or 1000,
         image_size=image_size,
@@ -77,11 +79,14 @@ def load_torchvision(
         rngs=rngs or nnx.Rngs(0),
         **(options_in(name, tensors) | options),
     )
+    module = create(drawn=lambda path: False)
     fresh = to_torchvision(module)
-    last = [key for key in fresh if key.endswith(".weight") and fresh[key].ndim == 2][-1]
-    classifier = {last, last.removesuffix("weight") + "bias"}
     if found is not None and num_classes not in (None, found):
-        tensors = {**tensors, **{key: fresh[key] for key in classifier}}
+        last = [key for key in fresh if key.endswith(".weight") and fresh[key].ndim == 2][-1]
+        classifier = {last, last.removesuffix("weight") + "bias"}
+        places = {"/".join(path) for path, _, name, _ in _variables(module) if name in classifier}
+        drawn = to_torchvision(create(drawn=places.__contains__))
+        tensors = {**tensors, **{key: drawn[key] for key in classifier}}
     _check(path, name, tensors, fresh)
     load_state(module, tensors)
     return module
@@ -112,7 +117,7 @@ def classes_in(tensors: Mapping[str, np.ndarray]) -> int | None:
 
 def load_state(module: nnx.Module, tensors: Mapping[str, np.ndarray]) -> None:
     """Overwrites a module's parameters and statistics with torchvision's tensors, in place."""
-    for variable, name, there in _variables(module):
+    for _, variable, name, there in _variables(module):
         value = tensors[name]
         if there:
             value = value.transpose((2, 3, 1, 0) if value.ndim == 4 else (1, 0))
@@ -130,7 +135,7 @@ def to_torchvision(module: nnx.Module) -> dict[str, np.ndarray]:
         module: of `create` or `load_torchvision`.
     """
     tensors = {}
-    for variable, name, transposed in _variables(module):
+    for _, variable, name, transposed in _variables(module):
         value = np.asarray(jax.device_get(variable[...]))
         if transposed:
             value = value.transpose((3, 2, 0, 1) if value.ndim == 4 else (1, 0))
@@ -138,8 +143,8 @@ def to_torchvision(module: nnx.Module) -> dict[str, np.ndarray]:
     return tensors
 
 
-def _variables(module: nnx.Module) -> list[tuple[Any, str, bool]]:
-    """Each variable with its name in torchvision, and whether it is stored transposed there."""
+def _variables(module: nnx.Module) -> list[tuple[list[str], Any, str, bool]]:
+    """Each variable: its path, itself, its name in torchvision, whether it is transposed there."""
     named = []
     state = nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))
     for path, _ in nnx.to_flat_state(state):
@@ -152,7 +157,8 @@ def _variables(module: nnx.Module) -> list[tuple[Any, str, bool]]:
         if parts[0] == "fc" and isinstance(module, SwinV2):
             parts[0] = "head"
         *owner, leaf = parts
-        named.append((variable, ".".join([*owner, LEAVES.get(leaf, leaf)]), leaf == "kernel"))
+        there = ".".join([*owner, LEAVES.get(leaf, leaf)])
+        named.append(([str(part) for part in path], variable, there, leaf == "kernel"))
     return named
 
 
