@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,15 @@ import pytest
 from flax import nnx
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.models import BACKBONES, as_predict, as_train, create, initialise, outline
+from infoutil_jax.models import (
+    BACKBONES,
+    as_predict,
+    as_train,
+    create,
+    create_partly,
+    initialise,
+    outline,
+)
 
 
 def tiny(name="convnet3", seed=0, **options):
@@ -165,3 +175,14 @@ def test_features_then_head_is_predict():
     np.testing.assert_allclose(
         predict.head(variables, maps), predict(variables, images()), rtol=1e-6
     )
+
+
+def test_what_is_not_drawn_is_zero_and_the_rest_is_as_create_has_it():
+    arguments = {"num_classes": 3, "image_size": 8, "width": 4}
+    whole = as_predict(create("convnet3", rngs=nnx.Rngs(5), **arguments))[1]["params"]
+    partly = create_partly(
+        "convnet3", lambda path: path.startswith("classifier"), rngs=nnx.Rngs(5), **arguments
+    )
+    params = as_predict(partly)[1]["params"]
+    zeros = jax.tree.map(np.zeros_like, whole) | {"classifier": whole["classifier"]}
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6), params, zeros)
