@@ -66,7 +66,7 @@ def ours(name: str, options: Mapping[str, Any], path: Path, size: int) -> np.nda
     return np.asarray(jax.jit(predict)(variables, random_images(size)))
 
 
-def _torchvision():
+def torchvision_beside_cpu_torch():
     """PyTorch and torchvision; PyPI's torchvision wants two operators declared beside CPU torch."""
     import torch
 
@@ -82,7 +82,7 @@ def _torchvision():
 
 def main() -> int:
     """Compare every case; returns 1 where one is off."""
-    torch, torchvision = _torchvision()
+    torch, torchvision = torchvision_beside_cpu_torch()
     errors: dict[str, dict[str, float]] = {}
     recorded = {}
     for case, (name, options, theirs) in CASES.items():

@@ -116,17 +116,12 @@ class DistillPeer:
             return time.perf_counter() - started
 
     def _peer(self, workers: int) -> float:
-        import torch
-
-        # torchvision's wheel asks for operators that a CPU build of torch does not have.
-        library = torch.library.Library("torchvision", "DEF")
-        library.define("nms(Tensor dets, Tensor scores, float threshold) -> Tensor")
-        library.define("qnms(Tensor dets, Tensor scores, float threshold) -> Tensor")
-        from torchvision import transforms
-
         from experiments.benchmarks.torch_convnet import network
+        from experiments.torchvision_parity import torchvision_beside_cpu_torch
         from infoutil_jax.training.teacher import load_teachers
 
+        torch, torchvision = torchvision_beside_cpu_torch()
+        transforms = torchvision.transforms
         teacher = load_teachers(self.teacher)["converged"]
         model = network(_numpy(teacher.variables))
         normalise = transforms.Normalize(teacher.mean, teacher.std)

@@ -260,8 +260,8 @@ def create_partly(
 ) -> nnx.Module:
     """`create`, but zeros where no initial values are asked for: weights will be loaded there.
 
-    What is not drawn is not compiled, and drawing is what takes long: on a CPU XLA compiles a
-    generator for every shape, a minute's worth for Swin-V2-Tiny.
+    What is not drawn is not compiled: XLA compiles a generator for every shape, which on a CPU
+    takes longer than all else in `create`.
 
     Args:
         name: as for `create`.
