@@ -4,7 +4,8 @@
 
 Distils the whole of a source with the committed CIFAR-10 teacher, each size in a process of its
 own, with pixels decoded as they are needed. Seconds are those of `distill` alone, compilation
-included; memory is the most that the process used.
+included; memory is the most that the process used. Every round measures all sizes in turn, so that
+a machine that slows down slows all of them; the ratios are those of the medians.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import itertools
 import json
 import resource
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -44,6 +46,8 @@ class DistillScaling:
     """Training images of each class."""
     coalitions: int = 32
     """Of the Shapley maps."""
+    rounds: int = 3
+    """Times that every size is measured."""
     alone: bool = False
     """Measure the first size here and print it, instead of each in a process of its own."""
     result: Path = RESULT
@@ -54,20 +58,25 @@ class DistillScaling:
         if self.alone:
             print(json.dumps(self._measure(self.per_class[0])))
             return
-        rows = []
-        for per_class in self.per_class:
+        runs: dict[int, list[dict[str, float]]] = {size: [] for size in self.per_class}
+        for per_class in self.per_class * self.rounds:
             call = [sys.executable, "-m", "experiments.benchmarks.distill_scaling", "--alone"]
             call += ["--data", self.data, "--teacher", str(self.teacher)]
             call += ["--per-class", str(per_class), "--coalitions", str(self.coalitions)]
             done = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True)
-            rows.append(json.loads(done.stdout.splitlines()[-1]))
-            print(rows[-1], flush=True)
+            runs[per_class].append(json.loads(done.stdout.splitlines()[-1]))
+            print(runs[per_class][-1], flush=True)
+        rows = [
+            {key: statistics.median(run[key] for run in of_size) for key in of_size[0]}
+            for of_size in runs.values()
+        ]
         steps = list(itertools.pairwise(rows))
         times = [big["seconds"] / small["seconds"] for small, big in steps]
         memory = [big["peak_bytes"] / small["peak_bytes"] for small, big in steps]
         print(f"twice as many images: {times} times as long, {memory} times the memory")
         record = {
             "rows": rows,
+            "seconds_of_every_round": [[run["seconds"] for run in r] for r in runs.values()],
             "seconds_ratio": times,
             "peak_bytes_ratio": memory,
             "arguments": {
