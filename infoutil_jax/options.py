@@ -151,9 +151,12 @@ class RecipeOptions:
     grid: int | None = None
     """Patches a side."""
     budget: int | None = None
-    """Coalitions evaluated for each image."""
+    """Coalitions evaluated for each image that stays in doubt."""
     strategy: Literal["gaussian", "leverage", "kernel"] | None = None
     """Shapley estimator."""
+    sure: float | None = None
+    """Standard deviations that the best window must be ahead for an image to be done; inf: the
+    budget is evaluated for all."""
     output: Literal["logit", "probability", "log_probability"] | None = None
     """Value of a coalition."""
     side: float | None = None

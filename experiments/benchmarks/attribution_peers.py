@@ -119,7 +119,7 @@ def exact_maps(teacher: Any, images: jax.Array, labels: np.ndarray) -> np.ndarra
 
 def ours(teacher: Any, images: jax.Array, labels: np.ndarray, budget: int, seed: int) -> Any:
     """Maps `[images, players]`, and the seconds an image; compilation is not counted."""
-    design = coalition_design(PLAYERS, budget, seed=seed)
+    design = coalition_design(PLAYERS, budget, seed=seed, grid=GRID)
 
     def run():
         maps = patch_shapley(

@@ -165,7 +165,7 @@ def measure(
         return float(np.mean(np.sum((phi - exact) ** 2, 0) / np.sum(exact**2, 0)))
 
     def ours(strategy: str, budget: int, seed: int) -> float:
-        design = coalition_design(PLAYERS, budget, strategy=strategy, seed=seed)
+        design = coalition_design(PLAYERS, budget, strategy=strategy, seed=seed, grid=GRID)
         return error(shapley_values(value_fn, design))
 
     cells = [(budget, seed) for budget in budgets for seed in range(seeds)]

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Integer, Key
+from jaxtyping import Array, Bool, Float, Integer, Key
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.cropping import edges
@@ -82,15 +82,43 @@ def patch_shapley(
     Raises:
         InputError: the design, the grid, the baseline or the output do not fit.
     """
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
+    game = game_of(images, design.masks.shape[1], grid, baseline, output)
+    return _patch_shapley(
+        predict,
+        *game.static,
+        batch_size,
+        variables,
+        jnp.asarray(images),
+        None if labels is None else jnp.asarray(labels),
+        design,
+        game.baseline,
+    )
+
+
+class Game(NamedTuple):
+    """The checked arguments of a game on patches."""
+
+    static: tuple[Output, Callable[[Array], Array] | None, tuple[int, int]]
+    """The output, the baseline if it is a function, the grid."""
+    baseline: Array | None
+    """The baseline if it is not a function."""
+
+
+def game_of(images: Any, players: int, grid: Any, baseline: Any, output: Any) -> Game:
+    """The arguments of `patch_shapley`, checked.
+
+    Raises:
+        InputError: as there.
+    """
     grid_h, grid_w = _grid(grid, images.shape)
-    players = design.masks.shape[1]
     if players != grid_h * grid_w:
         raise InputError(
             f"the coalition design has {players} players but a {grid_h}x{grid_w} grid has "
-            f"{grid_h * grid_w}: make it with coalition_design({grid_h * grid_w}, ...)."
+            f"{grid_h * grid_w}: "
+            f"make it with coalition_design({grid_h * grid_w}, ..., grid=({grid_h}, {grid_w}))."
         )
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
     if not callable(output) and output not in OUTPUTS:
         raise InputError(f"unknown output {output!r}: choose {', '.join(OUTPUTS)} or a function.")
     if not callable(baseline):
@@ -104,26 +132,33 @@ def patch_shapley(
                 f"a baseline of shape {baseline.shape} does not fit images of shape "
                 f"{images.shape}: give a scalar, a colour, an image, or one image for each."
             )
-    return _patch_shapley(
-        predict,
-        OUTPUTS[output] if isinstance(output, str) else output,
-        baseline if callable(baseline) else None,
-        (grid_h, grid_w),
-        batch_size,
-        variables,
-        jnp.asarray(images),
-        None if labels is None else jnp.asarray(labels),
-        design,
+    return Game(
+        (
+            OUTPUTS[output] if isinstance(output, str) else output,
+            baseline if callable(baseline) else None,
+            (grid_h, grid_w),
+        ),
         None if callable(baseline) else baseline,
     )
+
+
+def painted(
+    masks: Bool[Array, "*batch players"],
+    images: Float[Array, "*#batch height width channels"],
+    absent: Float[Array, "*#batch height width channels"],
+    grid: tuple[int, int],
+) -> Float[Array, "*batch height width channels"]:
+    """The images with the patches of each coalition, what is absent elsewhere."""
+    rows = _patch_of_pixel(images.shape[-3], grid[0])
+    columns = _patch_of_pixel(images.shape[-2], grid[1])
+    present = masks.reshape(*masks.shape[:-1], *grid)[..., rows, :][..., columns, None]
+    return jnp.where(present, images, absent)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _patch_shapley(
     predict, output, baseline_fn, grid, batch_size, variables, images, labels, design, baseline
 ):
-    _, height, width, channels = images.shape
-    rows, columns = _patch_of_pixel(height, grid[0]), _patch_of_pixel(width, grid[1])
     if labels is None:
         labels = jnp.argmax(predict(variables, images), axis=-1)
     baseline = jnp.broadcast_to(baseline_fn(images) if baseline_fn else baseline, images.shape)
@@ -134,9 +169,8 @@ def _patch_shapley(
         # One batch of coalitions × images, rather than vmap over both: `predict` then sees the
         # batches it was made for, and costs what plain forward passes cost.
         def values_of(masks):
-            present = masks.reshape(-1, *grid)[:, rows][:, :, columns][:, None, :, :, None]
-            shown = jnp.where(present, images, absent).reshape(-1, height, width, channels)
-            logits = predict(variables, shown)
+            shown = painted(masks[:, None], images, absent, grid)
+            logits = predict(variables, shown.reshape(-1, *images.shape[1:]))
             return output(logits, jnp.tile(labels, len(masks))).reshape(len(masks), len(labels))
 
         def values(masks):

@@ -22,8 +22,12 @@ import numpy as np
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import attribution, coresets, cropping, features, selection, utility
 from infoutil_jax.method.shapley import coalition_design
+from infoutil_jax.method.staged import staged_design, staged_shapley
 
 Keep = Literal["highest", "lowest", "middle"]
+
+STEP = 16
+"""Coalitions after which `sure` is asked again."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,13 @@ class Recipe:
 
 
 @lru_cache(maxsize=32)
-def _design(players: int, budget: int, strategy: str, seed: int):
-    return coalition_design(players, budget, strategy=strategy, seed=seed)
+def _design(grid: tuple[int, int], budget: int, strategy: str, seed: int):
+    return coalition_design(grid[0] * grid[1], budget, strategy=strategy, seed=seed, grid=grid)
+
+
+@lru_cache(maxsize=32)
+def _staged(grid: tuple[int, int], budget: int, window: Any, step: int, seed: int):
+    return staged_design(grid, budget, window=window, step=step, seed=seed)
 
 
 def shapley_maps(
@@ -79,17 +88,37 @@ def shapley_maps(
     budget: int = 128,
     strategy: str = "gaussian",
     design_seed: int = 0,
+    sure: float | None = None,
+    window: int | tuple[int, int] | None = None,
     baseline: Any = 0.0,
     output: Any = "logit",
     batch_size: int = 256,
 ):
     """`attribution.patch_shapley` with its design made from arguments, as `Recipe.attribute`.
 
+    With `sure` it is `staged.staged_shapley`, for the window that will be cut out; the strategy is
+    then "gaussian".
+
     Raises:
-        InputError: as `coalition_design` and `patch_shapley`.
+        InputError: as `coalition_design` and `patch_shapley`, or their staged versions.
     """
     grid_h, grid_w = (grid, grid) if isinstance(grid, int) else grid
-    design = _design(grid_h * grid_w, budget, strategy, design_seed)
+    if sure is not None:
+        step = max(2, min(STEP, batch_size // 2 * 2))
+        maps, _ = staged_shapley(
+            predict,
+            variables,
+            images,
+            labels,
+            _staged((grid_h, grid_w), budget, window, step, design_seed),
+            grid=grid,
+            sure=sure,
+            baseline=baseline,
+            output=output,
+            batch_size=batch_size,
+        )
+        return maps
+    design = _design((grid_h, grid_w), budget, strategy, design_seed)
     return attribution.patch_shapley(
         predict,
         variables,
@@ -109,6 +138,7 @@ def infoutil(
     grid: int | tuple[int, int] = 4,
     budget: int = 128,
     strategy: str = "gaussian",
+    sure: float = 2.0,
     output: Any = "logit",
     baseline: Any = 0.0,
     window: int | None = None,
@@ -128,8 +158,10 @@ def infoutil(
     Args:
         tiles: crops an image: 1 at 32 and 64 pixels, 4 at 128 and 224.
         grid: patches a side; the players of the game (paper: 4).
-        budget: coalitions evaluated for each image.
+        budget: coalitions evaluated for each image, or for those that stay in doubt.
         strategy: "gaussian", "leverage" or "kernel" (Lundberg & Lee, as printed).
+        sure: an image is done once its best window is ahead of every other by so many standard
+            deviations; infinity evaluates the budget for all. Only "gaussian" knows them.
         output: value of a coalition: "logit", "probability", "log_probability" or a function.
         baseline: what a missing patch shows (paper: 0, the mean colour).
         window: patches a side that are pooled and kept; None is half the grid (paper: 2 of 4).
@@ -146,7 +178,7 @@ def infoutil(
         InputError: a budget below what the strategy needs, or tiles that make no square.
     """
     grid_h, grid_w = (grid, grid) if isinstance(grid, int) else grid
-    _design(grid_h * grid_w, budget, strategy, 0)  # tells of a bad budget before any work
+    _design((grid_h, grid_w), budget, strategy, 0)  # tells of a bad budget before any work
     return Recipe(
         name="infoutil",
         attribute=partial(
@@ -154,6 +186,8 @@ def infoutil(
             grid=grid,
             budget=budget,
             strategy=strategy,
+            sure=sure if strategy == "gaussian" and math.isfinite(sure) else None,
+            window=window,
             baseline=baseline,
             output=output,
             batch_size=batch_size,

@@ -6,6 +6,7 @@ the host, in float64 NumPy. `shapley_values` is JAX: one call of the value funct
 
 Which strategy:
     gaussian: Bayesian quadrature, the smallest error on image games at every budget; the default.
+        Give the grid where players are patches: it then knows who is beside whom.
     leverage: Musco & Witter, "Provably accurate Shapley value estimation via leverage score
         sampling", ICLR 2025, arXiv 2410.01917.
     kernel: KernelSHAP, Lundberg & Lee, "A unified approach to interpreting model predictions",
@@ -18,6 +19,7 @@ coalition single.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -26,10 +28,17 @@ from jaxtyping import Array, Bool, Float
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import coalitions
+from infoutil_jax.method.bayesian_quadrature import gaussian
 
 ValueFn = Callable[
     [Bool[Array, " coalitions players"]], Float[Array | np.ndarray, " coalitions *outputs"]
 ]
+
+STRATEGIES: dict[str, coalitions.Strategy] = {
+    "gaussian": gaussian,
+    "leverage": coalitions.leverage,
+    "kernel": coalitions.kernel,
+}
 
 MAX_EXACT_PLAYERS = 20
 """Enumeration beyond this many players (1,048,576 coalitions) is refused."""
@@ -103,7 +112,12 @@ def exact_shapley(value_fn: ValueFn, num_players: int) -> Float[Array, " players
 
 
 def coalition_design(
-    num_players: int, budget: int, *, strategy: str = "gaussian", seed: int = 0
+    num_players: int,
+    budget: int,
+    *,
+    strategy: str = "gaussian",
+    seed: int = 0,
+    grid: int | tuple[int, int] | None = None,
 ) -> CoalitionDesign:
     """Chooses coalitions and computes the estimator's matrix; NumPy on the host.
 
@@ -119,6 +133,8 @@ def coalition_design(
             indistinguishable nevertheless, they share their surplus (minimum norm).
         strategy: "gaussian", "leverage" or "kernel"; see the module's docstring.
         seed: of the draw of coalitions, 0 or more.
+        grid: where the players are patches of an image, row by row: patches a side, or (rows,
+            columns). "gaussian" then expects neighbours to act together; the others ignore it.
 
     Returns:
         The design; use it with `shapley_values`.
@@ -127,8 +143,11 @@ def coalition_design(
         InputError: an unknown strategy, a budget below its need, or a bad number.
     """
     _check_players(num_players)
-    if strategy not in coalitions.STRATEGIES:
-        known = ", ".join(coalitions.STRATEGIES)
+    grid = (grid, grid) if isinstance(grid, int) else grid
+    if grid is not None and (min(grid) < 1 or grid[0] * grid[1] != num_players):
+        raise InputError(f"a grid of {grid[0]}x{grid[1]} does not hold {num_players} players")
+    if strategy not in STRATEGIES:
+        known = ", ".join(STRATEGIES)
         raise InputError(f"strategy is {strategy!r}; choose one of {known}")
     if seed < 0:
         raise InputError(f"seed is {seed}; it must be 0 or more")
@@ -141,7 +160,8 @@ def coalition_design(
             f"{num_players} players"
         )
     rng = np.random.default_rng(seed)
-    masks, operator = coalitions.STRATEGIES[strategy](rng, num_players, budget)
+    draw = partial(gaussian, grid=grid) if strategy == "gaussian" else STRATEGIES[strategy]
+    masks, operator = draw(rng, num_players, budget)
     return CoalitionDesign(masks, operator.astype(np.float32))
 
 

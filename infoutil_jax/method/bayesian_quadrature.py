@@ -1,0 +1,257 @@
+"""Shapley values by Bayesian quadrature: a Gaussian process over games; NumPy on the host.
+
+The prior says which games are likely, the coalitions are those that leave the Shapley values least
+uncertain, and the estimate is their posterior mean, which is linear in the values. Of a game only
+the odd half counts, `u(S) = v(S) - v(complement of S)`; hence pairs.
+
+The prior on the game is a Gaussian process with covariance, for s and t in {-1, 1}^d,
+
+    prod_i (1 if s_i == t_i else rho)  +  linear * (1 + s·t / 4)
+        +  sum over triples A of neighbours:  weight_A * prod_{i in A} s_i t_i
+
+The first term is any game at all; the second, what each player is worth alone; the third, which
+needs a grid, says that patches of an image mostly act together with patches beside them. Singles
+and triples are odd, as is half of the first term; pairs of neighbours would be even and have no
+part in the Shapley value.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from infoutil_jax.method import coalitions
+from infoutil_jax.method.coalitions import Masks, Operator
+
+Grid = tuple[int, int]
+Pairs = Float[np.ndarray, " pairs"]
+
+
+@dataclass(frozen=True)
+class Prior:
+    """What is expected of a game, up to its scale.
+
+    Attributes:
+        rho: correlation, under the first term, of two values that differ in one player.
+        linear: variance of twice a player's own worth.
+        square: weight of three patches out of a 2×2 square.
+        near: weight of any other three patches out of 2×3 or 3×2.
+    """
+
+    rho: float
+    linear: float
+    square: float = 0.0
+    near: float = 0.0
+
+
+PLAYERS = Prior(rho=0.6, linear=3.0)
+"""Where nothing is known of the players."""
+
+PATCHES = Prior(rho=0.3, linear=100.0, square=0.5, near=0.04)
+"""Patches of an image, fitted by `experiments/benchmarks/shapley_prior.py`."""
+
+JITTER = 1e-9
+"""Added to the prior's diagonal; its condition number stays far from 1/JITTER."""
+
+CANDIDATES = 4096
+"""Pairs among which those to evaluate are chosen."""
+
+CHOSEN = 512
+"""Pairs that are chosen one by one; further ones are drawn."""
+
+
+def gaussian(
+    rng: np.random.Generator, d: int, budget: int, grid: Grid | None = None
+) -> tuple[Masks, Operator]:
+    """The posterior mean of phi, at pairs that leave it least uncertain.
+
+    Every design of an even budget up to 2 * CHOSEN begins with those of smaller even budgets.
+    """
+    game = _Game(d, grid)
+    masks = coalitions.with_complements(_pairs(rng, game, coalitions.pairs_of(budget)), d, budget)
+    return masks, _posterior(game, masks)
+
+
+class Innovations(NamedTuple):
+    """What each pair tells beside those before it.
+
+    `whitener @ u` are uncorrelated and of the game's variance; a prefix of it needs that prefix of
+    u only, and `loadings` times that prefix is the posterior mean of phi.
+    """
+
+    masks: Masks
+    """One of each pair, the full coalition first."""
+    whitener: Float[np.ndarray, "pairs pairs"]
+    loadings: Float[np.ndarray, "d pairs"]
+    shapley: Float[np.ndarray, "d d"]
+    """Prior covariance of phi."""
+
+
+def innovations(rng: np.random.Generator, d: int, pairs: int, grid: Grid) -> Innovations:
+    """The coalitions of `gaussian` with a budget of `2 * pairs`, one pair after the other."""
+    game = _Game(d, grid)
+    masks = np.concatenate([np.ones((1, d), bool), _pairs(rng, game, pairs - 1)])
+    between = game.of_pairs(masks)
+    covariance = np.stack([between(j) for j in range(pairs)]) + 2 * JITTER * np.eye(pairs)
+    factor = np.linalg.cholesky(covariance)
+    whitener = np.linalg.solve(factor, np.eye(pairs))
+    loadings = np.linalg.solve(factor, (game.cross(masks) - game.cross(~masks)).T).T
+    return Innovations(masks, whitener, loadings, game.shapley())
+
+
+def _pairs(rng: np.random.Generator, game: _Game, count: int) -> Masks:
+    """One coalition of each pair, of which the first `CHOSEN` are chosen, the others drawn."""
+    d = game.d
+    if count == 0:
+        return np.zeros((0, d), bool)
+    pool = min(max(CANDIDATES, count), 2 ** (d - 1) - 1)
+    expected = coalitions.expected_pairs(d, pool, coalitions.shapley_kernel(d))
+    candidates = rng.permutation(coalitions.distinct_pairs(rng, d, expected))
+    first = _informative(game, candidates, min(count, CHOSEN))
+    order = np.concatenate([first, np.setdiff1d(np.arange(pool), first)])
+    return candidates[order[:count]]
+
+
+def _posterior(game: _Game, masks: Masks) -> Operator:
+    """cov(phi, v) cov(v, v)^-1, then made blind to constants and efficient to the last bit."""
+    budget, d = masks.shape
+    covariance = game.covariance(masks, masks) + JITTER * np.eye(budget)
+    operator = np.linalg.solve(covariance, game.cross(masks).T).T
+    operator[:, 0] -= operator.sum(1)
+    return operator + (coalitions.efficiency(budget) - operator.sum(0)) / d
+
+
+def _informative(game: _Game, candidates: Masks, count: int) -> Int[np.ndarray, " count"]:
+    """Greedily, the candidates that reduce the posterior variance of phi most, summed over players.
+
+    One step of pivoted Cholesky a choice, on u, beginning with the full coalition, which every
+    design holds. With F the factor so far and A = cov(phi, u) F's counterpart,
+    cov(phi, u | chosen) = cross - A F is never formed: a step is one product with F.
+    """
+    d = candidates.shape[1]
+    pool = np.concatenate([np.ones((1, d), bool), candidates])
+    between = game.of_pairs(pool)
+    cross = game.cross(pool) - game.cross(~pool)
+    explained = np.square(cross).sum(0)
+    variance = np.full(len(pool), between(0)[0])
+    factor, loading = np.zeros((count + 1, len(pool))), np.zeros((d, count + 1))
+    chosen = np.zeros(count + 1, int)
+    for k in range(count + 1):
+        if k:
+            gain = explained / np.maximum(variance, JITTER)
+            gain[chosen[:k]] = -np.inf
+            # The first of equals, which rounding tells apart otherwise on every machine.
+            chosen[k] = np.argmax(gain >= gain.max() * (1 - 1e-6))
+        j = int(chosen[k])
+        scale = math.sqrt(max(variance[j], JITTER))
+        column = (cross[:, j] - loading[:, :k] @ factor[:k, j]) / scale
+        seen, told = np.stack([factor[:k, j], column @ loading[:, :k]]) @ factor[:k]
+        factor[k] = (between(j) - seen) / scale
+        loading[:, k] = column
+        explained -= factor[k] * (2 * (column @ cross - told) - column @ column * factor[k])
+        variance -= factor[k] ** 2
+    return chosen[1:] - 1
+
+
+class _Game:
+    """The prior on games of `d` players, on a grid if there is one: covariances of v and phi."""
+
+    def __init__(self, d: int, grid: Grid | None):
+        self.d, self.prior = d, PLAYERS if grid is None else PATCHES
+        self.triples, self.weight = _triples(grid, self.prior)
+
+    def covariance(
+        self, s: Bool[np.ndarray, "n d"], t: Bool[np.ndarray, "m d"]
+    ) -> Float[np.ndarray, "n m"]:
+        """cov(v(S), v(T))."""
+        return self._common(_signs(s) @ _signs(t).T) + self._features(s) @ self._features(t).T
+
+    def of_pairs(self, pool: Masks) -> Callable[[int], Pairs]:
+        """A function: pair j -> its u's covariance with that of every pair of the pool."""
+        signs, local = _signs(pool), np.zeros((len(pool), len(pool)), np.float32)
+        for weight in np.unique(self.weight):
+            products = signs[:, self.triples[self.weight == weight]].prod(-1)
+            products = products.astype(np.float32)  # of ±1: their sums are exact
+            local += np.float32(4 * weight) * (products @ products.T)
+
+        def between(j: int) -> Pairs:
+            agreement = signs @ signs[j]
+            return 2 * (self._common(agreement) - self._common(-agreement)) + local[j]
+
+        return between
+
+    def cross(self, masks: Masks) -> Operator:
+        """cov(phi_i, v(T)) in closed form.
+
+        A triple is worth 2/3 to each of its three, a single 2. For the product term, the Shapley
+        weights are moments, |S|!(d-1-|S|)!/d! = ∫ t^|S| (1-t)^(d-1-|S|) dt over [0, 1], so the
+        sum over the coalitions S of the others factorises over players under the integral:
+        sum_S weight(S) prod_j k(s_j, t_j) = ∫ (t + rho (1-t))^m (rho t + 1-t)^(d-1-m) dt with m
+        the number of other players in T. Gauss-Legendre integrates that polynomial exactly.
+        """
+        rho = self.prior.rho
+        node, weight = np.polynomial.legendre.leggauss(self.d // 2 + 1)
+        t = (node + 1) / 2
+        m = np.arange(self.d)[:, None]
+        moments = ((t + rho * (1 - t)) ** m * (rho * t + 1 - t) ** (self.d - 1 - m)) @ weight / 2
+        others = masks.sum(1, keepdims=True) - masks
+        own = (_signs(masks) * ((1 - rho) * moments[others] + self.prior.linear / 2)).T
+        return own + self._shares() @ self._features(masks).T
+
+    def shapley(self) -> Float[np.ndarray, "d d"]:
+        """cov(phi_i, phi_j): each odd product of signs over A gives 2/|A| to every player of A."""
+        d, rho = self.d, self.prior.rho
+        odd = np.arange(1, d + 1, 2)
+        share = [
+            4 / m**2 * ((1 + rho) / 2) ** (d - m) * ((1 - rho) / 2) ** m for m in map(int, odd)
+        ]
+        one = sum(math.comb(d - 1, m - 1) * s for m, s in zip(map(int, odd), share, strict=True))
+        two = sum(
+            math.comb(d - 2, m - 2) * s for m, s in zip(map(int, odd[1:]), share[1:], strict=True)
+        )
+        common = np.full((d, d), two)
+        np.fill_diagonal(common, one + self.prior.linear)
+        return common + self._shares() @ self._shares().T
+
+    def _common(self, agreement: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+        """Of the first two terms, from s·t."""
+        product = self.prior.rho ** ((self.d - agreement) / 2)
+        return product + self.prior.linear * (1 + agreement / 4)
+
+    def _features(self, masks: Masks) -> Float[np.ndarray, "_ triples"]:
+        return _signs(masks)[:, self.triples].prod(-1) * np.sqrt(self.weight)
+
+    def _shares(self) -> Float[np.ndarray, "d triples"]:
+        shares = np.zeros((self.d, len(self.triples)))
+        np.put_along_axis(shares.T, self.triples, 2 / 3, axis=1)
+        return shares * np.sqrt(self.weight)
+
+
+def _signs(masks: Masks) -> Float[np.ndarray, "_ d"]:
+    return 2.0 * masks - 1
+
+
+@lru_cache(maxsize=8)
+def _triples(
+    grid: Grid | None, prior: Prior
+) -> tuple[Int[np.ndarray, "triples 3"], Float[np.ndarray, " triples"]]:
+    """Three patches that lie within 2×3 or 3×2, and how much they count."""
+    found: dict[tuple[int, ...], float] = {}
+    # Squares last: what lies in one lies in the larger rectangles, too.
+    for height, width, weight in ((2, 3, prior.near), (3, 2, prior.near), (2, 2, prior.square)):
+        rows, columns = grid or (0, 0)
+        for top, left in np.ndindex(max(0, rows - height + 1), max(0, columns - width + 1)):
+            inside = np.add.outer(
+                np.arange(top, top + height) * columns, np.arange(left, left + width)
+            )
+            for triple in itertools.combinations(inside.ravel().tolist(), 3):
+                found[triple] = weight
+    index = np.array(list(found), int).reshape(-1, 3)
+    return index, np.array(list(found.values()), float)
