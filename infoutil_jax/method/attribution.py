@@ -143,11 +143,11 @@ def game_of(images: Any, players: int, grid: Any, baseline: Any, output: Any) ->
 
 
 def painted(
-    masks: Bool[Array, "*batch players"],
+    masks: Bool[Array, "*#batch players"],
     images: Float[Array, "*#batch height width channels"],
     absent: Float[Array, "*#batch height width channels"],
     grid: tuple[int, int],
-) -> Float[Array, "*batch height width channels"]:
+) -> Float[Array, "*all height width channels"]:
     """The images with the patches of each coalition, what is absent elsewhere."""
     rows = _patch_of_pixel(images.shape[-3], grid[0])
     columns = _patch_of_pixel(images.shape[-2], grid[1])

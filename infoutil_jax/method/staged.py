@@ -165,7 +165,7 @@ def staged_shapley(
         None if labels is None else jnp.asarray(labels),
         design,
         game.baseline,
-        sure,
+        float(sure),
     )
 
 
