@@ -6,6 +6,7 @@ from infoutil_jax.distill import distill
 from infoutil_jax.errors import InputError
 from infoutil_jax.inversion import sre2l
 from infoutil_jax.method.attribution import grad_cam, patch_shapley
+from infoutil_jax.method.patch_games import patch_values
 from infoutil_jax.method.recipes import (
     Recipe,
     forgetting,
@@ -22,6 +23,7 @@ from infoutil_jax.method.shapley import (
     kernel_shap,
     shapley_values,
 )
+from infoutil_jax.method.staged import StagedDesign, staged_design, staged_shapley
 from infoutil_jax.method.utility import gradient_norms
 from infoutil_jax.models import as_predict, create
 from infoutil_jax.models.torch_weights import load_torchvision, to_torchvision
@@ -38,6 +40,7 @@ __all__ = [
     "InputError",
     "Recipe",
     "Source",
+    "StagedDesign",
     "Teacher",
     "as_predict",
     "coalition_design",
@@ -57,11 +60,14 @@ __all__ = [
     "open_source",
     "overview",
     "patch_shapley",
+    "patch_values",
     "random",
     "rded",
     "score_pool",
     "shapley_values",
     "sre2l",
+    "staged_design",
+    "staged_shapley",
     "to_torchvision",
     "train_student",
     "train_teacher",

@@ -10,7 +10,6 @@ from flax import nnx
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.attribution import (
-    OUTPUTS,
     _patch_shapley,
     blurred,
     grad_cam,
@@ -19,6 +18,7 @@ from infoutil_jax.method.attribution import (
     uniform_maps,
 )
 from infoutil_jax.method.cropping import edges
+from infoutil_jax.method.patch_games import OUTPUTS
 from infoutil_jax.method.shapley import coalition_design, exact_shapley
 from infoutil_jax.models import as_predict, create
 

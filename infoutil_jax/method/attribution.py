@@ -7,40 +7,24 @@ patches are one pixel larger (`cropping.edges`).
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Integer, Key
+from jaxtyping import Array, Float, Integer, Key
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.cropping import edges
+from infoutil_jax.method.patch_games import (
+    Output,
+    Predict,
+    evaluate_patches,
+    game_of,
+    grid_of,
+    label_logits,
+)
 from infoutil_jax.method.shapley import CoalitionDesign, shapley_values
-
-Predict = Callable[[Any, Array], Array]
-Output = Callable[[Array, Array], Array]
-
-
-def _logit(logits: Array, labels: Array) -> Array:
-    return jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
-
-
-def _probability(logits: Array, labels: Array) -> Array:
-    return _logit(jax.nn.softmax(logits), labels)
-
-
-def _log_probability(logits: Array, labels: Array) -> Array:
-    return _logit(jax.nn.log_softmax(logits), labels)
-
-
-OUTPUTS: dict[str, Output] = {
-    "logit": _logit,
-    "probability": _probability,
-    "log_probability": _log_probability,
-}
 
 
 def patch_shapley(
@@ -97,115 +81,15 @@ def patch_shapley(
     )
 
 
-class Game(NamedTuple):
-    """The checked arguments of a game on patches."""
-
-    static: tuple[Output, Callable[[Array], Array] | None, tuple[int, int]]
-    """The output, the baseline if it is a function, the grid."""
-    baseline: Array | None
-    """The baseline if it is not a function."""
-
-
-def game_of(images: Any, players: int, grid: Any, baseline: Any, output: Any) -> Game:
-    """The arguments of `patch_shapley`, checked.
-
-    Raises:
-        InputError: as there.
-    """
-    grid_h, grid_w = _grid(grid, images.shape)
-    if players != grid_h * grid_w:
-        raise InputError(
-            f"the coalition design has {players} players but a {grid_h}x{grid_w} grid has "
-            f"{grid_h * grid_w}: "
-            f"make it with coalition_design({grid_h * grid_w}, ..., grid=({grid_h}, {grid_w}))."
-        )
-    if not callable(output) and output not in OUTPUTS:
-        raise InputError(f"unknown output {output!r}: choose {', '.join(OUTPUTS)} or a function.")
-    if not callable(baseline):
-        baseline = jnp.asarray(baseline, images.dtype)
-        try:
-            fits = np.broadcast_shapes(baseline.shape, images.shape) == images.shape
-        except ValueError:
-            fits = False
-        if not fits:
-            raise InputError(
-                f"a baseline of shape {baseline.shape} does not fit images of shape "
-                f"{images.shape}: give a scalar, a colour, an image, or one image for each."
-            )
-    return Game(
-        (
-            OUTPUTS[output] if isinstance(output, str) else output,
-            baseline if callable(baseline) else None,
-            (grid_h, grid_w),
-        ),
-        None if callable(baseline) else baseline,
-    )
-
-
-def painted(
-    masks: Bool[Array, "*#batch players"],
-    images: Float[Array, "*#batch height width channels"],
-    absent: Float[Array, "*#batch height width channels"],
-    grid: tuple[int, int],
-) -> Float[Array, "*all height width channels"]:
-    """The images with the patches of each coalition, what is absent elsewhere."""
-    rows = _patch_of_pixel(images.shape[-3], grid[0])
-    columns = _patch_of_pixel(images.shape[-2], grid[1])
-    present = masks.reshape(*masks.shape[:-1], *grid)[..., rows, :][..., columns, None]
-    return jnp.where(present, images, absent)
-
-
 @partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
 def _patch_shapley(
     predict, output, baseline_fn, grid, batch_size, variables, images, labels, design, baseline
 ):
-    if labels is None:
-        labels = jnp.argmax(predict(variables, images), axis=-1)
-    baseline = jnp.broadcast_to(baseline_fn(images) if baseline_fn else baseline, images.shape)
-
-    def explain(block):
-        images, labels, absent = block
-
-        # One batch of coalitions × images, rather than vmap over both: `predict` then sees the
-        # batches it was made for, and costs what plain forward passes cost.
-        def values_of(masks):
-            shown = painted(masks[:, None], images, absent, grid)
-            logits = predict(variables, shown.reshape(-1, *images.shape[1:]))
-            return output(logits, jnp.tile(labels, len(masks))).reshape(len(masks), len(labels))
-
-        def values(masks):
-            return _in_blocks(values_of, masks, max(1, batch_size // len(labels)))
-
-        return shapley_values(values, design).T.reshape(-1, *grid)
-
-    return _in_blocks(explain, (images, labels, baseline), batch_size)
-
-
-def _in_blocks(function: Callable[[Any], Array], rows: Any, most: int) -> Array:
-    """`function` over blocks of at most `most` rows, one after the other, all of one size.
-
-    The last rows are repeated where the blocks do not come out even.
-    """
-    count = jax.tree.leaves(rows)[0].shape[0]
-    blocks = max(1, -(-count // most))
-    size = -(-count // blocks)
-    index = np.minimum(np.arange(blocks * size), count - 1).reshape(blocks, size)
-    results = jax.lax.map(function, jax.tree.map(lambda leaf: leaf[index], rows))
-    return results.reshape(blocks * size, *results.shape[2:])[:count]
-
-
-def _patch_of_pixel(size: int, parts: int) -> np.ndarray:
-    return np.repeat(np.arange(parts), np.diff(edges(size, parts)))
-
-
-def _grid(grid: int | tuple[int, int], shape: tuple[int, ...]) -> tuple[int, int]:
-    grid_h, grid_w = (grid, grid) if isinstance(grid, int) else grid
-    if not (1 <= grid_h <= shape[1] and 1 <= grid_w <= shape[2]):
-        raise InputError(
-            f"a {grid_h}x{grid_w} grid does not fit images of {shape[1]}x{shape[2]} pixels: "
-            "every patch needs at least one pixel."
-        )
-    return grid_h, grid_w
+    values = evaluate_patches(
+        *(predict, output, baseline_fn, grid, batch_size),
+        *(variables, images, labels, design.masks, baseline),
+    )
+    return shapley_values(lambda _: values.T, design).T.reshape(-1, *grid)
 
 
 def blurred(
@@ -254,7 +138,7 @@ def grad_cam(
             "grad_cam reads a model's last convolutional maps: give a predict with the methods "
             "features(variables, images) and head(variables, features)."
         )
-    shape = _grid(grid, images.shape)
+    shape = grid_of(grid, images.shape)
     features = predict.features(variables, images)
     if features.ndim != 4:
         raise InputError(
@@ -263,7 +147,7 @@ def grad_cam(
         )
 
     def score(features):
-        return jnp.sum(_logit(predict.head(variables, features), labels))
+        return jnp.sum(label_logits(predict.head(variables, features), labels))
 
     weights = jnp.mean(jax.grad(score)(features), axis=(1, 2), keepdims=True)
     maps = jax.nn.relu(jnp.sum(weights * features, axis=-1))
@@ -280,7 +164,7 @@ def uniform_maps(
     grid: int | tuple[int, int],
 ) -> Float[Array, "batch grid_h grid_w"]:
     """No patch matters more than another: the attribution of methods that have none."""
-    return jnp.zeros((len(images), *_grid(grid, images.shape)))
+    return jnp.zeros((len(images), *grid_of(grid, images.shape)))
 
 
 def random_maps(
@@ -293,5 +177,5 @@ def random_maps(
     grid: int | tuple[int, int],
 ) -> Float[Array, "batch grid_h grid_w"]:
     """Standard normal values from each image's own key: the attribution that knows nothing."""
-    shape = _grid(grid, images.shape)
+    shape = grid_of(grid, images.shape)
     return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

@@ -74,7 +74,7 @@ def gaussian(
 
     Every design of an even budget up to 2 * CHOSEN begins with those of smaller even budgets.
     """
-    game = _Game(d, grid)
+    game = Games(d, grid)
     masks = coalitions.with_complements(_pairs(rng, game, coalitions.pairs_of(budget)), d, budget)
     return masks, _posterior(game, masks)
 
@@ -96,7 +96,7 @@ class Innovations(NamedTuple):
 
 def innovations(rng: np.random.Generator, d: int, pairs: int, grid: Grid) -> Innovations:
     """The coalitions of `gaussian` with a budget of `2 * pairs`, one pair after the other."""
-    game = _Game(d, grid)
+    game = Games(d, grid)
     masks = np.concatenate([np.ones((1, d), bool), _pairs(rng, game, pairs - 1)])
     between = game.of_pairs(masks)
     covariance = np.stack([between(j) for j in range(pairs)]) + 2 * JITTER * np.eye(pairs)
@@ -106,7 +106,7 @@ def innovations(rng: np.random.Generator, d: int, pairs: int, grid: Grid) -> Inn
     return Innovations(masks, whitener, loadings, game.shapley())
 
 
-def _pairs(rng: np.random.Generator, game: _Game, count: int) -> Masks:
+def _pairs(rng: np.random.Generator, game: Games, count: int) -> Masks:
     """One coalition of each pair, of which the first `CHOSEN` are chosen, the others drawn."""
     d = game.d
     if count == 0:
@@ -119,7 +119,7 @@ def _pairs(rng: np.random.Generator, game: _Game, count: int) -> Masks:
     return candidates[order[:count]]
 
 
-def _posterior(game: _Game, masks: Masks) -> Operator:
+def _posterior(game: Games, masks: Masks) -> Operator:
     """cov(phi, v) cov(v, v)^-1, then made blind to constants and efficient to the last bit."""
     budget, d = masks.shape
     covariance = game.covariance(masks, masks) + JITTER * np.eye(budget)
@@ -128,7 +128,7 @@ def _posterior(game: _Game, masks: Masks) -> Operator:
     return operator + (coalitions.efficiency(budget) - operator.sum(0)) / d
 
 
-def _informative(game: _Game, candidates: Masks, count: int) -> Int[np.ndarray, " count"]:
+def _informative(game: Games, candidates: Masks, count: int) -> Int[np.ndarray, " count"]:
     """Greedily, the candidates that reduce the posterior variance of phi most, summed over players.
 
     One step of pivoted Cholesky a choice, on u, beginning with the full coalition, which every
@@ -160,11 +160,11 @@ def _informative(game: _Game, candidates: Masks, count: int) -> Int[np.ndarray, 
     return chosen[1:] - 1
 
 
-class _Game:
-    """The prior on games of `d` players, on a grid if there is one: covariances of v and phi."""
+class Games:
+    """Covariances of v and phi under the prior for `d` players, on a grid if there is one."""
 
-    def __init__(self, d: int, grid: Grid | None):
-        self.d, self.prior = d, PLAYERS if grid is None else PATCHES
+    def __init__(self, d: int, grid: Grid | None, prior: Prior | None = None):
+        self.d, self.prior = d, prior or (PLAYERS if grid is None else PATCHES)
         self.triples, self.weight = _triples(grid, self.prior)
 
     def covariance(

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Integer
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method import attribution
+from infoutil_jax.method import patch_games
 from infoutil_jax.method.bayesian_quadrature import innovations
 from infoutil_jax.method.cropping import pool_maps
 
@@ -114,7 +114,7 @@ def staged_design(
 
 
 def staged_shapley(
-    predict: attribution.Predict,
+    predict: patch_games.Predict,
     variables: Any,
     images: Float[Array | np.ndarray, "batch height width channels"],
     labels: Integer[Array | np.ndarray, " batch"] | None,
@@ -123,7 +123,7 @@ def staged_shapley(
     grid: int | tuple[int, int],
     sure: float = 2.0,
     baseline: Any = 0.0,
-    output: str | attribution.Output = "logit",
+    output: str | patch_games.Output = "logit",
     batch_size: int = 256,
 ) -> tuple[Float[Array, "batch grid_h grid_w"], Int[Array, " batch"]]:
     """`attribution.patch_shapley`, but an image is done once its best window is chosen.
@@ -155,7 +155,7 @@ def staged_shapley(
             f"batch_size is {batch_size}, but a stage of the design holds {step} coalitions: "
             "give as many, or a design of a smaller step"
         )
-    game = attribution.game_of(images, players, grid, baseline, output)
+    game = patch_games.game_of(images, players, grid, baseline, output)
     return _staged_shapley(
         predict,
         *game.static,
@@ -196,7 +196,7 @@ def _staged_shapley(
     product = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
     def values(image, stage):
-        shown = attribution.painted(
+        shown = patch_games.painted(
             design.masks[stage], images[image][:, None], absent[image][:, None], grid
         )
         logits = predict(variables, shown.reshape(-1, *images.shape[1:]))
