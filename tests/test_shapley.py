@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.bayesian_quadrature import PATCHES, PLAYERS
 from infoutil_jax.method.shapley import (
     STRATEGIES,
     CoalitionDesign,
@@ -205,43 +204,6 @@ def test_leverage_gives_every_size_the_same_number():
     assert list(np.bincount(masks.sum(1))[1:-1]) == [5] * 48
 
 
-@pytest.mark.parametrize(
-    "d, budget, grid",
-    [(2, 3, None), (5, 9, None), (6, 24, (2, 3)), (6, 2, (3, 2)), (7, 31, (1, 7))],
-)
-def test_gaussian_is_the_posterior_mean_by_brute_force(d, budget, grid):
-    """All 2^d coalitions in the prior, instead of the closed form over them."""
-    design = coalition_design(d, budget, strategy="gaussian", seed=2, grid=grid)
-    prior = prior_covariance(d, grid)
-    seen = design.masks @ (1 << np.arange(d))
-    shapley = by_permutations(np.eye(2**d), d)
-    posterior = shapley @ prior[:, seen] @ np.linalg.inv(prior[np.ix_(seen, seen)])
-    rng = np.random.default_rng(0)
-    values = rng.normal(size=budget)
-    values -= values[0]
-    phi = posterior @ values
-    phi += (values[1] - phi.sum()) / d
-    np.testing.assert_allclose(design.operator @ values, phi, atol=2e-5)
-
-
-def prior_covariance(d, grid):
-    """Of the values of all coalitions."""
-    prior = PATCHES if grid else PLAYERS
-    masks = all_masks(d)
-    differ = (masks[:, None] != masks).sum(-1)
-    signs = 2.0 * masks - 1
-    covariance = prior.rho**differ + prior.linear * (1 + signs @ signs.T / 4)
-    for triple in itertools.combinations(range(d), 3) if grid else ():
-        rows, columns = np.divmod(triple, grid[1])
-        box = sorted((np.ptp(rows) + 1, np.ptp(columns) + 1))
-        weight = {(2, 2): prior.square, (2, 3): prior.near, (1, 3): prior.near}.get((*box,), 0)
-        if box == [1, 3] and min(grid) == 1:  # no 2×3 to lie in
-            weight = 0
-        product = signs[:, triple].prod(1)
-        covariance += weight * np.outer(product, product)
-    return covariance
-
-
 @pytest.mark.parametrize("strategy", STRATEGIES)
 @pytest.mark.parametrize("d", [49, 100, 196])
 def test_large_grids(strategy, d):
@@ -313,6 +275,7 @@ def test_a_large_constant_costs_no_accuracy():
         (lambda: coalition_design(16, 31, strategy="leverage"), "needs at least 32 "),
         (lambda: coalition_design(16, 64, strategy="sobol"), "choose one of gaussian"),
         (lambda: coalition_design(16, 64, seed=-1), "seed is -1"),
+        (lambda: coalition_design(16, 64, grid=5), "a grid of 5x5 does not hold 16 players"),
         (lambda: exact_shapley(lambda s: s.sum(1), 21), "at most 20"),
         (lambda: kernel_shap(lambda s: s.sum(), 3, 8), "one row a coalition"),
         (lambda: kernel_shap(lambda s: s[1:].sum(1), 3, 8), "one row a coalition"),

@@ -1,0 +1,122 @@
+"""The posterior mean by brute force, what each pair adds to it, and games of neighbours."""
+
+import dataclasses
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from infoutil_jax.method import bayesian_quadrature
+from infoutil_jax.method.bayesian_quadrature import (
+    PATCHES,
+    PLAYERS,
+    Games,
+    gaussian,
+    innovations,
+)
+from infoutil_jax.method.coalitions import exact
+from infoutil_jax.method.shapley import coalition_design
+
+
+def all_masks(d):
+    return (np.arange(2**d)[:, None] >> np.arange(d)) & 1 == 1
+
+
+def shapley_operator(d):
+    """The definition, on values in the order of `all_masks`."""
+    masks, operator = exact(d)
+    return operator[:, np.argsort(masks @ (1 << np.arange(d)))]
+
+
+@pytest.mark.parametrize(
+    "d, budget, grid",
+    [(2, 3, None), (5, 9, None), (6, 24, (2, 3)), (6, 2, (3, 2)), (7, 31, (1, 7))],
+)
+def test_gaussian_is_the_posterior_mean_by_brute_force(d, budget, grid):
+    """All 2^d coalitions in the prior, instead of the closed form over them."""
+    design = coalition_design(d, budget, strategy="gaussian", seed=2, grid=grid)
+    prior = prior_covariance(d, grid)
+    seen = design.masks @ (1 << np.arange(d))
+    posterior = shapley_operator(d) @ prior[:, seen] @ np.linalg.inv(prior[np.ix_(seen, seen)])
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=budget)
+    values -= values[0]
+    phi = posterior @ values
+    phi += (values[1] - phi.sum()) / d
+    np.testing.assert_allclose(design.operator @ values, phi, atol=2e-5)
+
+
+def prior_covariance(d, grid):
+    """Of the values of all coalitions."""
+    prior = PATCHES if grid else PLAYERS
+    masks = all_masks(d)
+    differ = (masks[:, None] != masks).sum(-1)
+    signs = 2.0 * masks - 1
+    covariance = prior.rho**differ + prior.linear * (1 + signs @ signs.T / 4)
+    for triple in itertools.combinations(range(d), 3) if grid else ():
+        rows, columns = np.divmod(triple, grid[1])
+        box = sorted((np.ptp(rows) + 1, np.ptp(columns) + 1))
+        weight = {(2, 2): prior.square, (2, 3): prior.near, (1, 3): prior.near}.get((*box,), 0)
+        if box == [1, 3] and min(grid) == 1:  # no 2×3 to lie in
+            weight = 0
+        product = signs[:, triple].prod(1)
+        covariance += weight * np.outer(product, product)
+    return covariance
+
+
+@pytest.mark.parametrize(("d", "grid"), [(5, None), (6, (2, 3))])
+def test_covariances_are_those_of_the_definition(d, grid):
+    games, prior, masks = Games(d, grid), prior_covariance(d, grid), all_masks(d)
+    shapley = shapley_operator(d)
+    np.testing.assert_allclose(games.covariance(masks, masks), prior, rtol=1e-9)
+    np.testing.assert_allclose(games.cross(masks), shapley @ prior, atol=1e-9)
+    np.testing.assert_allclose(games.shapley(), shapley @ prior @ shapley.T, atol=1e-9)
+    other = np.arange(len(masks))[::-1]  # the complement's row
+    u = prior - prior[other] - prior[:, other] + prior[np.ix_(other, other)]
+    np.testing.assert_allclose(games.of_pairs(masks)(3), u[3], rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (4, 4)])
+def test_innovations_are_white_and_every_prefix_is_a_design(grid):
+    d, pairs = math.prod(grid), 12
+    known = innovations(np.random.default_rng(1), d, pairs, grid)
+    between = Games(d, grid).of_pairs(known.masks)
+    u = np.stack([between(j) for j in range(pairs)])
+    np.testing.assert_allclose(known.whitener @ u @ known.whitener.T, np.eye(pairs), atol=1e-5)
+    values = np.random.default_rng(0).normal(size=2 * pairs)
+    for count in (1, 5, pairs):
+        masks, operator = gaussian(np.random.default_rng(1), d, 2 * count, grid)
+        assert (masks[2::2] == known.masks[1:count]).all()
+        seen = values[: 2 * count]
+        differences = np.concatenate([[seen[1] - seen[0]], seen[2::2] - seen[3::2]])
+        phi = known.loadings[:, :count] @ known.whitener[:count, :count] @ differences
+        phi += (differences[0] - phi.sum()) / d
+        np.testing.assert_allclose(operator @ seen, phi, atol=1e-5)
+
+
+def test_neighbours_that_act_together_take_fewer_coalitions():
+    """Games of triples out of 2×2, which is what the grid makes the prior expect."""
+    rng, masks = np.random.default_rng(0), all_masks(16)
+    signs = 2.0 * masks - 1
+    squares = [np.ravel([[i, i + 1], [i + 4, i + 5]]) for i in range(11) if i % 4 < 3]
+    values = signs @ rng.normal(size=(16, 8))
+    for square in squares:
+        for triple in itertools.combinations(square, 3):
+            values += np.outer(signs[:, triple].prod(1), rng.normal(size=8) / 2)
+    right = shapley_operator(16) @ values
+
+    def error(grid):
+        design = coalition_design(16, 96, grid=grid)
+        found = design.operator @ values[design.masks @ (1 << np.arange(16))]
+        return np.sum((found - right) ** 2) / np.sum(right**2)
+
+    assert error(4) < 0.3 * error(None)
+
+
+def test_what_is_chosen_does_not_hang_on_rounding(monkeypatch):
+    """On a symmetric grid many pairs tell as much; the first of them is taken everywhere."""
+    one = coalition_design(16, 64, grid=4, seed=3).masks
+    nearly = dataclasses.replace(PATCHES, linear=PATCHES.linear * (1 + 1e-12))
+    monkeypatch.setattr(bayesian_quadrature, "PATCHES", nearly)
+    assert (coalition_design(16, 64, grid=4, seed=3).masks == one).all()

@@ -1,0 +1,75 @@
+"""What coalitions of patches are worth, painted by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.cropping import edges
+from infoutil_jax.method.patch_games import OUTPUTS, painted, patch_values
+
+
+@pytest.fixture(scope="module")
+def images():
+    return jax.random.normal(jax.random.key(0), (5, 7, 6, 2))
+
+
+@pytest.fixture(scope="module")
+def variables():
+    return jax.random.normal(jax.random.key(1), (84, 3)) / 9
+
+
+def predict(variables, images):
+    return jnp.tanh(images.reshape(len(images), -1) @ variables)
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (3, 2), (7, 1)])  # 2 and 3 do not divide 7
+def test_present_patches_show_the_image_absent_ones_the_baseline(images, grid):
+    masks = np.random.default_rng(0).random((4, grid[0] * grid[1])) < 0.5
+    shown = painted(jnp.asarray(masks)[:, None], images, jnp.full_like(images, 9.0), grid)
+    rows, columns = edges(7, grid[0]), edges(6, grid[1])
+    for coalition, player in np.ndindex(*masks.shape):
+        r, c = divmod(player, grid[1])
+        cell = np.s_[:, rows[r] : rows[r + 1], columns[c] : columns[c + 1]]
+        expected = images[cell] if masks[coalition, player] else jnp.full_like(images[cell], 9.0)
+        np.testing.assert_array_equal(shown[coalition][cell], expected)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+@pytest.mark.parametrize("output", OUTPUTS)
+def test_a_coalition_is_worth_the_output_on_what_it_shows(images, variables, output, batch_size):
+    labels = jnp.asarray([0, 1, 2, 0, 1])
+    masks = np.random.default_rng(0).random((9, 6)) < 0.5
+    values = patch_values(
+        *(predict, variables, images, labels, masks),
+        grid=(2, 3),
+        baseline=0.5,
+        output=output,
+        batch_size=batch_size,
+    )
+    for coalition, mask in enumerate(masks):
+        shown = painted(jnp.asarray(mask), images, jnp.full_like(images, 0.5), (2, 3))
+        expected = OUTPUTS[output](predict(variables, shown), labels)
+        np.testing.assert_allclose(values[:, coalition], expected, atol=1e-5)
+
+
+def test_without_labels_the_predicted_class_is_explained(images, variables):
+    masks = np.ones((1, 6), bool)
+    values = patch_values(predict, variables, images, None, masks, grid=(2, 3))
+    np.testing.assert_allclose(values[:, 0], predict(variables, images).max(1), atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"grid": (2, 2)}, "has 6 players but a 2x2 grid has 4"),
+        ({"grid": (8, 1)}, "does not fit images of 7x6"),
+        ({"grid": (2, 3), "output": "loss"}, "unknown output 'loss'"),
+        ({"grid": (2, 3), "baseline": np.zeros(3)}, "does not fit images of shape"),
+        ({"grid": (2, 3), "batch_size": 0}, "batch_size is 0"),
+    ],
+)
+def test_bad_arguments_are_told_in_a_sentence(images, variables, options, sentence):
+    with pytest.raises(InputError, match=sentence):
+        patch_values(predict, variables, images, None, np.ones((1, 6), bool), **options)
