@@ -157,6 +157,8 @@ class RecipeOptions:
     sure: float | None = None
     """Standard deviations that the best window must be ahead for an image to be done; inf: the
     budget is evaluated for all."""
+    map_dtype: Literal["float32", "bfloat16"] | None = None
+    """Precision of the coalitions' forward passes; by default the teacher's."""
     output: Literal["logit", "probability", "log_probability"] | None = None
     """Value of a coalition."""
     side: float | None = None

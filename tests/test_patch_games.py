@@ -7,7 +7,7 @@ import pytest
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.cropping import edges
-from infoutil_jax.method.patch_games import OUTPUTS, painted, patch_values
+from infoutil_jax.method.patch_games import OUTPUTS, computing_in, painted, patch_values
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,25 @@ def test_a_coalition_is_worth_the_output_on_what_it_shows(images, variables, out
         shown = painted(jnp.asarray(mask), images, jnp.full_like(images, 0.5), (2, 3))
         expected = OUTPUTS[output](predict(variables, shown), labels)
         np.testing.assert_allclose(values[:, coalition], expected, atol=1e-5)
+
+
+def test_another_precision_is_seen_by_the_model_and_not_by_who_asks(images, variables):
+    seen = []
+
+    def watching(variables, images):
+        seen.append((variables["kernel"].dtype, variables["step"].dtype, images.dtype))
+        return predict(variables["kernel"], images)
+
+    cheap = computing_in(watching, "bfloat16")
+    assert computing_in(watching, "bfloat16") is cheap
+    masks = np.ones((1, 6), bool)
+    given = {"kernel": variables, "step": jnp.asarray(3)}
+    values = patch_values(cheap, given, images, None, masks, grid=(2, 3))
+    assert {(a.name, b.name, c.name) for a, b, c in seen} == {("bfloat16", "int32", "bfloat16")}
+    exact = patch_values(predict, variables, images, None, masks, grid=(2, 3))
+    assert values.dtype == jnp.float32
+    np.testing.assert_allclose(values, exact, atol=0.03)
+    assert (values != exact).any()
 
 
 def test_without_labels_the_predicted_class_is_explained(images, variables):

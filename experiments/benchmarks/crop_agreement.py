@@ -27,6 +27,7 @@ from infoutil_jax.data.augment import normalise
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.method.attribution import patch_shapley
 from infoutil_jax.method.cropping import pool_maps
+from infoutil_jax.method.patch_games import computing_in
 from infoutil_jax.method.shapley import coalition_design
 from infoutil_jax.method.staged import staged_design, staged_shapley
 from infoutil_jax.training.teacher import load_teachers
@@ -77,6 +78,8 @@ class CropAgreement:
             design = staged_design(GRID, most)
             return lambda: staged_shapley(*game, labels, design, grid=GRID, sure=sure)
 
+        half = computing_in(teacher.predict, "bfloat16"), *game[1:]
+        design = staged_design(GRID, self.most[0])
         estimators = {
             f"{strategy}, {budget}": fixed(budget, strategy)
             for strategy in ("gaussian", "kernel")
@@ -86,6 +89,9 @@ class CropAgreement:
             for most in self.most
             for sure in (*self.sure, math.inf)
         }
+        estimators[f"bfloat16, staged, at most {self.most[0]}, sure 2"] = lambda: staged_shapley(
+            *half, labels, design, grid=GRID
+        )
         right = np.asarray(worth(fixed(REFERENCE, "gaussian", seed=1)()[0]))
         rows = {}
         for name, estimate in estimators.items():

@@ -2,15 +2,18 @@
 
     python -m experiments.benchmarks.scaling_model --data folder:cifar10
 
-An image costs `budget` forward passes (its Shapley map) and the gradient norms of its crops; all
-else is small. XLA counts the FLOPs of both. Here each is timed by itself, and the seconds that this
-predicts for a whole distillation are compared with the measured ones. On other hardware the peak
-is the maker's (dense, bfloat16) and the share of it that is reached is assumed: `utilisation`.
+An image costs the forward passes of its Shapley map and the gradient norms of its crops; all else
+is small. XLA counts the FLOPs of both. Here each is timed by itself, and the seconds that this
+predicts for a whole distillation, where every image takes the whole budget, are compared with the
+measured ones. On large sets an image is done once its window is chosen, and takes `coalitions`. On
+other hardware the peak is the maker's (dense, bfloat16) and the share of it that is reached is
+assumed: `utilisation`.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -56,7 +59,9 @@ class ScalingModel:
     images: int = 500
     """Distilled in the check."""
     budget: int = 128
-    """Coalitions."""
+    """Coalitions of each image of the check."""
+    coalitions: int = 80
+    """Of an image of the large sets on average; the most that `crop_agreement` measured."""
     crops: int = 5
     """Of each image."""
     backbone: str = "resnet18"
@@ -71,7 +76,7 @@ class ScalingModel:
         check = self._check()
         module = models.create(self.backbone, num_classes=1000, image_size=224, rngs=nnx.Rngs(0))
         forward, gradient = flops(*models.as_predict(module), (224, 224))
-        each = self.budget * forward + self.crops * gradient
+        each = self.coalitions * forward + self.crops * gradient
         hours = {
             name: {
                 device: images * each / (peak * 1e12 * self.utilisation) / 3600
@@ -104,7 +109,7 @@ class ScalingModel:
         """Seconds of a distillation on this machine: from its parts, and as it is."""
         teacher = load_teachers(self.teacher)["converged"]
         source = open_source(self.data, max_per_class=max(20, self.images // 10))
-        recipe = infoutil(budget=self.budget, num_crops=self.crops)
+        recipe = infoutil(budget=self.budget, sure=math.inf, num_crops=self.crops)
         predict, variables = teacher.predict, teacher.variables
         forward, gradient = flops(predict, variables, source.image_size)
         images = jnp.zeros((256, *source.image_size, source.channels))

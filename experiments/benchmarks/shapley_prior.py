@@ -53,10 +53,10 @@ class ShapleyPrior:
         """Measure, fit, print, write."""
         masks = coalition_design(PLAYERS_OF_GRID, self.coalitions, strategy="leverage").masks
         pairs = np.concatenate([masks[1:2], masks[2::2]])
-        games = {
-            f"{data.split('/')[-1]}, {teacher.name}": self._games(teacher, data, pairs)
+        games = dict(
+            self._games(teacher, data, pairs)
             for teacher, data in zip(self.teachers, self.data, strict=True)
-        }
+        )
         fit = [u[::2] for u in games.values()]
 
         def cost(x: np.ndarray) -> float:
@@ -90,8 +90,8 @@ class ShapleyPrior:
         }
         self.result.write_text(json.dumps(record, indent=1) + "\n")
 
-    def _games(self, folder: Path, data: str, pairs: np.ndarray) -> np.ndarray:
-        """`[images, pairs]`: v(S) - v(complement of S)."""
+    def _games(self, folder: Path, data: str, pairs: np.ndarray) -> tuple[str, np.ndarray]:
+        """A name, and `[images, pairs]`: v(S) - v(complement of S)."""
         teacher = load_teachers(folder)["converged"]
         config = json.loads((folder / "config.json").read_text())
         source = open_source(data, image_size=tuple(config["image_size"]))
@@ -109,7 +109,7 @@ class ShapleyPrior:
                 ]
             )
         there, gone = (np.concatenate(part).astype(np.float64) for part in zip(*rows, strict=True))
-        return there - gone
+        return f"{data.split('/')[-1]}, {config['backbone']}", there - gone
 
 
 def first_of_classes(labels: np.ndarray, count: int, skip: int = 0) -> np.ndarray:

@@ -6,7 +6,7 @@ JAX, on the device, for a batch of images at once. `attribution` makes maps of i
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import jax
@@ -39,6 +39,25 @@ OUTPUTS: dict[str, Output] = {
     "probability": _probability,
     "log_probability": _log_probability,
 }
+
+
+@lru_cache(maxsize=32)
+def computing_in(predict: Predict, dtype: str) -> Predict:
+    """`predict` with its images and floating-point variables in another precision.
+
+    Half of the bytes, and on most accelerators twice the speed, in "bfloat16". A model that fixes
+    its own precision keeps it. The logits come back in float32. The same arguments give the same
+    function, so that nothing compiles twice.
+    """
+
+    def cast(leaf):
+        leaf = jnp.asarray(leaf)
+        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    def predict_in_dtype(variables, images):
+        return predict(jax.tree.map(cast, variables), cast(images)).astype(jnp.float32)
+
+    return predict_in_dtype
 
 
 def patch_values(

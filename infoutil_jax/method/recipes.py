@@ -21,6 +21,7 @@ import numpy as np
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import attribution, coresets, cropping, features, selection, utility
+from infoutil_jax.method.patch_games import computing_in
 from infoutil_jax.method.shapley import coalition_design
 from infoutil_jax.method.staged import staged_design, staged_shapley
 
@@ -90,19 +91,22 @@ def shapley_maps(
     design_seed: int = 0,
     sure: float | None = None,
     window: int | tuple[int, int] | None = None,
+    dtype: str | None = None,
     baseline: Any = 0.0,
     output: Any = "logit",
     batch_size: int = 256,
 ):
     """`attribution.patch_shapley` with its design made from arguments, as `Recipe.attribute`.
 
-    With `sure` it is `staged.staged_shapley`, for the window that will be cut out; the strategy is
-    then "gaussian".
+    `dtype` is the precision of the forward passes (`patch_games.computing_in`). With `sure` it is
+    `staged.staged_shapley`, for the window that will be cut out; the strategy is then "gaussian".
 
     Raises:
         InputError: as `coalition_design` and `patch_shapley`, or their staged versions.
     """
     grid_h, grid_w = (grid, grid) if isinstance(grid, int) else grid
+    if dtype is not None:
+        predict = computing_in(predict, dtype)
     if sure is not None:
         step = max(2, min(STEP, batch_size // 2 * 2))
         maps, _ = staged_shapley(
@@ -139,6 +143,7 @@ def infoutil(
     budget: int = 128,
     strategy: str = "gaussian",
     sure: float = 2.0,
+    map_dtype: Literal["float32", "bfloat16"] | None = None,
     output: Any = "logit",
     baseline: Any = 0.0,
     window: int | None = None,
@@ -162,6 +167,7 @@ def infoutil(
         strategy: "gaussian", "leverage" or "kernel" (Lundberg & Lee, as printed).
         sure: an image is done once its best window is ahead of every other by so many standard
             deviations; infinity evaluates the budget for all. Only "gaussian" knows them.
+        map_dtype: precision of the coalitions' forward passes; None is the teacher's own.
         output: value of a coalition: "logit", "probability", "log_probability" or a function.
         baseline: what a missing patch shows (paper: 0, the mean colour).
         window: patches a side that are pooled and kept; None is half the grid (paper: 2 of 4).
@@ -188,6 +194,7 @@ def infoutil(
             strategy=strategy,
             sure=sure if strategy == "gaussian" and math.isfinite(sure) else None,
             window=window,
+            dtype=map_dtype,
             baseline=baseline,
             output=output,
             batch_size=batch_size,
