@@ -116,7 +116,11 @@ def _rows() -> dict[str, Row]:
         for scorer in SCORERS
     ]
     rows += [Row(f"cap{cap}", RecipeOptions("infoutil", cap=cap)) for cap in (0.9, 0.5, 0.25)]
-    rows += [Row(f"budget{n}", RecipeOptions("infoutil", budget=n)) for n in (32, 64, 256, 512)]
+    # So sure is no image before its last coalition.
+    rows += [
+        Row(f"budget{n}", RecipeOptions("infoutil", budget=n, sure=100.0))
+        for n in (32, 64, 128, 256, 512)
+    ]
     rows += [replace(_method(name), name=f"{name}-steps5", steps=5) for name in METHODS]
     rows += [
         replace(_method(name), name=f"tiles4-{name}", recipe=RecipeOptions(name, tiles=4))
@@ -278,7 +282,8 @@ TABLES: dict[str, Table] = {
     "coalitions": Table(
         "Coalitions evaluated for each image",
         (("cifar10", "convnet3"),),
-        ("budget32", "budget64", "infoutil", "budget256", "budget512"),
+        # The first: until the window is chosen, 128 at most.
+        ("infoutil", *(f"budget{n}" for n in (32, 64, 128, 256, 512))),
         (10,),
     ),
     "tiles": Table(
