@@ -28,6 +28,7 @@ import torch
 import tyro
 from captum.attr import KernelShap
 
+from experiments.benchmarks.shapley_prior import first_of_classes
 from experiments.benchmarks.torch_convnet import network
 from infoutil_jax import provenance
 from infoutil_jax.data.augment import normalise
@@ -63,8 +64,11 @@ class AttributionPeers:
     def run(self) -> None:
         """Measure, print, write."""
         teacher = load_teachers(self.teacher)["converged"]
-        source = open_source(self.data, max_per_class=max(1, self.images // 10 + 1))
-        pixels, labels = (array[: self.images] for array in source.test.arrays())
+        source = open_source(self.data)
+        # Not the images that the prior was fitted on.
+        chosen = first_of_classes(source.test.labels, self.images, skip=20)
+        _, pixels = next(source.test.batches(chosen, self.images))
+        labels = source.test.labels[chosen]
         mean, std = (jnp.asarray(v, jnp.float32) for v in (teacher.mean, teacher.std))
         images = normalise(pixels, mean, std)
         exact = exact_maps(teacher, images, labels)
