@@ -47,7 +47,8 @@ class Arguments:
         output: the JSON that is written.
         cache: where evaluated games are kept between runs (.npz); none by default.
         games: images, spread evenly over the classes.
-        skip: images of every class that are passed over: those that the prior was chosen on.
+        skip: images of every class that are passed over: those that the prior was fitted on.
+        size: side to which images are resized; by default as they are.
         seeds: repetitions of every estimator at every budget.
         budgets: evaluated coalitions, the empty and the full one included.
     """
@@ -58,6 +59,7 @@ class Arguments:
     cache: Path | None = None
     games: int = 12
     skip: int = 0
+    size: int | None = None
     seeds: int = 5
     budgets: tuple[int, ...] = (32, 64, 128, 256, 512)
 
@@ -89,7 +91,7 @@ def logits(
 
 
 def load_images(
-    folder: Path, count: int, skip: int
+    folder: Path, count: int, skip: int, size: int | None
 ) -> tuple[UInt8[np.ndarray, "n height width 3"], Int[np.ndarray, " n"], list[str]]:
     """The first images of every class after `skip`, in turn, with labels and names."""
     classes = sorted(path for path in folder.iterdir() if path.is_dir())
@@ -99,7 +101,9 @@ def load_images(
     chosen = [
         (files[g % len(classes)][skip + g // len(classes)], g % len(classes)) for g in range(count)
     ]
-    pixels = np.stack([np.asarray(Image.open(path).convert("RGB")) for path, _ in chosen])
+    opened = [Image.open(path).convert("RGB") for path, _ in chosen]
+    resized = [image.resize((size, size), Image.Resampling.BILINEAR) for image in opened if size]
+    pixels = np.stack([np.asarray(image) for image in resized or opened])
     names = [f"{path.parent.name}/{path.name}" for path, _ in chosen]
     return pixels, np.array([c for _, c in chosen]), names
 
@@ -119,7 +123,9 @@ def load_model(path: Path) -> Teacher:
 
 def evaluate_games(arguments: Arguments) -> tuple[Float[np.ndarray, "games coalitions"], list[str]]:
     """The label's logit for every coalition of every game."""
-    pixels, labels, names = load_images(arguments.images, arguments.games, arguments.skip)
+    pixels, labels, names = load_images(
+        arguments.images, arguments.games, arguments.skip, arguments.size
+    )
     model = load_model(arguments.teacher)
     mean, std = np.asarray(model.mean, np.float32), np.asarray(model.std, np.float32)
     images = (pixels / np.float32(255) - mean) / std
