@@ -20,7 +20,6 @@ from jaxtyping import Array, Bool, Float, Int, Integer
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import patch_games
 from infoutil_jax.method.bayesian_quadrature import innovations
-from infoutil_jax.method.cropping import pool_maps
 
 Matrix = np.ndarray | Array
 
@@ -82,10 +81,11 @@ def staged_design(
         )
     if window is None:
         window = (max(1, grid_h // 2), max(1, grid_w // 2))
+    elif isinstance(window, int):
+        window = (window, window)
     pairs = min(-(-budget // 2), 2 ** (players - 1))
     known = innovations(np.random.default_rng(seed), players, pairs, (grid_h, grid_w))
-    pooled = pool_maps(np.eye(players, dtype=np.float32).reshape(-1, grid_h, grid_w), window)
-    windows = np.asarray(pooled, np.float64).reshape(players, -1).T
+    windows = _windows((grid_h, grid_w), window)
 
     half = step // 2
     stages = -(-pairs // half)
@@ -111,6 +111,19 @@ def staged_design(
         windows=windows.astype(np.float32),
         spread=np.stack(spread).astype(np.float32),
     )
+
+
+def _windows(grid: tuple[int, int], window: tuple[int, int]) -> np.ndarray:
+    """What `pool_maps` does as a matrix, in NumPy, for designs are made while JAX traces, too."""
+    rows, columns = (parts - span + 1 for parts, span in zip(grid, window, strict=True))
+    if rows < 1 or columns < 1 or min(window) < 1:
+        raise InputError(
+            f"the window {window[0]}x{window[1]} does not fit a map of {grid[0]}x{grid[1]} patches"
+        )
+    windows = np.zeros((rows, columns, *grid))
+    for top, left in np.ndindex(rows, columns):
+        windows[top, left, top : top + window[0], left : left + window[1]] = 1
+    return windows.reshape(rows * columns, -1) / (window[0] * window[1])
 
 
 def staged_shapley(
