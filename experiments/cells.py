@@ -282,7 +282,7 @@ TABLES: dict[str, Table] = {
     "coalitions": Table(
         "Coalitions evaluated for each image",
         (("cifar10", "convnet3"),),
-        # The first: until the window is chosen, 128 at most.
+        # The first: until the window is chosen, 256 at most.
         ("infoutil", *(f"budget{n}" for n in (32, 64, 128, 256, 512))),
         (10,),
     ),

@@ -152,7 +152,7 @@ def test_the_recipe_asks_no_more_than_its_crop_needs(images, labels, variables):
         return shapley_boxes(keys, maps, (8, 8), num_crops=1), maps
 
     few, _ = boxes(recipes.infoutil(num_crops=1))
-    all_, maps = boxes(recipes.infoutil(num_crops=1, sure=np.inf))
+    all_, maps = boxes(recipes.infoutil(num_crops=1, budget=128, sure=np.inf))
     assert (few == all_).all((1, 2)).mean() >= 0.9
     design = coalition_design(16, 128, grid=4)
     expected = patch_shapley(predict, variables, images, labels, design, grid=4)

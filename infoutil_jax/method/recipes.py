@@ -140,7 +140,7 @@ def infoutil(
     *,
     tiles: int = 1,
     grid: int | tuple[int, int] = 4,
-    budget: int = 128,
+    budget: int = 256,
     strategy: str = "gaussian",
     sure: float = 2.0,
     map_dtype: Literal["float32", "bfloat16"] | None = None,
