@@ -56,6 +56,7 @@ def distill(
         recipe: the method: `infoutil()`, `rded()`, `random()`, or your own composition.
         images_per_class: the budget; each image holds `recipe.tiles` crops.
         workdir: where the set is written: a new or empty folder, or with `overwrite` a set's.
+            Beside it `workdir`.scoring.json says what scoring took: images a second, memory.
         seed: of every random draw. Same seed, same bytes.
         label_teacher: labels the crops; None is `teacher`. The paper labels with an early
             teacher up to 10 images a class and with the converged one at 50.

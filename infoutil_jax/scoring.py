@@ -69,7 +69,8 @@ def score_pool(
             one compilation serves all.
         devices: that share each batch (`parallel.devices_of`); None for the first.
         folder: where parts of the table are kept until it is whole, to go on after a stop, or
-            with other processes (`parallel.start`) that see the same folder; None keeps nothing.
+            with other processes (`parallel.start`) that see the same folder; what the first of
+            them took, images a second and memory, is then in `folder`.json. None keeps nothing.
         per_class: only what the recipe's selection can still take for so many of each class is
             kept, where it folds; None keeps all rows.
         progress: show a progress line: images a second, the share of time that the host waits
@@ -90,6 +91,8 @@ def score_pool(
         parts = _parts(Path(folder) / digest, indices)
         for path, part in _missing(parts):
             _save(path, _folded(run.score(part, bar), keep))
+        if run.images and jax.process_index() == 0:
+            Path(f"{folder}.json").write_text(json.dumps(run.cost(), indent=1) + "\n")
         return _folded(map(_load, parts), keep)
 
 
@@ -122,7 +125,7 @@ class _Run:
         if len(devices) > 1:
             shared = parallel.replicated(shared, devices)
         self.examine = partial(examine, recipe, teacher.predict, tile_size, devices, *shared)
-        self.waited, self.started = 0.0, time.perf_counter()
+        self.images, self.waited, self.started = 0, 0.0, time.perf_counter()
 
     def score(self, indices: np.ndarray, bar: tqdm) -> Iterator[Candidates]:
         """Tables of batches, one behind the device."""
@@ -142,11 +145,25 @@ class _Run:
         before = time.perf_counter()
         table = _table(ids, labels, *jax.device_get(results))
         self.waited += time.perf_counter() - before
+        self.images += len(ids)
         if not bar.disable:
-            share = self.waited / (time.perf_counter() - self.started)
-            bar.set_postfix_str(f"device {share:.0%}, {_peak_bytes() / 2**30:.1f} GiB", False)
+            cost = self.cost()
+            share, memory = cost["waiting_for_device"], cost["peak_bytes"] / 2**30
+            bar.set_postfix_str(f"device {share:.0%}, {memory:.1f} GiB", False)
             bar.update(len(ids))
         return table
+
+    def cost(self) -> dict[str, Any]:
+        """What this process has taken so far; not in the manifest, for no two runs agree on it."""
+        seconds = time.perf_counter() - self.started
+        return {
+            "images": self.images,
+            "seconds": seconds,
+            "images_per_second": self.images / seconds,
+            "waiting_for_device": self.waited / seconds,
+            "peak_bytes": _peak_bytes(),
+            "hardware": provenance.hardware(),
+        }
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2, 3))

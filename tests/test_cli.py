@@ -51,6 +51,7 @@ def test_a_folder_of_photographs_takes_one_command(photos, tmp_path, capsys, mon
     assert {p.name for p in workdir.iterdir()} == {
         "teacher",
         "distilled",
+        "distilled.scoring.json",
         "overview.png",
         "summary.json",
     }

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -95,6 +96,16 @@ def test_each_process_starts_with_its_own_parts_and_helps_where_one_is_late(
     monkeypatch.setattr(scoring, "_save", keeping)
     equal(score(digits, teacher, folder=tmp_path), score(digits, teacher))
     assert saved == [int(number) for number in order.replace(" ", "")]
+
+
+def test_what_it_took_stands_beside_the_parts(digits, teacher, tmp_path):
+    score(digits, teacher, folder=tmp_path / "parts")
+    cost = json.loads((tmp_path / "parts.json").read_text())
+    assert cost["images"] == 200
+    assert cost["images_per_second"] == pytest.approx(200 / cost["seconds"])
+    assert 0 <= cost["waiting_for_device"] <= 1 and cost["peak_bytes"] > 2**20
+    score(digits, teacher, folder=tmp_path / "parts")  # nothing is left to do, nothing to tell
+    assert json.loads((tmp_path / "parts.json").read_text()) == cost
 
 
 def test_parts_of_another_run_are_not_taken(digits, teachers, tmp_path):
