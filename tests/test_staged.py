@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method import recipes
 from infoutil_jax.method.attribution import patch_shapley
-from infoutil_jax.method.cropping import pool_maps, shapley_boxes
+from infoutil_jax.method.cropping import pool_maps
 from infoutil_jax.method.shapley import coalition_design
 from infoutil_jax.method.staged import _staged_shapley, staged_design, staged_shapley
 
@@ -139,24 +138,6 @@ def test_one_compilation_serves_every_batch_of_a_shape(images, labels, variables
             predict, variables, images + shift, labels, design, grid=4, sure=float(shift)
         )
     assert _staged_shapley._cache_size() == 1
-
-
-def test_the_recipe_asks_no_more_than_its_crop_needs(images, labels, variables):
-    """Its boxes are those of maps from the whole budget, for nearly all images."""
-    images = jax.random.normal(jax.random.key(3), (64, 8, 8, 1))
-    labels = jnp.arange(64) % 3
-    keys = jax.random.split(jax.random.key(0), 64)
-
-    def boxes(recipe):
-        maps = recipe.attribute(predict, variables, images, labels, keys)
-        return shapley_boxes(keys, maps, (8, 8), num_crops=1), maps
-
-    few, _ = boxes(recipes.infoutil(num_crops=1))
-    all_, maps = boxes(recipes.infoutil(num_crops=1, budget=128, sure=np.inf))
-    assert (few == all_).all((1, 2)).mean() >= 0.9
-    design = coalition_design(16, 128, grid=4)
-    expected = patch_shapley(predict, variables, images, labels, design, grid=4)
-    np.testing.assert_allclose(maps, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -14,21 +14,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import attribution, coresets, cropping, features, selection, utility
-from infoutil_jax.method.patch_games import computing_in
-from infoutil_jax.method.shapley import coalition_design
-from infoutil_jax.method.staged import staged_design, staged_shapley
+from infoutil_jax.method.shapley_maps import design_once, shapley_maps, staged_once
 
 Keep = Literal["highest", "lowest", "middle"]
-
-STEP = 16
-"""Coalitions after which `sure` is asked again."""
 
 
 @dataclass(frozen=True)
@@ -66,74 +61,6 @@ class Recipe:
     def __post_init__(self):
         if self.tiles < 1 or math.isqrt(self.tiles) ** 2 != self.tiles:
             raise InputError(f"tiles is {self.tiles}; it must be a square number: 1, 4, 9, ...")
-
-
-@lru_cache(maxsize=32)
-def _design(grid: tuple[int, int], budget: int, strategy: str, seed: int):
-    return coalition_design(grid[0] * grid[1], budget, strategy=strategy, seed=seed, grid=grid)
-
-
-@lru_cache(maxsize=32)
-def _staged(grid: tuple[int, int], budget: int, window: Any, step: int, seed: int):
-    return staged_design(grid, budget, window=window, step=step, seed=seed)
-
-
-def shapley_maps(
-    predict,
-    variables,
-    images,
-    labels,
-    keys=None,
-    *,
-    grid: int | tuple[int, int] = 4,
-    budget: int = 128,
-    strategy: str = "gaussian",
-    design_seed: int = 0,
-    sure: float | None = None,
-    window: int | tuple[int, int] | None = None,
-    dtype: str | None = None,
-    baseline: Any = 0.0,
-    output: Any = "logit",
-    batch_size: int = 256,
-):
-    """`attribution.patch_shapley` with its design made from arguments, as `Recipe.attribute`.
-
-    `dtype` is the precision of the forward passes (`patch_games.computing_in`). With `sure` it is
-    `staged.staged_shapley`, for the window that will be cut out; the strategy is then "gaussian".
-
-    Raises:
-        InputError: as `coalition_design` and `patch_shapley`, or their staged versions.
-    """
-    grid_h, grid_w = (grid, grid) if isinstance(grid, int) else grid
-    if dtype is not None:
-        predict = computing_in(predict, dtype)
-    if sure is not None:
-        step = max(2, min(STEP, batch_size // 2 * 2))
-        maps, _ = staged_shapley(
-            predict,
-            variables,
-            images,
-            labels,
-            _staged((grid_h, grid_w), budget, window, step, design_seed),
-            grid=grid,
-            sure=sure,
-            baseline=baseline,
-            output=output,
-            batch_size=batch_size,
-        )
-        return maps
-    design = _design((grid_h, grid_w), budget, strategy, design_seed)
-    return attribution.patch_shapley(
-        predict,
-        variables,
-        images,
-        labels,
-        design,
-        grid=grid,
-        baseline=baseline,
-        output=output,
-        batch_size=batch_size,
-    )
 
 
 def infoutil(
@@ -181,10 +108,18 @@ def infoutil(
         batch_size: masked images in flight at once.
 
     Raises:
-        InputError: a budget below what the strategy needs, or tiles that make no square.
+        InputError: a budget below what the strategy needs, a negative `sure`, a window that does
+            not fit the grid, or tiles that make no square.
     """
     grid_h, grid_w = (grid, grid) if isinstance(grid, int) else grid
-    _design((grid_h, grid_w), budget, strategy, 0)  # tells of a bad budget before any work
+    if not sure >= 0:
+        raise InputError(f"sure is {sure}; give standard deviations, 0 or more")
+    # Both tell of a bad budget before any work.
+    stops = strategy == "gaussian" and math.isfinite(sure)
+    if stops:
+        staged_once((grid_h, grid_w), budget, window, batch_size)
+    else:
+        design_once((grid_h, grid_w), budget, strategy)
     return Recipe(
         name="infoutil",
         attribute=partial(
@@ -192,7 +127,7 @@ def infoutil(
             grid=grid,
             budget=budget,
             strategy=strategy,
-            sure=sure if strategy == "gaussian" and math.isfinite(sure) else None,
+            sure=sure if stops else None,
             window=window,
             dtype=map_dtype,
             baseline=baseline,
