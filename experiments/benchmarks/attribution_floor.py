@@ -9,6 +9,7 @@ so that a busy machine slows both, and the ratio is that of their medians.
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -23,6 +24,7 @@ from flax import nnx
 from infoutil_jax import provenance
 from infoutil_jax.method.attribution import patch_shapley
 from infoutil_jax.method.shapley import coalition_design
+from infoutil_jax.method.staged import staged_design, staged_shapley
 from infoutil_jax.models import as_predict, create
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "attribution_floor.json"
@@ -30,7 +32,7 @@ RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "attribution_flo
 
 @dataclass(frozen=True)
 class AttributionFloor:
-    """Time `patch_shapley` against the same number of plain forward passes."""
+    """Time `patch_shapley`, and in stages of which none stops, against as many forward passes."""
 
     backbone: str = "convnet3"
     """Any of `models.create`."""
@@ -80,9 +82,24 @@ class AttributionFloor:
                 batch_size=self.batch_size,
             )
 
+        stages = staged_design(self.grid, self.budget)
+
+        def attribute_in_stages():
+            return staged_shapley(
+                predict,
+                variables,
+                images,
+                labels,
+                stages,
+                grid=self.grid,
+                sure=math.inf,
+                batch_size=self.batch_size,
+            )
+
         sides: dict[str, Callable] = {
             "forward passes": lambda: forward(variables, inputs),
             "patch_shapley": attribute,
+            "staged_shapley": attribute_in_stages,
         }
         seconds: dict[str, list[float]] = {name: [] for name in sides}
         for repeat in range(self.repeats + 1):
@@ -92,11 +109,15 @@ class AttributionFloor:
                 if repeat:  # the first compiles
                     seconds[name].append(time.perf_counter() - started)
         medians = {name: float(np.median(times)) for name, times in seconds.items()}
-        ratio = medians["patch_shapley"] / medians["forward passes"]
-        print(f"{batches * self.batch_size} passes: {medians}; ratio {ratio:.3f}")
+        ratio, staged = (
+            medians[name] / medians["forward passes"]
+            for name in ("patch_shapley", "staged_shapley")
+        )
+        print(f"{batches * self.batch_size} passes: {medians}; {ratio:.3f}, staged {staged:.3f}")
         self.result.parent.mkdir(parents=True, exist_ok=True)
         record = {
             "ratio": ratio,
+            "ratio_staged": staged,
             "median_seconds": medians,
             "arguments": {k: v for k, v in asdict(self).items() if k != "result"},
             "versions": provenance.versions(),

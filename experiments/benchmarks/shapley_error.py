@@ -1,11 +1,12 @@
-"""Error of the Shapley estimators on real 4×4 patch games, ours beside shap's KernelExplainer.
+r"""Error of the Shapley estimators on real 4×4 patch games, ours beside shap's KernelExplainer.
 
-A game is one CIFAR-10 test image under a trained ConvNet-3: players are the 16 patches, a
-coalition's value is the label's logit with the other patches at zero in normalised space (the
-mean colour). All 65,536 coalitions are evaluated once, so the exact values are known, and the
-error of an estimate is |estimate - exact|² / |exact|², averaged over games and seeds.
+A game is one test image under a trained network: players are the 16 patches, a coalition's value
+is the label's logit with the other patches at zero in normalised space (the mean colour). All
+65,536 coalitions are evaluated once, so the exact values are known, and the error of an estimate is
+|estimate - exact|² / |exact|², averaged over games and seeds.
 
-    python -m experiments.benchmarks.shapley_error --teacher teacher.npz --images cifar10/test
+    python -m experiments.benchmarks.shapley_error --skip 50 --games 10 \
+        --teacher experiments/teachers/cifar10_convnet3 --images cifar10/test
 """
 
 import json
@@ -55,7 +56,7 @@ class Arguments:
 
     teacher: Path
     images: Path
-    output: Path = Path("experiments/results/benchmarks/shapley_error.json")
+    output: Path = Path("experiments/results/benchmarks/shapley_error_cifar10.json")
     cache: Path | None = None
     games: int = 12
     skip: int = 0
