@@ -70,6 +70,18 @@ def test_stages_fit_the_batch(batch_size):
     assert max(most) <= batch_size
 
 
+def test_a_small_budget_is_not_rounded_up_to_a_stage():
+    """Two coalitions are asked for and two are evaluated, four images at once."""
+    most = []
+
+    def watching(variables, images):
+        most.append(len(images))
+        return predict(variables, images)
+
+    shapley_maps(watching, VARIABLES, IMAGES[:4], LABELS[:4], budget=2, sure=1.0)
+    assert max(most) == 2 * 4
+
+
 def test_half_precision_is_near():
     exact, half = (maps_of(infoutil(map_dtype=d, sure=np.inf)) for d in (None, "bfloat16"))
     assert half.dtype == exact.dtype

@@ -55,8 +55,8 @@ PLAYERS = Prior(rho=0.6, linear=3.0)
 """Where nothing is known of the players."""
 
 PATCHES = Prior(rho=0.3, linear=100.0, square=0.5, near=0.04)
-"""Patches of an image: near the largest likelihood of games of three teachers, and of those the
-one that errs least (`experiments/benchmarks/shapley_prior.py`, `shapley_error.py`)."""
+"""Patches of an image: near the largest likelihood of games of three teachers
+(`experiments/benchmarks/shapley_prior.py`)."""
 
 JITTER = 1e-9
 """Added to the prior's diagonal; its condition number stays far from 1/JITTER."""

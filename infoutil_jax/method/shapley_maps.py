@@ -26,8 +26,8 @@ def design_once(
 def staged_once(
     grid: tuple[int, int], budget: int, window: Any, batch_size: int, seed: int = 0
 ) -> StagedDesign:
-    """`staged_design` of these arguments, made once, with stages that fit the batch."""
-    step = max(2, min(STEP, batch_size // 2 * 2))
+    """`staged_design` of these arguments, made once, in stages that fit batch and budget."""
+    step = max(2, min(STEP, batch_size // 2 * 2, -(-budget // 2) * 2))
     return staged_design(grid, budget, window=window, step=step, seed=seed)
 
 
