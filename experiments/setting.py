@@ -223,6 +223,11 @@ class Setting:
         return distilled, seconds + time.perf_counter() - started
 
     def _recipe(self, row: Row) -> Recipe:
+        experiment = self.experiment
+        if row.recipe.recipe == "infoutil_measured":
+            epochs = min(100, experiment.student_epochs)
+            options = replace(row.recipe, students=experiment.trial_students, trial_epochs=epochs)
+            return options.build(self.source)
         if row.recipe.recipe != "forgetting":
             return row.recipe.build(self.source)
         tiles = replace(row.recipe, recipe="random").build(self.source).tiles
@@ -236,7 +241,7 @@ class Setting:
         parts = {
             f.name: provenance.describe(getattr(recipe, f.name))
             for f in fields(recipe)
-            if f.name not in ("name", "select", "order")
+            if f.name not in ("name", "select", "order", "trials")
         }
         about: list[Any] = [parts, teacher.digest(), self.source.fingerprint()]
         about += [self.experiment.pool, self.experiment.set_seed]

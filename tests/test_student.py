@@ -237,3 +237,15 @@ def test_batch_sizes_are_the_protocols():
 def test_bad_arguments_are_told(options, told):
     with pytest.raises(InputError, match=told):
         study(**options)
+
+
+def test_each_seed_may_have_its_own_set():
+    images, labels, *test = digits()
+    other = images[::-1].reshape(10, 10, *images.shape[1:])[::-1].reshape(images.shape)
+    options = {**OPTIONS, "label_policy": "hard", "epochs": 3}
+    both = train_student(np.stack([images, other]), labels, *test, **options)
+    for seed, own in enumerate((images, other)):
+        alone = train_student(own, labels, *test, **{**options, "seeds": (seed,)})
+        np.testing.assert_allclose(both.top1[seed], alone.top1[0], atol=0.2)
+    with pytest.raises(InputError, match="2 sets for 3 seeds"):
+        train_student(np.stack([images, other]), labels, *test, **{**options, "seeds": (0, 1, 2)})

@@ -21,6 +21,7 @@ import numpy as np
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import attribution, coresets, cropping, features, selection, utility
+from infoutil_jax.method.datamodel import Trials
 from infoutil_jax.method.shapley_maps import design_once, shapley_maps, staged_once
 
 Keep = Literal["highest", "lowest", "middle"]
@@ -46,6 +47,8 @@ class Recipe:
             (RDED: image j holds ranks j, n + j, 2n + j, 3n + j).
         embed: `(predict, variables, crops, labels) -> [n, dim]`, features for `select` to read
             (`Candidates.features`); None for none.
+        trials: `Trials`: `select` makes a shortlist, from which students of this world choose by
+            what training on them tells; None for no trials.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Recipe:
     view: Literal["resize", "pad"] = "resize"
     order: Literal["consecutive", "strided"] = "consecutive"
     embed: Callable[..., Any] | None = None
+    trials: Trials | None = None
 
     def __post_init__(self):
         if self.tiles < 1 or math.isqrt(self.tiles) ** 2 != self.tiles:
@@ -186,6 +190,43 @@ def infoutil_clear(
     )
 
 
+def infoutil_measured(
+    *,
+    tiles: int = 1,
+    num_crops: int = 5,
+    students: int = 256,
+    shortlist: int = 16,
+    trial_epochs: int = 100,
+    over: Any = "all",
+) -> Recipe:
+    """Utility measured, not bounded: the crops that help students most.
+
+    The random-resized crops of lowest gradient norm at the teacher that labels (give that one as
+    `teacher`) are a shortlist. Narrow students are trained on random sets of it, and what each crop
+    adds to their accuracy, on training images that did not compete, is what decides: a linear
+    datamodel (`infoutil_jax.method.datamodel`). Definition 3 asks what leaving an example out
+    changes, and Theorem 1 bounds it for one step; this is the mean change over whole trainings.
+
+    Args:
+        tiles: crops an image: 1 at 32 and 64 pixels, 4 at 128 and 224.
+        num_crops: random-resized crops cut from each image, of which the best competes.
+        students: trained on trial, in all.
+        shortlist: how many times as many crops as are needed are tried.
+        trial_epochs: of each student.
+        over: parameters of the gradient, as in `infoutil`.
+    """
+    cut = rded(num_crops=num_crops)
+    return Recipe(
+        name="infoutil_measured",
+        attribute=cut.attribute,
+        crop=cut.crop,
+        score=partial(utility.gradient_norm, over=over),
+        select=partial(selection.top_k, keep="lowest"),
+        tiles=tiles,
+        trials=Trials(students=students, shortlist=shortlist, epochs=trial_epochs),
+    )
+
+
 def rded(*, tiles: int = 1, num_crops: int = 5, scale: tuple[float, float] = (0.08, 1.0)) -> Recipe:
     """RDED (Sun et al., CVPR 2024): random-resized crops, then the lowest teacher loss.
 
@@ -263,6 +304,7 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "infoutil": infoutil,
     "infoutil_paper": infoutil_paper,
     "infoutil_clear": infoutil_clear,
+    "infoutil_measured": infoutil_measured,
     "rded": rded,
     "random": random,
 }

@@ -156,25 +156,26 @@ def program(protocol: Protocol):
             protocol.batch_size,
         )
 
-    @jax.jit
-    def init(variables, images):
-        return jax.vmap(training(len(images)).init)(variables)
+    @partial(jax.jit, static_argnums=1)
+    def init(variables, num_examples):
+        return jax.vmap(training(num_examples).init)(variables)
 
     @partial(jax.jit, donate_argnums=0)
-    def run(carry, keys, context, data, first, stop):
+    def run(carry, keys, sets, context, data, first, stop):
         one_fit = training(len(data[1]))
 
         def one_seed(arguments):
-            state, losses, key = arguments
+            state, losses, key, images = arguments
+            seen = data if images is None else (images, *data[1:])
 
             def epoch(number, carry):
                 state, losses = carry
-                state, loss, _ = fit.run_epoch(one_fit, state, key, context, data, number)
+                state, loss, _ = fit.run_epoch(one_fit, state, key, context, seen, number)
                 return state, losses.at[number].set(loss)
 
             return jax.lax.fori_loop(first, stop, epoch, (state, losses))
 
-        arguments = (*carry, keys)
+        arguments = (*carry, keys, sets)
         if protocol.seeds_at_once == 1:
             return jax.lax.map(one_seed, arguments)
         if protocol.seeds_at_once >= len(keys):

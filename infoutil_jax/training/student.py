@@ -57,7 +57,7 @@ def default_batch_size(images_per_class: int, num_classes: int) -> int:
 
 
 def train_student(
-    images: UInt8[np.ndarray, "n height width channels"],
+    images: UInt8[np.ndarray, "*sets n height width channels"],
     labels: Int[np.ndarray, " labels"],
     test_images: UInt8[np.ndarray, "test test_height test_width test_channels"],
     test_labels: Int[np.ndarray, " test_labels"],
@@ -107,7 +107,7 @@ def train_student(
     InfoUtil paper follows.
 
     Args:
-        images: pixels.
+        images: pixels; or `[seeds, n, ...]`, of each seed its own set, with the same labels.
         labels: 0 to num_classes - 1.
         test_images: of any size; see `infoutil_jax.training.evaluation.view`.
         test_labels: likewise.
@@ -150,16 +150,19 @@ def train_student(
         InputError: arguments that do not fit together.
     """
     started = time.perf_counter()
-    size = (images.shape[1], images.shape[2])
-    check_labelled(images, labels, num_classes, "training")
+    count, size = images.shape[-4], (images.shape[-3], images.shape[-2])
+    check_labelled(images.reshape(-1, *images.shape[-3:])[:count], labels, num_classes, "training")
     check_labelled(test_images, test_labels, num_classes, "test")
-    _check(images, test_images, num_classes, mean, std, soft_labels, teacher, label_policy, tiles)
+    _check(
+        *(images, len(seeds), test_images, num_classes, mean, std),
+        *(soft_labels, teacher, label_policy, tiles),
+    )
     counts = (epochs, batch_size, seeds_at_once, evaluate_every)
     if min(count for count in counts if count is not None) < 1:
         raise InputError("epochs, batch_size, seeds_at_once and evaluate_every must be at least 1")
     if not seeds:
         raise InputError("no seed was given: each one is a student, give at least one")
-    per_class = -(-len(images) // num_classes)
+    per_class = -(-count // num_classes)
     options = {"width": width, "norm": norm, "stem": stem, "dtype": dtype, "remat": remat}
 
     predict, apply, variables = models.initialise(
@@ -167,7 +170,7 @@ def train_student(
         seeds,
         num_classes=num_classes,
         image_size=size,
-        channels=images.shape[3],
+        channels=images.shape[-1],
         **{key: value for key, value in options.items() if value is not None},
     )
     online = teacher if label_policy == "online" else None
@@ -181,7 +184,7 @@ def train_student(
             label_policy=label_policy,
             num_classes=num_classes,
             epochs=epochs,
-            batch_size=min(batch_size or default_batch_size(per_class, num_classes), len(images)),
+            batch_size=min(batch_size or default_batch_size(per_class, num_classes), count),
             learning_rate=learning_rate,
             weight_decay=weight_decay,
             temperature=temperature,
@@ -195,15 +198,16 @@ def train_student(
         )
     )
     run = _by_device(run, shared)
-    soft = soft_labels if label_policy == "stored" else np.zeros((len(images), 1, 1), np.float32)
-    data = jax.device_put((images, labels.astype(np.int32), soft))
+    soft = soft_labels if label_policy == "stored" else np.zeros((count, 1, 1), np.float32)
+    sets, one = (images, None) if images.ndim == 5 else (None, images)
+    sets, data = jax.device_put((sets, (one, labels.astype(np.int32), soft)))
     context = {
         "mean": jnp.array(mean, jnp.float32),
         "std": jnp.array(std, jnp.float32),
         "teacher": online.variables if online else {},
     }
     keys = jax.vmap(jax.random.key)(jnp.array(seeds))
-    carry = (init(variables, data[0]), jnp.zeros((len(seeds), epochs)))
+    carry = (init(variables, count), jnp.zeros((len(seeds), epochs)))
 
     def test() -> list[Metrics]:
         each = [jax.tree.map(operator.itemgetter(i), carry[0].variables) for i in range(len(seeds))]
@@ -215,7 +219,7 @@ def train_student(
     with tqdm(total=epochs, desc="students", unit="epoch", disable=not progress) as bar:
         while done < epochs:
             stop = min(done + step, epochs)
-            carry = run(carry, keys, context, data, done, stop)
+            carry = run(carry, keys, sets, context, data, done, stop)
             loss = float(carry[1][:, done:stop].mean())
             if not np.isfinite(loss):
                 raise InputError(
@@ -241,16 +245,23 @@ def train_student(
 
 
 def _by_device(run, devices):
-    """`run` with its seeds, the rows of the first two arguments, shared out."""
+    """`run` with its seeds, the rows of the first three arguments, shared out."""
     if len(devices) == 1:
         return run
     shared = parallel.by_device(lambda *a: run(*a[4:], *a[:4]), devices, 4)
-    return jax.jit(lambda carry, keys, *others: shared(*others, carry, keys))
+    return jax.jit(lambda carry, keys, sets, *others: shared(*others, carry, keys, sets))
 
 
-def _check(images, test_images, num_classes, mean, std, soft_labels, teacher, label_policy, tiles):
+def _check(
+    images, seeds, test_images, num_classes, mean, std, soft_labels, teacher, label_policy, tiles
+):
     """Raises InputError where arguments do not fit together."""
-    count, height, width, channels = images.shape
+    count, height, width, channels = images.shape[-4:]
+    if images.ndim == 5 and (len(images) != seeds or label_policy == "stored"):
+        raise InputError(
+            f"there are {len(images)} sets for {seeds} seeds and the label policy "
+            f"{label_policy!r}: give each seed one set, and not the policy 'stored'"
+        )
     if label_policy not in get_args(LabelPolicy):
         raise InputError(
             f"label policy {label_policy!r} is unknown: choose {', '.join(get_args(LabelPolicy))}"

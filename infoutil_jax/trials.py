@@ -1,0 +1,135 @@
+"""Candidates tried by students: random sets of a shortlist, and what training on them tells (host).
+
+In rounds, each of which trains students on random sets of the candidates that are left, measures
+what each candidate adds (`infoutil_jax.method.datamodel`), and drops the lower half of each class.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+
+import numpy as np
+from jaxtyping import Float, Int, UInt8
+from tqdm.auto import tqdm
+
+from infoutil_jax import parallel
+from infoutil_jax.data.sources import Source
+from infoutil_jax.method import mosaic
+from infoutil_jax.method.datamodel import deal, utilities
+from infoutil_jax.method.recipes import Recipe
+from infoutil_jax.method.selection import Candidates, take
+from infoutil_jax.options import StudentOptions
+from infoutil_jax.training.student import train_student
+from infoutil_jax.training.teacher import Teacher
+
+
+def tried(
+    source: Source,
+    teacher: Teacher,
+    recipe: Recipe,
+    shortlist: Candidates,
+    crops: UInt8[np.ndarray, "rows tile_height tile_width channels"],
+    per_class: int,
+    *,
+    seed: int = 0,
+    competed: Int[np.ndarray, " pool"] | None = None,
+    devices: parallel.Devices | None = None,
+    progress: bool = True,
+) -> Candidates:
+    """The `per_class` candidates of each class that help students most, best first.
+
+    Args:
+        source: gives the training images on which the students are tested.
+        teacher: labels what they are trained on.
+        recipe: its `trials` say how many, and how; its `tiles` how many crops share an image.
+        shortlist: candidates, as many of every class, in the order of the classes.
+        crops: their pixels.
+        per_class: to keep; a multiple of the tiles.
+        seed: of sets, students and test images.
+        competed: training images that none of the students is tested on, where there are others;
+            None for those of the shortlist.
+        devices: that share the students.
+        progress: show a progress line.
+
+    Returns:
+        Rows of the shortlist. Their scores are the measured utilities: points of accuracy on the
+        images that test, above those of the average candidate.
+    """
+    classes, trials, tiles = len(source.class_names), recipe.trials, recipe.tiles
+    size = len(shortlist.ids) // classes
+    if trials is None or size == per_class:
+        return shortlist
+    rounds = math.ceil(math.log2(size / per_class))
+    slices = -(-trials.students // (rounds * trials.at_once))
+    at_once = -(-trials.students // (rounds * slices))
+    rng = np.random.default_rng(seed)
+    seeds = int(rng.integers(2**30)) + np.arange(rounds * slices * at_once)
+    test = _test_images(
+        source, shortlist.ids if competed is None else competed, trials.held_out, rng
+    )
+
+    rows = np.arange(classes * size).reshape(classes, size)  # of each class, those left
+    held, outcomes = np.zeros((len(seeds), classes * size), bool), np.zeros(len(seeds))
+    with tqdm(total=len(seeds), desc="trials", unit="student", disable=not progress) as bar:
+        for done in range(0, len(seeds), at_once):
+            now = slice(done, done + at_once)
+            hands = [deal(rng, rows.shape[1], per_class, at_once) for _ in range(classes)]
+            sets = np.stack([row[hand] for row, hand in zip(rows, hands, strict=True)], axis=1)
+            sets = sets.reshape(at_once, classes * per_class)
+            np.put_along_axis(held[now], sets, True, axis=1)
+            images = _images(crops, sets, source.image_size, tiles)
+            labels = np.repeat(np.arange(classes, dtype=np.int32), per_class // tiles)
+            outcomes[now] = _accuracies(
+                source, teacher, trials, images, labels, test, seeds[now].tolist(), tiles, devices
+            )
+            bar.update(at_once)
+            if (done + at_once) % (slices * at_once) == 0:
+                utility = utilities(held[: now.stop], outcomes[: now.stop])
+                left = max(per_class, -(-rows.shape[1] // 2))
+                best = np.argsort(-utility[rows], axis=1, kind="stable")[:, :left]
+                rows = np.take_along_axis(rows, best, axis=1)
+    return take(shortlist._replace(scores=utility.astype(np.float32)), rows[:, :per_class].ravel())
+
+
+def _test_images(source: Source, competed, count: int, rng) -> tuple[np.ndarray, np.ndarray]:
+    """At most `count` training images that did not compete, of every class alike."""
+    labels, classes = source.train.labels, len(source.class_names)
+    others = np.setdiff1d(np.arange(len(labels)), competed)
+    if len(np.unique(labels[others])) < classes:
+        others = np.arange(len(labels))  # all competed
+    order = rng.permutation(others)
+    each = max(1, count // classes)
+    chosen = np.concatenate([order[labels[order] == c][:each] for c in range(classes)])
+    images = np.concatenate([batch for _, batch in source.train.batches(np.sort(chosen), 64)])
+    return images, labels[np.sort(chosen)]
+
+
+def _images(crops, sets, image_size: tuple[int, int], tiles: int) -> np.ndarray:
+    """`[students, n, height, width, channels]`: consecutive crops share an image."""
+    images = mosaic.assemble(crops[sets.reshape(-1, tiles)], image_size)
+    return np.asarray(images).reshape(len(sets), -1, *images.shape[1:])
+
+
+def _accuracies(
+    source, teacher, trials, images, labels, test, seeds: Sequence[int], tiles, devices
+) -> Float[np.ndarray, " students"]:
+    """One student a set, as the protocol has it but for its epochs."""
+    options = StudentOptions(
+        backbone=trials.backbone, width=trials.width, epochs=trials.epochs, seeds=tuple(seeds)
+    )
+    chosen = asdict(options.resolve(source))
+    del chosen["labels"], chosen["augment"]
+    return train_student(
+        images,
+        labels,
+        *test,
+        num_classes=len(source.class_names),
+        mean=teacher.mean,
+        std=teacher.std,
+        teacher=teacher,
+        tiles=tiles,
+        devices=devices,
+        **chosen,
+    ).top1
