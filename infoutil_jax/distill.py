@@ -106,7 +106,7 @@ def distill(
                 label_teacher,
                 recipe,
                 kept,
-                _read_crops(source, kept, tile_size, batch_size),
+                read_crops(source, kept, tile_size, batch_size),
                 per_class,
                 seed=seed,
                 competed=choose_pool(source.train.labels, pool, seed),
@@ -136,7 +136,7 @@ def _write(workdir, source, label_teacher, recipe, kept, batch_size, settings, o
     classes = len(source.class_names)
     per_class = len(kept.ids) // classes
     images_per_class = per_class // recipe.tiles
-    crops = _read_crops(source, kept, mosaic.tile_size(source.image_size, recipe.tiles), batch_size)
+    crops = read_crops(source, kept, mosaic.tile_size(source.image_size, recipe.tiles), batch_size)
     ranks = mosaic.arrange(images_per_class, recipe.tiles, recipe.order)
     rows = (np.arange(classes)[:, None, None] * per_class + ranks).reshape(-1, recipe.tiles)
     described = {f.name: provenance.describe(getattr(recipe, f.name)) for f in fields(recipe)}
@@ -173,7 +173,7 @@ def _pad(array: np.ndarray, size: int) -> np.ndarray:
     return np.pad(array, [(0, size - len(array))] + [(0, 0)] * (array.ndim - 1), mode="edge")
 
 
-def _read_crops(source: Source, kept: Candidates, size: tuple[int, int], batch_size: int):
+def read_crops(source: Source, kept: Candidates, size: tuple[int, int], batch_size: int = 64):
     """Pixels of the kept crops, in the table's order."""
     cut: Callable = jax.jit(extract, static_argnums=2)
     order = np.argsort(kept.ids, kind="stable")

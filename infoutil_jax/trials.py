@@ -17,7 +17,7 @@ from tqdm.auto import tqdm
 from infoutil_jax import parallel
 from infoutil_jax.data.sources import Source
 from infoutil_jax.method import mosaic
-from infoutil_jax.method.datamodel import deal, utilities
+from infoutil_jax.method.datamodel import Trials, deal, utilities
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.method.selection import Candidates, take
 from infoutil_jax.options import StudentOptions
@@ -66,9 +66,7 @@ def tried(
     at_once = -(-trials.students // (rounds * slices))
     rng = np.random.default_rng(seed)
     seeds = int(rng.integers(2**30)) + np.arange(rounds * slices * at_once)
-    test = _test_images(
-        source, shortlist.ids if competed is None else competed, trials.held_out, rng
-    )
+    test = held_out(source, shortlist.ids if competed is None else competed, trials.held_out, rng)
 
     rows = np.arange(classes * size).reshape(classes, size)  # of each class, those left
     held, outcomes = np.zeros((len(seeds), classes * size), bool), np.zeros(len(seeds))
@@ -79,10 +77,10 @@ def tried(
             sets = np.stack([row[hand] for row, hand in zip(rows, hands, strict=True)], axis=1)
             sets = sets.reshape(at_once, classes * per_class)
             np.put_along_axis(held[now], sets, True, axis=1)
-            images = _images(crops, sets, source.image_size, tiles)
-            labels = np.repeat(np.arange(classes, dtype=np.int32), per_class // tiles)
-            outcomes[now] = _accuracies(
-                source, teacher, trials, images, labels, test, seeds[now].tolist(), tiles, devices
+            outcomes[now] = accuracies(
+                *(source, teacher, trials, crops, sets, test, seeds[now].tolist()),
+                tiles=tiles,
+                devices=devices,
             )
             bar.update(at_once)
             if (done + at_once) % (slices * at_once) == 0:
@@ -93,39 +91,44 @@ def tried(
     return take(shortlist._replace(scores=utility.astype(np.float32)), rows[:, :per_class].ravel())
 
 
-def _test_images(source: Source, competed, count: int, rng) -> tuple[np.ndarray, np.ndarray]:
-    """At most `count` training images that did not compete, of every class alike."""
-    labels, classes = source.train.labels, len(source.class_names)
-    others = np.setdiff1d(np.arange(len(labels)), competed)
-    if len(np.unique(labels[others])) < classes:
-        others = np.arange(len(labels))  # all competed
-    order = rng.permutation(others)
-    each = max(1, count // classes)
-    chosen = np.concatenate([order[labels[order] == c][:each] for c in range(classes)])
-    images = np.concatenate([batch for _, batch in source.train.batches(np.sort(chosen), 64)])
-    return images, labels[np.sort(chosen)]
-
-
-def _images(crops, sets, image_size: tuple[int, int], tiles: int) -> np.ndarray:
-    """`[students, n, height, width, channels]`: consecutive crops share an image."""
-    images = mosaic.assemble(crops[sets.reshape(-1, tiles)], image_size)
-    return np.asarray(images).reshape(len(sets), -1, *images.shape[1:])
-
-
-def _accuracies(
-    source, teacher, trials, images, labels, test, seeds: Sequence[int], tiles, devices
+def accuracies(
+    source: Source,
+    teacher: Teacher,
+    trials: Trials,
+    crops: UInt8[np.ndarray, "rows tile_height tile_width channels"],
+    sets: Int[np.ndarray, "students per_set"],
+    test: tuple[np.ndarray, np.ndarray],
+    seeds: Sequence[int],
+    *,
+    tiles: int = 1,
+    devices: parallel.Devices | None = None,
 ) -> Float[np.ndarray, " students"]:
-    """One student a set, as the protocol has it but for its epochs."""
+    """Top-1, in percent, of one student a set, as the protocol has it but for its epochs.
+
+    Args:
+        source: gives the size of the images.
+        teacher: labels what the students see.
+        trials: which students, and how long they are trained.
+        crops: pixels that the sets are made of.
+        sets: rows of `crops`, by class, as many of each; consecutive ones share an image.
+        test: images and labels.
+        seeds: of each student.
+        tiles: crops an image.
+        devices: that share the students.
+    """
     options = StudentOptions(
         backbone=trials.backbone, width=trials.width, epochs=trials.epochs, seeds=tuple(seeds)
     )
     chosen = asdict(options.resolve(source))
     del chosen["labels"], chosen["augment"]
+    classes = len(source.class_names)
+    images = np.asarray(mosaic.assemble(crops[sets.reshape(-1, tiles)], source.image_size))
+    images = images.reshape(len(sets), -1, *images.shape[1:])
     return train_student(
         images,
-        labels,
+        np.repeat(np.arange(classes, dtype=np.int32), images.shape[1] // classes),
         *test,
-        num_classes=len(source.class_names),
+        num_classes=classes,
         mean=teacher.mean,
         std=teacher.std,
         teacher=teacher,
@@ -133,3 +136,20 @@ def _accuracies(
         devices=devices,
         **chosen,
     ).top1
+
+
+def held_out(
+    source: Source, competed: Int[np.ndarray, " ids"], count: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """At most `count` training images that did not compete, of every class alike; and labels.
+
+    Where a class has no others, all training images may be drawn.
+    """
+    labels, classes = source.train.labels, len(source.class_names)
+    others = np.setdiff1d(np.arange(len(labels)), competed)
+    if len(np.unique(labels[others])) < classes:
+        others = np.arange(len(labels))
+    order, each = rng.permutation(others), max(1, count // classes)
+    chosen = np.sort(np.concatenate([order[labels[order] == c][:each] for c in range(classes)]))
+    images = np.concatenate([batch for _, batch in source.train.batches(chosen, 64)])
+    return images, labels[chosen]

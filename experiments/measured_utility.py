@@ -1,0 +1,254 @@
+"""Utility measured over whole trainings, beside the scores that stand in for it.
+
+    python -m experiments.measured_utility --dataset cifar10 --backbone convnet3 --data folder:PATH
+
+Narrow students are trained on random sets, one crop a class, of random-resized crops of random
+training images; a linear datamodel tells what each crop adds to their accuracy on other training
+images. How much of the accuracy is such a sum, how scores rank the crops beside it, and what
+students of full width reach, on the test images, from the sets that it calls best and worst. Writes
+`experiments/results/measured_utility/<dataset>_<backbone>.json`, and `table.md` from all of them.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+from scipy import stats
+from tqdm.auto import tqdm
+
+from experiments.cells import ROWS, Cell
+from experiments.run import Experiment
+from experiments.setting import Setting, width_of
+from infoutil_jax import provenance
+from infoutil_jax.data.augment import normalise
+from infoutil_jax.distill import read_crops
+from infoutil_jax.method import utility
+from infoutil_jax.method.datamodel import Trials, deal, utilities
+from infoutil_jax.method.recipes import random, rded
+from infoutil_jax.method.selection import Candidates
+from infoutil_jax.scoring import score_pool
+from infoutil_jax.training.student import train_student
+from infoutil_jax.trials import accuracies, held_out
+
+RESULTS = Path(__file__).parent / "results" / "measured_utility"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """Of one dataset's crops, with one backbone."""
+
+    dataset: str = "cifar10"
+    """A name of experiments.datasets.DATASETS."""
+    backbone: str = "convnet3"
+    """Of teachers and students."""
+    data: str | None = None
+    """folder:PATH or tfds:NAME; by default where the dataset is published."""
+    note: str | None = None
+    """What sets this copy of the dataset apart."""
+    teacher: Path | None = None
+    """Where its teachers lie; by default they are trained in the working directory."""
+    candidates: int = 24
+    """Crops of each class, each of another image."""
+    students: int = 480
+    """On trial."""
+    epochs: int = 100
+    """Of each."""
+    width: int = 16
+    """Of their layers."""
+    full_epochs: int = 300
+    """Of the students that confirm."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the students that confirm."""
+    seed: int = 0
+    """Of crops, sets and students on trial."""
+    image_size: int | None = None
+    max_per_class: int | None = None
+    full_width: int | None = None
+    """As `experiments.run` has them."""
+    workdir: Path = Path("runs/experiments")
+    """Teachers, where none are given."""
+    results: Path = RESULTS
+    """Where the JSON goes."""
+
+    def run(self) -> None:
+        """Measure, write the JSON and the table."""
+        started = time.perf_counter()
+        experiment = Experiment(
+            "all",
+            dataset=self.dataset,
+            backbone=self.backbone,
+            data=self.data,
+            width=self.full_width,
+            image_size=self.image_size,
+            max_per_class=self.max_per_class,
+            teacher=self.teacher,
+            workdir=self.workdir,
+        )
+        setting = Setting.prepare(experiment)
+        source, labeller = setting.source, setting.teachers["early"]
+        table = self._candidates(setting)
+        crops = read_crops(source, table, source.image_size)
+        held, outcomes = self._trials(setting, table, crops)
+        measured = utilities(held, outcomes)
+        scores = _scores(setting, table, crops)
+        by_class = measured.reshape(-1, self.candidates)
+        rows = np.arange(len(measured)).reshape(by_class.shape)
+        chosen = {
+            "best": rows[np.arange(len(rows)), by_class.argmax(1)],
+            "worst": rows[np.arange(len(rows)), by_class.argmin(1)],
+            "lowest gradient norm": rows[
+                np.arange(len(rows)),
+                scores["gradient norm, early"].reshape(by_class.shape).argmin(1),
+            ],
+        }
+        student = setting._student(Cell(ROWS["random"], 1))
+        confirmed = {}
+        for name, kept in chosen.items():
+            full = replace(student, epochs=self.full_epochs, seeds=self.seeds).resolve(source)
+            options = {k: v for k, v in asdict(full).items() if k not in ("labels", "augment")}
+            found = train_student(
+                *(crops[kept], table.labels[kept], *source.test.arrays()),
+                num_classes=len(source.class_names),
+                mean=labeller.mean,
+                std=labeller.std,
+                teacher=labeller,
+                **options,
+            )
+            confirmed[name] = [float(top1) for top1 in found.top1]
+        record = {
+            "what": "utility of crops measured over whole trainings, beside scores of them",
+            "arguments": {
+                k: v
+                for k, v in asdict(self).items()
+                if k not in ("data", "teacher", "workdir", "results")
+            },
+            "reduced": setting.reduced,
+            "source": {"name": source.name, "fingerprint": source.fingerprint()},
+            "width": width_of(experiment, self.backbone),
+            "teacher_digest": labeller.digest(),
+            "accuracy_mean": float(outcomes.mean()),
+            "accuracy_std": float(outcomes.std(ddof=1)),
+            "half_predicts_half": _halves(held, outcomes, self.seed),
+            "rank_correlation": {
+                name: float(stats.spearmanr(_within(measured, table), _within(values, table))[0])
+                for name, values in scores.items()
+            },
+            "confirmed_top1": confirmed,
+            "seconds": round(time.perf_counter() - started, 1),
+            "versions": provenance.versions(),
+            "hardware": provenance.hardware(),
+        }
+        self.results.mkdir(parents=True, exist_ok=True)
+        path = self.results / f"{self.dataset}_{self.backbone}.json"
+        path.write_text(json.dumps(record, indent=1, allow_nan=False) + "\n")
+        (self.results / "table.md").write_text(render(self.results))
+        print(render(self.results))
+
+    def _candidates(self, setting: Setting) -> Candidates:
+        """One random-resized crop of each of `candidates` random images of every class."""
+        recipe = replace(random(), crop=rded(num_crops=1).crop)
+        source, teacher = setting.source, setting.teachers["early"]
+        table = score_pool(
+            source, teacher, recipe, seed=self.seed, pool=self.candidates, progress=False
+        )
+        order = np.lexsort((table.ids, table.labels))
+        return jax.tree.map(lambda column: column[order], table)
+
+    def _trials(self, setting: Setting, table: Candidates, crops) -> tuple[Any, Any]:
+        """Which crops each student's set held, and its accuracy."""
+        trials = Trials(epochs=self.epochs, width=self.width, backbone=self.backbone)
+        rng = np.random.default_rng(self.seed)
+        test = held_out(setting.source, table.ids, trials.held_out, rng)
+        classes = len(setting.source.class_names)
+        hands = [deal(rng, self.candidates, 1, self.students)[:, 0] for _ in range(classes)]
+        sets = np.stack(hands, axis=1) + np.arange(classes) * self.candidates
+        held = np.zeros((self.students, len(table.ids)), bool)
+        np.put_along_axis(held, sets, True, axis=1)
+        seeds = int(rng.integers(2**30)) + np.arange(self.students)
+        parts = range(0, self.students, trials.at_once)
+        outcomes = [
+            accuracies(
+                *(setting.source, setting.teachers["early"], trials, crops),
+                *(sets[i : i + trials.at_once], test, seeds[i : i + trials.at_once].tolist()),
+            )
+            for i in tqdm(parts, desc="trials")
+        ]
+        return held, np.concatenate(outcomes)
+
+
+def _scores(setting: Setting, table: Candidates, crops) -> dict[str, np.ndarray]:
+    """What is cheaply known of each crop."""
+    height, width = setting.source.image_size
+    scores = {"share of the image": table.boxes[:, 2] * table.boxes[:, 3] / (height * width)}
+    for stage in ("early", "converged"):
+        teacher = setting.teachers[stage]
+        images = normalise(crops, jnp.array(teacher.mean), jnp.array(teacher.std))
+        seen = teacher.predict, teacher.variables, images, table.labels
+        scores[f"gradient norm, {stage}"] = np.asarray(utility.gradient_norm(*seen))
+        scores[f"loss, {stage}"] = np.asarray(utility.cross_entropy(*seen))
+        logits = np.asarray(teacher.predict(teacher.variables, images))
+        scores[f"spread of the logits, {stage}"] = logits.std(1)
+    return scores
+
+
+def _within(values: np.ndarray, table: Candidates) -> np.ndarray:
+    """Ranks within each class, for only those can be told apart."""
+    return np.concatenate(
+        [stats.rankdata(values[table.labels == c]) for c in np.unique(table.labels)]
+    )
+
+
+def _halves(held, outcomes, seed: int, times: int = 20) -> float:
+    """Correlation of the accuracies of half of the students with what the other half predicts."""
+    rng, found = np.random.default_rng(seed), []
+    for _ in range(times):
+        order = rng.permutation(len(outcomes))
+        one, other = order[::2], order[1::2]
+        predicted = held[other] @ utilities(held[one], outcomes[one])
+        found.append(np.corrcoef(predicted, outcomes[other])[0, 1])
+    return float(np.mean(found))
+
+
+def render(results: Path) -> str:
+    """The records of a folder as Markdown."""
+    lines = [
+        "What crops add to students trained on one crop a class, measured on narrow students. "
+        "Top-1 in percent.",
+    ]
+    for path in sorted(results.glob("*.json")):
+        r = json.loads(path.read_text())
+        a = r["arguments"]
+        note = f" ({a['note']})" if a["note"] else ""
+        lines += [
+            "",
+            f"## {a['dataset']}{note}, {a['backbone']}",
+            "",
+            f"{a['students']} students of width {a['width']}, {a['epochs']} epochs each, "
+            f"{a['candidates']} random-resized crops of each class: {r['accuracy_mean']:.1f} ± "
+            f"{r['accuracy_std']:.1f}. What half of them tell of the crops correlates with the "
+            f"accuracies of the other half at {r['half_predicts_half']:.2f}. {r['reduced'] or ''}",
+            "",
+            "| score | rank correlation with the measured utility |",
+            "| --- | --- |",
+            *(f"| {name} | {value:.2f} |" for name, value in r["rank_correlation"].items()),
+            "",
+            f"| set, students of width {r['width']} | test top-1 |",
+            "| --- | --- |",
+            *(
+                f"| {name} | {np.mean(top1):.1f} ± {np.std(top1, ddof=1):.1f} |"
+                for name, top1 in r["confirmed_top1"].items()
+            ),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    tyro.cli(Measurement).run()
