@@ -213,7 +213,9 @@ def _halves(held, outcomes, seed: int, times: int = 20) -> float:
         order = rng.permutation(len(outcomes))
         one, other = order[::2], order[1::2]
         predicted = held[other] @ utilities(held[one], outcomes[one])
-        found.append(np.corrcoef(predicted, outcomes[other])[0, 1])
+        # Where all are predicted alike, nothing is.
+        varied = predicted.std() > 0 and outcomes[other].std() > 0
+        found.append(np.corrcoef(predicted, outcomes[other])[0, 1] if varied else 0.0)
     return float(np.mean(found))
 
 
