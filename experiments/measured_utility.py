@@ -71,8 +71,10 @@ class Measurement:
     """Of crops, sets and students on trial."""
     image_size: int | None = None
     max_per_class: int | None = None
+    teacher_epochs: int | None = None
+    early_epochs: int = 10
     full_width: int | None = None
-    """As `experiments.run` has them."""
+    """As `experiments.run` has them; the last is its `width`."""
     workdir: Path = Path("runs/experiments")
     """Teachers, where none are given."""
     results: Path = RESULTS
@@ -89,6 +91,8 @@ class Measurement:
             width=self.full_width,
             image_size=self.image_size,
             max_per_class=self.max_per_class,
+            teacher_epochs=self.teacher_epochs,
+            early_epochs=self.early_epochs,
             teacher=self.teacher,
             workdir=self.workdir,
         )
@@ -138,7 +142,7 @@ class Measurement:
             "accuracy_std": float(outcomes.std(ddof=1)),
             "half_predicts_half": _halves(held, outcomes, self.seed),
             "rank_correlation": {
-                name: float(stats.spearmanr(_within(measured, table), _within(values, table))[0])
+                name: _correlation(_within(measured, table), _within(values, table))
                 for name, values in scores.items()
             },
             "confirmed_top1": confirmed,
@@ -206,6 +210,13 @@ def _within(values: np.ndarray, table: Candidates) -> np.ndarray:
     )
 
 
+def _correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's; of what does not vary, 0."""
+    if not (one.std() > 0 and other.std() > 0):
+        return 0.0
+    return float(np.corrcoef(one, other)[0, 1])
+
+
 def _halves(held, outcomes, seed: int, times: int = 20) -> float:
     """Correlation of the accuracies of half of the students with what the other half predicts."""
     rng, found = np.random.default_rng(seed), []
@@ -213,9 +224,7 @@ def _halves(held, outcomes, seed: int, times: int = 20) -> float:
         order = rng.permutation(len(outcomes))
         one, other = order[::2], order[1::2]
         predicted = held[other] @ utilities(held[one], outcomes[one])
-        # Where all are predicted alike, nothing is.
-        varied = predicted.std() > 0 and outcomes[other].std() > 0
-        found.append(np.corrcoef(predicted, outcomes[other])[0, 1] if varied else 0.0)
+        found.append(_correlation(predicted, outcomes[other]))
     return float(np.mean(found))
 
 

@@ -14,12 +14,13 @@ RECORDS = sorted(RESULTS.glob("*.json"))
 def test_a_toy_run_writes_its_record_and_table(tmp_path):
     Measurement(
         dataset="digits",
-        max_per_class=40,
-        image_size=8,
+        max_per_class=20,
+        teacher_epochs=2,
+        early_epochs=1,
         full_width=8,
         candidates=3,
         students=12,
-        epochs=12,
+        epochs=2,
         width=8,
         full_epochs=2,
         seeds=(0, 1),
