@@ -66,7 +66,7 @@ def tried(
     at_once = -(-trials.students // (rounds * slices))
     rng = np.random.default_rng(seed)
     seeds = int(rng.integers(2**30)) + np.arange(rounds * slices * at_once)
-    test = held_out(source, shortlist.ids if competed is None else competed, trials.held_out, rng)
+    test = held_out(source, shortlist.ids, trials.held_out, rng, competed=competed)
 
     rows = np.arange(classes * size).reshape(classes, size)  # of each class, those left
     held, outcomes = np.zeros((len(seeds), classes * size), bool), np.zeros(len(seeds))
@@ -139,16 +139,23 @@ def accuracies(
 
 
 def held_out(
-    source: Source, competed: Int[np.ndarray, " ids"], count: int, rng: np.random.Generator
+    source: Source,
+    shortlist: Int[np.ndarray, " ids"],
+    count: int,
+    rng: np.random.Generator,
+    *,
+    competed: Int[np.ndarray, " pool"] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """At most `count` training images that did not compete, of every class alike; and labels.
+    """At most `count` training images, of every class alike, and their labels.
 
-    Where a class has no others, all training images may be drawn.
+    They are those that did not compete; where these leave a class empty, those that are not on the
+    shortlist; where even these do, any.
     """
     labels, classes = source.train.labels, len(source.class_names)
-    others = np.setdiff1d(np.arange(len(labels)), competed)
-    if len(np.unique(labels[others])) < classes:
-        others = np.arange(len(labels))
+    for taken in (shortlist if competed is None else competed, shortlist, np.empty(0, int)):
+        others = np.setdiff1d(np.arange(len(labels)), taken)
+        if len(np.unique(labels[others])) == classes:
+            break
     order, each = rng.permutation(others), max(1, count // classes)
     chosen = np.sort(np.concatenate([order[labels[order] == c][:each] for c in range(classes)]))
     images = np.concatenate([batch for _, batch in source.train.batches(chosen, 64)])

@@ -8,7 +8,7 @@ from infoutil_jax.distill import distill
 from infoutil_jax.method.datamodel import Trials
 from infoutil_jax.method.recipes import infoutil_measured, random
 from infoutil_jax.method.selection import Candidates
-from infoutil_jax.trials import tried
+from infoutil_jax.trials import held_out, tried
 
 TRIALS = Trials(students=96, shortlist=4, epochs=50, held_out=200, at_once=24, width=8)
 RECIPE = dataclasses.replace(random(), trials=TRIALS)
@@ -97,3 +97,13 @@ def test_a_recipe_with_trials_distils_to_the_same_set_every_time(digits, teacher
     assert made.manifest["recipe"]["trials"]["shortlist"] == 3
     utilities = np.array([tile["score"] for r in made.records for tile in r["tiles"]])
     assert (np.diff(utilities.reshape(10, 2), axis=1) <= 0).all()  # best first
+
+
+def test_where_all_competed_none_of_the_shortlist_tests(digits):
+    everything, shortlisted = np.arange(len(digits.train)), np.arange(0, len(digits.train), 2)
+    rng = np.random.default_rng
+    found = held_out(digits, shortlisted, 100, rng(0), competed=everything)
+    expected = held_out(digits, shortlisted, 100, rng(0))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert np.bincount(held_out(digits, everything, 100, rng(0))[1]).tolist() == [10] * 10

@@ -25,8 +25,8 @@ class Trials:
         held_out: training images at most, of all classes alike, on which a student is tested.
         at_once: students whose sets and weights are in memory at once.
         backbone: of the students; None is a ConvNet by the image size.
-        width: its channels: narrow students tell the same of a set, and cost little. None is the
-            backbone's default.
+        width: its channels: narrow students cost little, and sets that they call better are better
+            for wide ones (`experiments.measured_utility`). None is the backbone's default.
 
     Raises:
         InputError: a number below 1, or a shortlist below 2.

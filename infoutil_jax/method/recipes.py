@@ -47,8 +47,8 @@ class Recipe:
             (RDED: image j holds ranks j, n + j, 2n + j, 3n + j).
         embed: `(predict, variables, crops, labels) -> [n, dim]`, features for `select` to read
             (`Candidates.features`); None for none.
-        trials: `Trials`: `select` makes a shortlist, from which students of this world choose by
-            what training on them tells; None for no trials.
+        trials: `Trials` by which students choose from what `select` then only shortlists
+            (`infoutil_jax.trials`); None for no trials.
     """
 
     name: str
