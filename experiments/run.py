@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+import jax
 import tyro
 
 from experiments.cells import ROWS, TABLES, Cell
@@ -162,7 +163,12 @@ def main() -> int:
     """Entry point; returns the exit code."""
     experiment = tyro.cli(Experiment, description=__doc__)
     try:
-        smoke() if experiment.table == "smoke" else experiment.run()
+        if experiment.table == "smoke":
+            # Its programs run for milliseconds; compiling them well is what would take the time.
+            jax.config.update("jax_disable_most_optimizations", True)
+            smoke()
+        else:
+            experiment.run()
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

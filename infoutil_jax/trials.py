@@ -62,8 +62,9 @@ def tried(
     if trials is None or size == per_class:
         return shortlist
     rounds = math.ceil(math.log2(size / per_class))
-    slices = -(-trials.students // (rounds * trials.at_once))
-    at_once = -(-trials.students // (rounds * slices))
+    each = max(2, -(-trials.students // rounds))  # one outcome tells nothing of its parts
+    slices = -(-each // trials.at_once)
+    at_once = -(-each // slices)
     rng = np.random.default_rng(seed)
     seeds = int(rng.integers(2**30)) + np.arange(rounds * slices * at_once)
     test = held_out(source, shortlist.ids, trials.held_out, rng, competed=competed)

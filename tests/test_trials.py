@@ -47,6 +47,14 @@ def test_no_choice_no_trial(digits, teachers):
     np.testing.assert_array_equal(kept.ids, table.ids)
 
 
+def test_there_are_two_students_a_round_at_least(digits, teachers):
+    table, crops = shortlist(digits, 8)
+    few = dataclasses.replace(TRIALS, students=1, epochs=1)
+    recipe = dataclasses.replace(RECIPE, trials=few)
+    kept = tried(digits, teachers["converged"], recipe, table, crops, 1, progress=False)
+    np.testing.assert_array_equal(kept.labels, np.arange(10))
+
+
 def test_students_are_tested_on_images_that_did_not_compete(digits, teachers, monkeypatch):
     seen = []
 

@@ -19,7 +19,7 @@ class Trials:
     """How candidates are tried; the cost is that of `students` short trainings.
 
     Attributes:
-        students: trained in all, in rounds that each halve the candidates.
+        students: trained in all, in rounds that each halve the candidates; at least two a round.
         shortlist: how many times as many candidates as are needed are tried, or all there are.
         epochs: of each student.
         held_out: training images at most, of all classes alike, on which a student is tested.
