@@ -58,7 +58,7 @@ def _crop(side: float, keep: Keep, **options: Any) -> RecipeOptions:
 
 
 METHODS = (
-    *("infoutil", "infoutil_paper", "infoutil_clear", "infoutil_measured", "rded", "random"),
+    *("infoutil", "infoutil_paper", "infoutil_clear", "infoutil_kernel", "rded", "random"),
     *("herding", "k_means", "k_center", "forgetting", "sre2l"),
     *("grad_cam", "random_crop_gradient_norm", "shapley_crop_loss", "no_noise"),
 )
@@ -66,7 +66,7 @@ METHODS = (
 
 def _method(name: str) -> Row:
     # Two of ours ask the teacher that labels; all others the converged one.
-    scorer = "auto" if name in ("infoutil_clear", "infoutil_measured") else "converged"
+    scorer = "auto" if name in ("infoutil_clear", "infoutil_kernel") else "converged"
     return Row(name, RecipeOptions(name), scorer=scorer)
 
 
@@ -165,14 +165,14 @@ _STUDENTS = (
     *("convnet3-instance", "convnet3-none", "convnet4-batch", "convnet5-batch", "resnet18"),
 )
 _MAIN = ("infoutil", "infoutil_clear", "rded", "random")
-_FAIR = (*_MAIN, "herding", "k_means", "forgetting", "grad_cam")
+_FAIR = (*_MAIN, "infoutil_kernel", "herding", "k_means", "forgetting", "grad_cam")
 
 TABLES: dict[str, Table] = {
     "table1": Table(
         "Table 1: the main comparison",
         tuple((d, b) for d, convnet in _CONVNETS for b in (convnet, "resnet18", "resnet101")),
         (
-            *("infoutil", "infoutil_clear", "infoutil_measured", "rded", "random", "sre2l"),
+            *("infoutil", "infoutil_clear", "infoutil_kernel", "rded", "random", "sre2l"),
             "everything",
         ),
         paper=published.main,

@@ -3,10 +3,12 @@
     python -m experiments.measured_utility --dataset cifar10 --backbone convnet3 --data folder:PATH
 
 Narrow students are trained on random sets, one crop a class, of random-resized crops of random
-training images; a linear datamodel tells what each crop adds to their accuracy on other training
-images. How much of the accuracy is such a sum, how scores rank the crops beside it, and what
-students of full width reach, on the test images, from the sets that it calls best and worst. Writes
-`experiments/results/measured_utility/<dataset>_<backbone>.json`, and `table.md` from all of them.
+training images; a linear datamodel (Ilyas et al., ICML 2022, arXiv 2202.00622) tells what each crop
+adds to their accuracy on other training images. How much of the accuracy is such a sum, and how
+much a kernel student foresees that is not trained; how scores rank the crops beside the sum; and
+what students of full width reach, on the test images, from the sets that it calls best and worst.
+Writes `experiments/results/measured_utility/<dataset>_<backbone>.json`, and `table.md` from all of
+them.
 """
 
 from __future__ import annotations
@@ -15,13 +17,13 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 from scipy import stats
+from sklearn.linear_model import BayesianRidge
 from tqdm.auto import tqdm
 
 from experiments.cells import ROWS, Cell
@@ -31,12 +33,13 @@ from infoutil_jax import provenance
 from infoutil_jax.data.augment import normalise
 from infoutil_jax.distill import read_crops
 from infoutil_jax.method import utility
-from infoutil_jax.method.datamodel import Trials, deal, utilities
+from infoutil_jax.method.features import student_features
+from infoutil_jax.method.kernel_student import KernelStudent, arc_cosine
 from infoutil_jax.method.recipes import random, rded
 from infoutil_jax.method.selection import Candidates
+from infoutil_jax.options import StudentOptions
 from infoutil_jax.scoring import score_pool
 from infoutil_jax.training.student import train_student
-from infoutil_jax.trials import accuracies, held_out
 
 RESULTS = Path(__file__).parent / "results" / "measured_utility"
 
@@ -100,8 +103,11 @@ class Measurement:
         source, labeller = setting.source, setting.teachers["early"]
         table = self._candidates(setting)
         crops = read_crops(source, table, source.image_size)
-        held, outcomes = self._trials(setting, table, crops)
-        measured = utilities(held, outcomes)
+        test = self._held_out(setting, table)
+        sets, outcomes = self._trials(setting, crops, test)
+        held = np.zeros((self.students, len(table.ids)), bool)
+        np.put_along_axis(held, sets, True, axis=1)
+        measured = parts(held, outcomes)
         scores = _scores(setting, table, crops)
         by_class = measured.reshape(-1, self.candidates)
         rows = np.arange(len(measured)).reshape(by_class.shape)
@@ -141,6 +147,9 @@ class Measurement:
             "accuracy_mean": float(outcomes.mean()),
             "accuracy_std": float(outcomes.std(ddof=1)),
             "half_predicts_half": _halves(held, outcomes, self.seed),
+            "kernel_student_predicts": _correlation(
+                -_kernel_losses(setting, table, crops, sets, test), outcomes
+            ),
             "rank_correlation": {
                 name: _correlation(_within(measured, table), _within(values, table))
                 for name, values in scores.items()
@@ -166,26 +175,78 @@ class Measurement:
         order = np.lexsort((table.ids, table.labels))
         return jax.tree.map(lambda column: column[order], table)
 
-    def _trials(self, setting: Setting, table: Candidates, crops) -> tuple[Any, Any]:
-        """Which crops each student's set held, and its accuracy."""
-        trials = Trials(epochs=self.epochs, width=self.width, backbone=self.backbone)
-        rng = np.random.default_rng(self.seed)
-        test = held_out(setting.source, table.ids, trials.held_out, rng)
+    def _held_out(self, setting: Setting, table: Candidates) -> tuple[np.ndarray, np.ndarray]:
+        """Training images without crops in the table, of every class alike, and their labels."""
+        train, rng = setting.source.train, np.random.default_rng(self.seed)
+        order = rng.permutation(np.setdiff1d(np.arange(len(train.labels)), table.ids))
+        by_class = [order[train.labels[order] == c] for c in np.unique(train.labels)]
+        chosen = np.sort(np.concatenate([ids[: max(1, 2000 // len(by_class))] for ids in by_class]))
+        images = np.concatenate([batch for _, batch in train.batches(chosen, 64)])
+        return images, train.labels[chosen]
+
+    def _trials(self, setting: Setting, crops, test) -> tuple[np.ndarray, np.ndarray]:
+        """The rows of each student's set, each crop in equally many sets, and its accuracy."""
+        rng, teacher = np.random.default_rng(self.seed + 1), setting.teachers["early"]
         classes = len(setting.source.class_names)
-        hands = [deal(rng, self.candidates, 1, self.students)[:, 0] for _ in range(classes)]
-        sets = np.stack(hands, axis=1) + np.arange(classes) * self.candidates
-        held = np.zeros((self.students, len(table.ids)), bool)
-        np.put_along_axis(held, sets, True, axis=1)
-        seeds = int(rng.integers(2**30)) + np.arange(self.students)
-        parts = range(0, self.students, trials.at_once)
-        outcomes = [
-            accuracies(
-                *(setting.source, setting.teachers["early"], trials, crops),
-                *(sets[i : i + trials.at_once], test, seeds[i : i + trials.at_once].tolist()),
-            )
-            for i in tqdm(parts, desc="trials")
+        decks = -(-self.students // self.candidates)
+        hands = [
+            np.concatenate([rng.permutation(self.candidates) for _ in range(decks)])
+            for _ in range(classes)
         ]
-        return held, np.concatenate(outcomes)
+        sets = np.stack(hands, axis=1)[: self.students] + np.arange(classes) * self.candidates
+        seeds = int(rng.integers(2**30)) + np.arange(self.students)
+        outcomes = []
+        for first in tqdm(range(0, self.students, 32), desc="trials"):
+            now = slice(first, first + 32)
+            student = StudentOptions(
+                backbone=self.backbone,
+                width=self.width,
+                epochs=self.epochs,
+                seeds=tuple(seeds[now].tolist()),
+            ).resolve(setting.source)
+            options = {k: v for k, v in asdict(student).items() if k not in ("labels", "augment")}
+            found = train_student(
+                *(crops[sets[now]], np.arange(classes, dtype=np.int32), *test),
+                num_classes=classes,
+                mean=teacher.mean,
+                std=teacher.std,
+                teacher=teacher,
+                **options,
+            )
+            outcomes.append(found.top1)
+        return sets, np.concatenate(outcomes)
+
+
+def parts(held: np.ndarray, outcomes: np.ndarray) -> np.ndarray:
+    """What each crop adds: Bayesian ridge regression of the outcomes on which crops a set held."""
+    flat = {name: 1e-12 for name in ("alpha_1", "alpha_2", "lambda_1", "lambda_2")}
+    return BayesianRidge(**flat).fit(held.astype(float), outcomes).coef_
+
+
+def _kernel_losses(setting: Setting, table: Candidates, crops, sets, test) -> np.ndarray:
+    """The loss of a kernel student of each set on the test images."""
+    teacher = setting.teachers["early"]
+
+    @jax.jit
+    def features(images):
+        seen = normalise(images, jnp.array(teacher.mean), jnp.array(teacher.std))
+        return student_features(teacher.predict, teacher.variables, seen, jnp.zeros(len(seen), int))
+
+    both = np.concatenate([crops, test[0]])
+    found = np.concatenate([features(both[i : i + 80]) for i in range(0, len(both), 80)])
+    classes = len(setting.source.class_names)
+    seen, judged = np.split(found[:, :-classes], [len(crops)])
+    taught = found[: len(crops), -classes:].astype(np.float64)
+    kernel, to_judges = arc_cosine(seen, seen), arc_cosine(judged, seen)
+    losses = []
+    for rows in sets:
+        student = KernelStudent(
+            kernel[np.ix_(rows, rows)], to_judges[:, rows], taught[rows], test[1]
+        )
+        for row in range(len(rows)):
+            student.learn(row)
+        losses.append(student.loss)
+    return np.array(losses)
 
 
 def _scores(setting: Setting, table: Candidates, crops) -> dict[str, np.ndarray]:
@@ -223,7 +284,7 @@ def _halves(held, outcomes, seed: int, times: int = 20) -> float:
     for _ in range(times):
         order = rng.permutation(len(outcomes))
         one, other = order[::2], order[1::2]
-        predicted = held[other] @ utilities(held[one], outcomes[one])
+        predicted = held[other] @ parts(held[one], outcomes[one])
         found.append(_correlation(predicted, outcomes[other]))
     return float(np.mean(found))
 
@@ -245,7 +306,9 @@ def render(results: Path) -> str:
             f"{a['students']} students of width {a['width']}, {a['epochs']} epochs each, "
             f"{a['candidates']} random-resized crops of each class: {r['accuracy_mean']:.1f} ± "
             f"{r['accuracy_std']:.1f}. What half of them tell of the crops correlates with the "
-            f"accuracies of the other half at {r['half_predicts_half']:.2f}. {r['reduced'] or ''}",
+            f"accuracies of the other half at {r['half_predicts_half']:.2f}; what a kernel "
+            f"student that is not trained makes of each set, with those of all at "
+            f"{r['kernel_student_predicts']:.2f}. {r['reduced'] or ''}",
             "",
             "| score | rank correlation with the measured utility |",
             "| --- | --- |",

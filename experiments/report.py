@@ -29,7 +29,7 @@ README_SETTINGS = (
     *(("imagenette", "convnet5"), ("imagenette", "convnet4")),
 )
 README_ROWS = (
-    *("infoutil", "infoutil_clear", "infoutil_measured", "rded", "random", "herding", "k_means"),
+    *("infoutil", "infoutil_clear", "infoutil_kernel", "rded", "random", "herding", "k_means"),
     *("forgetting", "grad_cam", "sre2l", "everything"),
 )
 FAIR = ("online", "stored", "hard", "plain views", "LRS", "ARS", "images", "labels")

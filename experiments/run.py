@@ -68,8 +68,6 @@ class Experiment:
     """Passes over a distilled set (RDED: 300)."""
     inversion_iterations: int = 1000
     """Of SRe2L (its authors': 1,000 at 32 pixels, 4,000 above)."""
-    trial_students: int = 256
-    """Of infoutil_measured, each trained for 100 epochs, or `student_epochs` if they are fewer."""
     pool: int = 300
     """Training images of a class that compete (paper: 300)."""
     seeds: tuple[int, ...] | None = None
@@ -144,7 +142,6 @@ def smoke(results: Path | None = None) -> None:
             early_epochs=1,
             student_epochs=2,
             inversion_iterations=5,
-            trial_students=4,
             image_size=32,  # convnet5 halves five times
             pool=15,
             seeds=(0,),

@@ -8,7 +8,7 @@ import resource
 import sys
 import time
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,7 +18,7 @@ from flax import nnx
 
 from experiments.cells import TABLES, Cell, Row
 from experiments.datasets import DATASETS
-from infoutil_jax import forgetting, load_forgetting, models, provenance, sre2l
+from infoutil_jax import forgetting, load_forgetting, models, provenance, scoring, sre2l
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.distill import distill
@@ -223,11 +223,6 @@ class Setting:
         return distilled, seconds + time.perf_counter() - started
 
     def _recipe(self, row: Row) -> Recipe:
-        experiment = self.experiment
-        if row.recipe.recipe == "infoutil_measured":
-            epochs = min(100, experiment.student_epochs)
-            options = replace(row.recipe, students=experiment.trial_students, trial_epochs=epochs)
-            return options.build(self.source)
         if row.recipe.recipe != "forgetting":
             return row.recipe.build(self.source)
         tiles = replace(row.recipe, recipe="random").build(self.source).tiles
@@ -236,15 +231,15 @@ class Setting:
     def _scored(self, recipe: Recipe, teacher: Teacher) -> tuple[Candidates, float]:
         """The scored pool, from memory or disk, and the seconds that scoring it took.
 
-        Only the selection is not part of its key.
+        Of recipe and code, only the selection is not part of its key.
         """
         parts = {
             f.name: provenance.describe(getattr(recipe, f.name))
             for f in fields(recipe)
-            if f.name not in ("name", "select", "order", "trials")
+            if f.name not in ("name", "select", "order")
         }
         about: list[Any] = [parts, teacher.digest(), self.source.fingerprint()]
-        about += [self.experiment.pool, self.experiment.set_seed]
+        about += [self.experiment.pool, self.experiment.set_seed, scoring_code()]
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         path = self.workdir / "pools" / f"{key}.npz"
         if key not in self.pools and path.exists():
@@ -288,6 +283,16 @@ class Setting:
 
     def _train_bytes(self) -> int:
         return len(self.source.train) * int(np.prod(self.source.train.shape))
+
+
+@cache
+def scoring_code() -> str:
+    """SHA-256 of the sources that scoring may run: what other code scored is another pool."""
+    package = Path(scoring.__file__).parent
+    unused = ("selection.py", "coresets.py", "kernel_student.py")
+    files = [f for f in sorted((package / "method").glob("*.py")) if f.name not in unused]
+    sources = b"".join(f.read_bytes() for f in [*files, package / "scoring.py"])
+    return hashlib.sha256(sources).hexdigest()
 
 
 def width_of(experiment: Experiment, backbone: str) -> int | None:

@@ -6,14 +6,13 @@ from infoutil_jax.distill import distill
 from infoutil_jax.errors import InputError
 from infoutil_jax.inversion import sre2l
 from infoutil_jax.method.attribution import grad_cam, patch_shapley
-from infoutil_jax.method.datamodel import Trials
 from infoutil_jax.method.patch_games import patch_values
 from infoutil_jax.method.recipes import (
     Recipe,
     forgetting,
     infoutil,
     infoutil_clear,
-    infoutil_measured,
+    infoutil_kernel,
     infoutil_paper,
     random,
     rded,
@@ -44,7 +43,6 @@ __all__ = [
     "Source",
     "StagedDesign",
     "Teacher",
-    "Trials",
     "as_predict",
     "coalition_design",
     "create",
@@ -55,7 +53,7 @@ __all__ = [
     "gradient_norms",
     "infoutil",
     "infoutil_clear",
-    "infoutil_measured",
+    "infoutil_kernel",
     "infoutil_paper",
     "kernel_shap",
     "load_forgetting",

@@ -26,10 +26,9 @@ from infoutil_jax.method import mosaic
 from infoutil_jax.method.cropping import extract
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.method.selection import Candidates
-from infoutil_jax.scoring import SELECT, choose_pool, resized, score_pool, stream
+from infoutil_jax.scoring import SELECT, resized, score_pool, stream
 from infoutil_jax.training.evaluation import in_chunks
 from infoutil_jax.training.teacher import Teacher
-from infoutil_jax.trials import tried
 
 
 def distill(
@@ -77,7 +76,6 @@ def distill(
     """
     label_teacher = label_teacher or teacher
     per_class = images_per_class * recipe.tiles
-    shortlist = _shortlist(source, recipe, per_class, pool)
     check_teacher(teacher, source)
     check_teacher(label_teacher, source)
     check_budget(source, recipe, images_per_class, pool)
@@ -93,26 +91,12 @@ def distill(
             batch_size=batch_size,
             devices=devices,
             folder=parts,
-            per_class=shortlist,
+            per_class=per_class,
             progress=progress,
         )
     first = jax.process_index() == 0
     if first:
-        kept = recipe.select(stream(seed, SELECT), candidates, shortlist)
-        if recipe.trials is not None:
-            tile_size = mosaic.tile_size(source.image_size, recipe.tiles)
-            kept = tried(
-                source,
-                label_teacher,
-                recipe,
-                kept,
-                read_crops(source, kept, tile_size, batch_size),
-                per_class,
-                seed=seed,
-                competed=choose_pool(source.train.labels, pool, seed),
-                devices=devices,
-                progress=progress,
-            )
+        kept = recipe.select(stream(seed, SELECT), candidates, per_class)
         settings = {"images_per_class": images_per_class, "pool": pool, "seed": seed}
         settings |= provenance.inputs(source, teacher, label_teacher)
         _write(workdir, source, label_teacher, recipe, kept, batch_size, settings, overwrite)
@@ -120,15 +104,6 @@ def distill(
     if first:
         shutil.rmtree(parts, ignore_errors=True)
     return DistilledDataset.load(workdir)
-
-
-def _shortlist(source: Source, recipe: Recipe, per_class: int, pool: int | None) -> int:
-    """Candidates of a class that the selection is asked for."""
-    if recipe.trials is None:
-        return per_class
-    counts = np.bincount(source.train.labels, minlength=len(source.class_names))
-    most = int(min(counts.min(), pool or counts.min()))
-    return max(per_class, min(recipe.trials.shortlist * per_class, most))
 
 
 def _write(workdir, source, label_teacher, recipe, kept, batch_size, settings, overwrite) -> None:

@@ -144,7 +144,7 @@ class RecipeOptions:
     """The distillation method; what a recipe does not know must keep its default."""
 
     recipe: str = "infoutil"
-    """infoutil, infoutil_paper, infoutil_clear, infoutil_measured, rded, random, herding, k_means,
+    """infoutil, infoutil_paper, infoutil_clear, infoutil_kernel, rded, random, herding, k_means,
     k_center, grad_cam, no_noise, random_crop_gradient_norm or shapley_crop_loss."""
     tiles: int | None = None
     """Crops an image: 1, 4 or 9; by default 1 up to 64 pixels and 4 above."""
@@ -173,12 +173,8 @@ class RecipeOptions:
     """Quantile of a class's scores above which a crop is not eligible."""
     compete: Literal["best", "all"] | None = None
     """An image's best crop competes, or all of them."""
-    students: int | None = None
-    """Trained on trial, in all, to measure what crops add."""
-    shortlist: int | None = None
-    """How many times as many crops as are needed are tried."""
-    trial_epochs: int | None = None
-    """Of each student on trial."""
+    among: int | None = None
+    """How many times as many as are needed are chosen from."""
 
     def build(self, source: Source) -> Recipe:
         """The recipe for `source`.

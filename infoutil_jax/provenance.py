@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import platform
 import sys
-from dataclasses import asdict, is_dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -94,8 +93,6 @@ def describe(value: Any) -> Any:
             return array.tolist()
         digest = hashlib.sha256(array.tobytes()).hexdigest()
         return {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": digest}
-    if is_dataclass(value) and not isinstance(value, type):
-        return describe(asdict(value))
     if isinstance(value, dict):
         return {str(name): describe(item) for name, item in value.items()}
     if isinstance(value, tuple | list):

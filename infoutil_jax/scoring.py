@@ -119,7 +119,7 @@ class _Run:
         self.source, self.batch_size = source, batch_size * len(devices)
         tile_size = mosaic.tile_size(source.image_size, recipe.tiles)
         # What the device does not run must not make it compile again.
-        recipe = replace(recipe, name="", select=len, order="consecutive", trials=None)
+        recipe = replace(recipe, name="", select=len, order="consecutive")
         mean, std = (jnp.asarray(v, jnp.float32) for v in (teacher.mean, teacher.std))
         shared = teacher.variables, mean, std, jax.random.key(seed)
         if len(devices) > 1:

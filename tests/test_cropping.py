@@ -9,6 +9,7 @@ from sklearn.datasets import load_sample_images
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.cropping import (
+    and_whole_image_boxes,
     edges,
     extract,
     mass_boxes,
@@ -152,6 +153,13 @@ def test_random_boxes_on_long_images_fit_or_fall_back_to_the_central_square():
     # Every square of at least 80% of the area is taller than the image.
     boxes = random_resized_boxes(keys_of([0]), None, (20, 60), num_crops=2, scale=(0.8, 1.0))
     np.testing.assert_array_equal(boxes, np.tile([0, 20, 20, 20], (1, 2, 1)))
+
+
+def test_the_whole_image_comes_last():
+    keys, maps = keys_of([0, 1]), np.zeros((2, 1, 1), np.float32)
+    boxes = and_whole_image_boxes(keys, maps, (28, 30), crop=random_resized_boxes)
+    np.testing.assert_array_equal(boxes[:, :-1], random_resized_boxes(keys, maps, (28, 30)))
+    np.testing.assert_array_equal(boxes[:, -1], [[0, 0, 28, 30]] * 2)
 
 
 def test_the_whole_image_is_one_box():

@@ -125,6 +125,16 @@ def test_scored_pools_are_found_again(ran):
     assert sorted((ran.workdir / "digits_convnet3" / "pools").glob("*.npz")) == pools
 
 
+def test_pools_that_other_code_scored_are_not_found(ran, monkeypatch):
+    def pools():
+        return len(list((ran.workdir / "digits_convnet3" / "pools").glob("*.npz")))
+
+    before = pools()
+    monkeypatch.setattr("experiments.setting.scoring_code", lambda: "other")
+    replace(ran, rows=("random",), budgets=(2,), results=ran.workdir / "changed").run()
+    assert pools() == before + 1
+
+
 def test_the_page_shows_what_ran_and_what_did_not(ran):
     page = (ran.results / "README.md").read_text()
     group = report.by_teacher(report.load(ran.results / "digits_convnet3"))[0]

@@ -5,13 +5,19 @@ import numpy as np
 import pytest
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.features import teacher_features, untrained_features
+from infoutil_jax.method.features import (
+    pink_noise,
+    student_features,
+    teacher_features,
+    untrained_features,
+)
 
 LABELS = np.zeros(3, int)
 
 
 def untrained(images, **options):
-    return np.asarray(untrained_features(print, {}, images, LABELS[: len(images)], **options))
+    labels = np.zeros(len(images), int)
+    return np.asarray(untrained_features(print, {}, images, labels, **options))
 
 
 @pytest.fixture
@@ -58,3 +64,44 @@ def test_contrast_scales_features(images):
 def test_the_seed_makes_the_network(images):
     np.testing.assert_array_equal(untrained(images, seed=1), untrained(images, seed=1))
     assert not np.allclose(untrained(images, seed=1), untrained(images, seed=2))
+
+
+def test_pink_noise_is_alike_in_every_octave():
+    images = np.asarray(pink_noise(jax.random.key(0), 400, (32, 24), 3))
+    assert images.shape == (400, 32, 24, 3)
+    np.testing.assert_allclose([images.mean(), images.std()], [0, 1], atol=1e-5)
+    power = (np.abs(np.fft.fft(images, axis=1)) ** 2).mean((0, 2, 3))
+    slope = np.polyfit(np.log(np.arange(1, 9)), np.log(power[1:9]), 1)[0]
+    assert -2.2 < slope < -0.8  # along a line through an image whose power falls as 1 / f²
+    grey = np.corrcoef(images.reshape(-1, 3).T)
+    np.testing.assert_allclose(grey[np.triu_indices(3, 1)], 0.8, atol=0.05)
+
+
+def test_normalised_channels_are_those_of_batch_normalisation_over_pink_noise():
+    noise = pink_noise(jax.random.key(0), 64, (8, 8), 3)
+    got = np.asarray(untrained(noise, width=16, normalised=True)).reshape(64, 4, 4, 16)
+    kernel = jax.nn.initializers.he_normal()(jax.random.split(jax.random.key(0))[1], (3, 3, 3, 16))
+    outputs = jax.lax.conv_general_dilated(
+        noise, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    outputs = (outputs - outputs.mean((0, 1, 2))) / outputs.std((0, 1, 2))
+    expected = np.maximum(outputs, 0).reshape(64, 4, 2, 4, 2, 16).mean((2, 4))
+    np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_normalised_features_of_a_crop_do_not_depend_on_the_batch_nor_on_jit(images):
+    got = untrained(images, normalised=True)
+    alone = untrained(images[:1], normalised=True)
+    np.testing.assert_allclose(got[:1], alone, atol=1e-5)
+    traced = jax.jit(lambda x: untrained_features(print, {}, x, LABELS, normalised=True))(images)
+    np.testing.assert_allclose(got, traced, atol=1e-4)
+
+
+def test_student_features_end_with_the_teachers_probabilities(images):
+    def predict(variables, crops):
+        return variables * crops[:, 0, 0, :1] * np.arange(3.0)
+
+    got = np.asarray(student_features(predict, 2.0, images, LABELS, width=4))
+    seen = untrained(images, width=4, normalised=True)
+    np.testing.assert_allclose(got[:, :-3], seen, atol=1e-6)
+    np.testing.assert_allclose(got[:, -3:], jax.nn.softmax(predict(2.0, images)), atol=1e-6)

@@ -15,6 +15,7 @@ from infoutil_jax.method.recipes import (
     forgetting,
     infoutil,
     infoutil_clear,
+    infoutil_kernel,
     infoutil_paper,
     random,
     rded,
@@ -195,6 +196,30 @@ def test_clear_crops_are_rdeds_or_hold_a_share_of_the_shapley_mass():
     recipe = infoutil_clear(mass=0.9)
     np.testing.assert_array_equal(recipe.crop(KEYS, maps, (8, 8)), [[[2, 2, 2, 2]]] * 3)
     assert recipe.attribute(predict, WEIGHTS, IMAGES, LABELS, KEYS).shape == (3, 4, 4)
+
+
+def test_a_kernel_student_chooses_among_clear_crops_and_whole_images():
+    recipe = infoutil_kernel(num_crops=2, among=9)
+    boxes = recipe.crop(KEYS, np.zeros((3, 1, 1)), (8, 8))
+    np.testing.assert_array_equal(boxes[:, :2], rded(num_crops=2).crop(KEYS, None, (8, 8)))
+    np.testing.assert_array_equal(boxes[:, 2], [[0, 0, 8, 8]] * 3)
+    count = 60
+    labels = np.repeat(np.arange(3, dtype=np.int32), 20)
+    features = recipe.embed(
+        predict, WEIGHTS, jax.random.normal(jax.random.key(3), (count, 8, 8, 1)), labels
+    )
+    candidates = selection.Candidates(
+        ids=np.arange(count),
+        crops=np.zeros(count, np.int32),
+        labels=labels,
+        boxes=np.ones((count, 4), np.int32),
+        scores=np.tile(np.arange(20, dtype=np.float32), 3),
+        maps=np.zeros((count, 1, 1), np.float32),
+        features=np.asarray(features),
+    )
+    kept = recipe.select(jax.random.key(0), candidates, 2)
+    np.testing.assert_array_equal(kept.labels, [0, 0, 1, 1, 2, 2])
+    assert (candidates.scores[kept.ids] < 9).all()
 
 
 @pytest.mark.parametrize("name", RECIPES)

@@ -212,6 +212,18 @@ def whole_image_boxes(
     return jnp.tile(jnp.array([0, 0, *image_size], jnp.int32), (len(keys), 1, 1))
 
 
+def and_whole_image_boxes(
+    keys: Key[Array, " batch"],
+    maps: Float[Array | np.ndarray, "batch rows columns"],
+    image_size: tuple[int, int],
+    *,
+    crop: Callable[..., Array],
+) -> Int32[Array, "batch crops 4"]:
+    """The boxes of `crop`, and the image itself as the last."""
+    whole = whole_image_boxes(keys, maps, image_size)
+    return jnp.concatenate([crop(keys, maps, image_size), whole], axis=1)
+
+
 def _check(num_crops: int, image_size: tuple[int, int]) -> None:
     if num_crops < 1:
         raise InputError(f"num_crops is {num_crops}; at least 1 crop is cut from each image")

@@ -20,8 +20,15 @@ from typing import Any, Literal
 import numpy as np
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method import attribution, coresets, cropping, features, selection, utility
-from infoutil_jax.method.datamodel import Trials
+from infoutil_jax.method import (
+    attribution,
+    coresets,
+    cropping,
+    features,
+    kernel_student,
+    selection,
+    utility,
+)
 from infoutil_jax.method.shapley_maps import design_once, shapley_maps, staged_once
 
 Keep = Literal["highest", "lowest", "middle"]
@@ -47,8 +54,6 @@ class Recipe:
             (RDED: image j holds ranks j, n + j, 2n + j, 3n + j).
         embed: `(predict, variables, crops, labels) -> [n, dim]`, features for `select` to read
             (`Candidates.features`); None for none.
-        trials: `Trials` by which students choose from what `select` then only shortlists
-            (`infoutil_jax.trials`); None for no trials.
     """
 
     name: str
@@ -60,7 +65,6 @@ class Recipe:
     view: Literal["resize", "pad"] = "resize"
     order: Literal["consecutive", "strided"] = "consecutive"
     embed: Callable[..., Any] | None = None
-    trials: Trials | None = None
 
     def __post_init__(self):
         if self.tiles < 1 or math.isqrt(self.tiles) ** 2 != self.tiles:
@@ -190,40 +194,40 @@ def infoutil_clear(
     )
 
 
-def infoutil_measured(
+def infoutil_kernel(
     *,
     tiles: int = 1,
+    among: int = 64,
     num_crops: int = 5,
-    students: int = 256,
-    shortlist: int = 16,
-    trial_epochs: int = 100,
+    judges: int = 4000,
     over: Any = "all",
 ) -> Recipe:
-    """Utility measured, not bounded: the crops that help students most.
+    """Utility exactly, of a student that needs no training: a kernel machine's.
 
-    The random-resized crops of lowest gradient norm at the teacher that labels (give that one as
-    `teacher`) are a shortlist. Narrow students are trained on random sets of it, and what each crop
-    adds to their accuracy, on training images that did not compete, is what decides: a linear
-    datamodel (`infoutil_jax.method.datamodel`). Definition 3 asks what leaving an example out
-    changes, and Theorem 1 bounds it for one step; this is the mean change over whole trainings.
+    Definition 3 asks what leaving an example out changes, and Theorem 1 bounds it for one step of
+    a student. For kernel ridge regression on what an untrained network sees it is known in closed
+    form, over the whole training (`infoutil_jax.method.kernel_student`). The crops of lowest
+    gradient norm at the teacher that labels (give that one as `teacher`), of RDED's random-resized
+    ones and the whole image, are a shortlist. Kept is from what such a student, taught by that
+    teacher, learns most about the pool's whole images.
 
     Args:
         tiles: crops an image: 1 at 32 and 64 pixels, 4 at 128 and 224.
-        num_crops: random-resized crops cut from each image, of which the best competes.
-        students: trained on trial, in all.
-        shortlist: how many times as many crops as are needed are tried.
-        trial_epochs: of each student.
+        among: images of a class that are on the shortlist, each with its best crop; four times as
+            many as are needed where that is more.
+        num_crops: random-resized crops cut from each image, beside the whole.
+        judges: images of the pool, at most, on which that student is judged.
         over: parameters of the gradient, as in `infoutil`.
     """
     cut = rded(num_crops=num_crops)
     return Recipe(
-        name="infoutil_measured",
+        name="infoutil_kernel",
         attribute=cut.attribute,
-        crop=cut.crop,
+        crop=partial(cropping.and_whole_image_boxes, crop=cut.crop),
         score=partial(utility.gradient_norm, over=over),
-        select=partial(selection.top_k, keep="lowest"),
+        select=partial(kernel_student.most_useful, among=among, judges=judges),
         tiles=tiles,
-        trials=Trials(students=students, shortlist=shortlist, epochs=trial_epochs),
+        embed=features.student_features,
     )
 
 
@@ -304,7 +308,7 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "infoutil": infoutil,
     "infoutil_paper": infoutil_paper,
     "infoutil_clear": infoutil_clear,
-    "infoutil_measured": infoutil_measured,
+    "infoutil_kernel": infoutil_kernel,
     "rded": rded,
     "random": random,
 }

@@ -1,0 +1,250 @@
+"""The kernel student: its updates against solving anew, its choice against others."""
+
+from functools import partial
+from itertools import product
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.kernel_ridge import KernelRidge
+from sklearn.metrics import log_loss
+from sklearn.neighbors import KNeighborsClassifier
+
+from infoutil_jax.distill import distill
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.kernel_student import (
+    TEMPERATURE,
+    KernelStudent,
+    arc_cosine,
+    most_useful,
+)
+from infoutil_jax.method.recipes import infoutil_kernel, random
+from infoutil_jax.method.selection import Candidates, take
+
+KEY = jax.random.key(0)
+
+
+def world(seed, candidates=8, judges=20, classes=3):
+    """Features of candidates and judges, and their labels."""
+    rng = np.random.default_rng(seed)
+    centres = rng.normal(size=(classes, 5))
+    labels, judge_labels = (np.arange(n) % classes for n in (candidates, judges))
+    seen, judged = (
+        centres[c] + rng.normal(size=(len(c), 5)) / 2 for c in (np.sort(labels), judge_labels)
+    )
+    return seen, judged, np.sort(labels), judge_labels
+
+
+def student(seed, **sizes):
+    seen, judged, labels, truth = world(seed, **sizes)
+    return KernelStudent(arc_cosine(seen, seen), arc_cosine(judged, seen), soft(labels), truth)
+
+
+def soft(labels):
+    """What a teacher that is not quite sure says."""
+    noise = np.random.default_rng(0).uniform(size=(len(labels), labels.max() + 1)) / 2
+    answers = np.eye(labels.max() + 1)[labels] + noise
+    return answers / answers.sum(1, keepdims=True)
+
+
+def loss(seed, known, ridge=0.1, **sizes):
+    """Cross-entropy of scikit-learn's kernel ridge regression on what is known."""
+    seen, judged, labels, truth = world(seed, **sizes)
+    answers = np.zeros((len(judged), 3))
+    if known:
+        model = KernelRidge(alpha=ridge, kernel="precomputed")
+        model.fit(arc_cosine(seen[known], seen[known]), soft(labels)[known] - 1 / 3)
+        answers = model.predict(arc_cosine(judged, seen[known]))
+    return log_loss(truth, jax.nn.softmax(answers / TEMPERATURE))
+
+
+def table(seed, crops=2, **sizes):
+    """Candidates of which each image's first crop is the smaller one, and has the lower score."""
+    seen, _, labels, _ = world(seed, **sizes)
+    rows, rng = len(labels) * crops, np.random.default_rng(seed)
+    features = np.repeat(seen, crops, 0) + rng.normal(size=(rows, 5)) / 4
+    side = np.tile(np.arange(crops) + 4, len(labels))
+    return Candidates(
+        ids=np.repeat(np.arange(len(labels)), crops),
+        crops=np.tile(np.arange(crops, dtype=np.int32), len(labels)),
+        labels=np.repeat(labels, crops).astype(np.int32),
+        boxes=np.stack([0 * side, 0 * side, side, side], 1).astype(np.int32),
+        scores=side.astype(np.float32) + np.repeat(rng.permutation(len(labels)), crops) / 100,
+        maps=np.zeros((rows, 1, 1), np.float32),
+        features=np.hstack([features, soft(np.repeat(labels, crops))]).astype(np.float32),
+    )
+
+
+def test_the_kernel_is_that_of_infinitely_many_rectifiers():
+    a, b = np.random.default_rng(0).normal(size=(2, 3, 4))
+    weights = np.random.default_rng(1).normal(size=(4, 200_000))
+    a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (a, b))
+    layers = [np.maximum(x @ weights, 0) for x in (a, b)]
+    expected = 2 * layers[0] @ layers[1].T / 200_000
+    np.testing.assert_allclose(arc_cosine(a, b), expected, atol=0.02)
+    np.testing.assert_allclose(np.diag(arc_cosine(a, 5 * a)), 1, atol=1e-6)
+    np.testing.assert_allclose(np.diag(arc_cosine(a, -a)), 0, atol=1e-6)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6), order=st.permutations(range(8)))
+def test_what_it_would_gain_and_lose_is_what_training_anew_gives(seed, order):
+    one, known = student(seed), list(order[:4])
+    for candidate in known:
+        one.learn(candidate)
+    assert one.knows == known
+    np.testing.assert_allclose(one.loss, loss(seed, known), rtol=1e-5)
+    expected = [
+        loss(seed, [k for k in known if k != c] if c in known else [*known, c]) for c in range(8)
+    ]
+    np.testing.assert_allclose(one.losses(np.arange(8)), expected, rtol=1e-5)
+    old, others = known[1], [known[0], *known[2:]]
+    free = np.array([old, *order[4:]])
+    expected = [loss(seed, [*others, new]) for new in free]
+    np.testing.assert_allclose(one.losses(free, instead_of=old), expected, rtol=1e-5)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 10**6))
+def test_forgetting_undoes_learning(seed):
+    one, other = student(seed), student(seed)
+    for candidate in (0, 5, 3):
+        one.learn(candidate)
+    one.forget(5)
+    for candidate in (3, 0):
+        other.learn(candidate)
+    np.testing.assert_allclose(one.answers, other.answers, atol=1e-9)
+    np.testing.assert_allclose(one.losses(np.arange(8)), other.losses(np.arange(8)), rtol=1e-9)
+
+
+def test_before_it_has_learnt_all_classes_are_the_same_to_it():
+    np.testing.assert_allclose(student(0).loss, np.log(3))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_exchange_improves_the_choice(seed):
+    pool = table(seed, crops=1, candidates=12)
+    seen, answers = np.split(pool.features, [5], axis=1)
+    kernel = arc_cosine(seen, seen)
+
+    def taught(rows):
+        one = KernelStudent(kernel, kernel, answers.astype(np.float64), pool.labels)
+        for row in rows:
+            one.learn(row)
+        return one
+
+    kept = most_useful(KEY, pool, 1)
+    assert len(set(pool.labels[kept.ids])) == 3
+    for row, label in zip(kept.ids.tolist(), kept.labels, strict=True):
+        members = np.flatnonzero(pool.labels == label)
+        losses = taught([other for other in kept.ids.tolist() if other != row]).losses(members)
+        assert losses[members == row] <= losses.min() + 1e-9
+    losses = [taught(rows).loss for rows in product(range(4), range(4, 8), range(8, 12))]
+    assert taught(kept.ids.tolist()).loss < np.quantile(losses, 0.1)
+
+
+def test_best_scored_crops_compete_and_the_largest_judge():
+    pool = table(3, candidates=30, crops=3)
+    kept = most_useful(KEY, pool, 2)
+    assert set(kept.crops) == {0}
+    assert set(most_useful(KEY, pool, 2, keep="highest").crops) == {2}
+    for crop, changes in ((0, True), (1, False), (2, True)):
+        features = pool.features.copy()
+        features[pool.crops == crop, :5] *= -1
+        changed = most_useful(KEY, pool._replace(features=features), 2)
+        assert (set(changed.ids) != set(kept.ids)) == changes
+
+
+@pytest.mark.parametrize("among", [1, 9])
+def test_the_shortlist_is_of_the_lowest_scores(among):
+    pool = table(1, candidates=60)
+    first = pool.scores[pool.crops == 0]
+    kept = most_useful(KEY, pool, 2, among=among)
+    for label in range(3):
+        members = np.flatnonzero(pool.labels[pool.crops == 0] == label)
+        best = members[np.argsort(first[members])[: max(among, 8)]]
+        assert set(kept.ids[kept.labels == label]) <= set(best)
+
+
+def test_classes_in_groups_are_filled_too():
+    pool = table(6, candidates=60, classes=10)
+    kept = most_useful(KEY, pool, 2, classes_at_once=3)
+    np.testing.assert_array_equal(kept.labels, np.repeat(np.arange(10), 2))
+    assert set(kept.ids) != set(most_useful(KEY, pool, 2).ids)
+
+
+def test_a_set_of_digits_is_the_same_every_time_and_teaches_more_than_random_ones(
+    digits, teachers, tmp_path
+):
+    def made(recipe, name, seed=0):
+        options = {"images_per_class": 1, "pool": 40, "seed": seed, "progress": False}
+        return distill(digits, teachers["converged"], recipe, workdir=tmp_path / name, **options)
+
+    def accuracy(distilled):
+        """Of a learner of another kind: the nearest image's class."""
+        images, labels = digits.test.arrays()
+        learner = KNeighborsClassifier(1).fit(distilled.images.reshape(10, -1), distilled.labels)
+        return learner.score(images.reshape(len(images), -1), labels)
+
+    first, again = (made(infoutil_kernel(), name) for name in ("one", "two"))
+    np.testing.assert_array_equal(again.images, first.images)
+    assert again.records == first.records
+    others = [accuracy(made(random(), f"random{seed}", seed)) for seed in range(5)]
+    assert accuracy(first) > max(others)
+
+
+def test_neither_order_nor_the_names_of_classes_matter():
+    pool = table(2, candidates=30)
+    kept = most_useful(KEY, pool, 2)
+    shuffled = take(pool, np.random.default_rng(0).permutation(len(pool.ids)))
+    jax.tree.map(np.testing.assert_array_equal, most_useful(KEY, shuffled, 2), kept)
+    renamed = most_useful(KEY, pool._replace(labels=pool.labels * 7 + 2), 2)
+    np.testing.assert_array_equal(renamed.ids, kept.ids)
+
+
+def test_scores_are_what_the_set_would_lose_and_the_most_useful_come_first():
+    kept = most_useful(KEY, table(4, candidates=30), 3)
+    by_class = kept.scores.reshape(3, 3)
+    assert (np.diff(by_class, axis=1) <= 0).all() and (kept.scores > 0).any()
+
+
+def test_judges_are_drawn_where_there_are_more():
+    pool = table(5, candidates=60)
+    few = partial(most_useful, candidates=pool, per_class=2, judges=12)
+    np.testing.assert_array_equal(few(KEY).ids, few(KEY).ids)
+    assert len({tuple(few(jax.random.key(k)).ids) for k in range(8)}) > 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"among": 0}, "among is 0; give at least 1"),
+        ({"judges": 0}, "judges is 0; give at least 1"),
+        ({"per_class": 0}, "per_class is 0; give at least 1"),
+        ({"sweeps": -1}, "sweeps is -1; give at least 0"),
+        ({"classes_at_once": 0}, "classes_at_once is 0; give at least 1"),
+        ({"ridge": 0.0}, "ridge is 0.0; it must be positive"),
+        ({"per_class": 11}, "class 0 has 10 candidates to choose from, but 11 are needed"),
+        ({"candidates": table(0)._replace(features=None)}, "give the recipe an embed function"),
+    ],
+)
+def test_bad_input_is_one_sentence(change, message):
+    arguments = {"candidates": table(0, candidates=30), "per_class": 2, **change}
+    with pytest.raises(InputError, match=message):
+        most_useful(KEY, **arguments)
+
+
+def test_features_end_with_probabilities():
+    pool = table(0)
+    for wrong in (pool.features[:, :5], pool.features[:, 5:]):
+        with pytest.raises(InputError, match="the last 3 features are not the probabilities"):
+            most_useful(KEY, pool._replace(features=wrong), 1)
+
+
+def test_a_feature_that_is_no_number_is_named():
+    pool = table(0)
+    pool.features[5, 0] = np.nan
+    with pytest.raises(InputError, match="the features of example 2 are not all numbers"):
+        most_useful(KEY, pool, 1)
