@@ -174,7 +174,8 @@ class RecipeOptions:
     compete: Literal["best", "all"] | None = None
     """An image's best crop competes, or all of them."""
     among: int | None = None
-    """How many times as many as are needed are chosen from."""
+    """How many times as many as are needed are chosen from; of infoutil_kernel, at least how many
+    images of a class."""
 
     def build(self, source: Source) -> Recipe:
         """The recipe for `source`.
