@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, Int, Key
 from sklearn.cluster import KMeans
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.selection import Candidates, best_crop, take
+from infoutil_jax.method.selection import Candidates, best_crop, check_full, take
 
 Features = Float[np.ndarray, "n dim"]
 Choice = Callable[[Features, int, int], Int[np.ndarray, " k"]]
@@ -50,6 +50,7 @@ def coreset(
     if candidates.features is None:
         raise InputError("the candidates have no features; give the recipe an embed function")
     rows = best_crop(candidates, keep)
+    check_full(np.unique(candidates.labels), rows.labels, per_class)
     features = np.asarray(rows.features, np.float64)
     for row in np.flatnonzero(~np.isfinite(features).all(1))[:1]:
         raise InputError(f"the features of example {rows.ids[row]} are not all numbers")
@@ -57,11 +58,6 @@ def coreset(
     kept = []
     for label in np.unique(candidates.labels):
         members = np.flatnonzero(rows.labels == label)
-        if len(members) < per_class:
-            raise InputError(
-                f"class {label} has {len(members)} candidates to choose from, but {per_class} are "
-                "needed; lower the number per class or give more images"
-            )
         members = members[: among and among * per_class]
         members = members[np.argsort(rows.ids[members])]
         kept.append(members[choose(features[members], per_class, seed)])

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Float64, Int, Key
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.selection import Candidates, best_crop, concatenate, take
+from infoutil_jax.method.selection import Candidates, best_crop, check_full, concatenate, take
 
 TEMPERATURE = 1 / 3
 """At which answers of ridge regression, which shrinks them, are log-odds."""
@@ -178,13 +178,8 @@ def most_useful(
             raise InputError(f"{name} is {value}; give at least {least}")
     classes = _check_features(candidates)
     rows, jury = best_crop(candidates, keep), _largest_crops(candidates)
-    labels = np.searchsorted(classes, rows.labels)
-    for short in np.flatnonzero(np.bincount(labels) < per_class)[:1]:
-        raise InputError(
-            f"class {classes[short]} has {(labels == short).sum()} candidates to choose from, but "
-            f"{per_class} are needed; lower the number per class or give more images"
-        )
-    rank = np.arange(len(labels)) - np.searchsorted(labels, labels)
+    check_full(classes, rows.labels, per_class)
+    rank = np.arange(len(rows.labels)) - np.searchsorted(rows.labels, rows.labels)
     rows = take(rows, rank < max(among, 4 * per_class))
     rng = np.random.default_rng(int(jax.random.bits(key)))
     groups = np.array_split(rng.permutation(classes), -(-len(classes) // classes_at_once))
@@ -211,11 +206,11 @@ def _choose(rows, jury, classes, per_class, ridge, sweeps) -> Candidates:
         ridge=ridge,
     )
 
-    def best(label, **instead):
-        """Of those of a class that are not known, or of the old one and those."""
-        known = np.setdiff1d(student.knows, list(instead.values()))
-        free = np.setdiff1d(np.flatnonzero(labels == label), known)
-        return int(free[student.losses(free, **instead).argmin()])
+    def best(label, old=None):
+        """Of those of a class that are not known, the old one among them."""
+        members = np.flatnonzero(labels == label)
+        free = members[~np.isin(members, student.knows) | (members == old)]
+        return int(free[student.losses(free, instead_of=old).argmin()])
 
     for _ in range(per_class):
         for label in range(present.sum()):
@@ -224,7 +219,7 @@ def _choose(rows, jury, classes, per_class, ridge, sweeps) -> Candidates:
     for _ in range(sweeps):
         before = list(chosen)
         for i, old in enumerate(before):
-            chosen[i] = best(labels[old], instead_of=old)
+            chosen[i] = best(labels[old], old)
             if chosen[i] != old:
                 student.forget(old)
                 student.learn(chosen[i])

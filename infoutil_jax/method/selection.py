@@ -98,7 +98,7 @@ def top_k(
     if compete == "best":
         order = _first_of_each(candidates.ids, order)
     kept = _head(candidates.labels, order, per_class)
-    _check_full(candidates.labels, candidates.labels[order], per_class)
+    check_full(candidates.labels, candidates.labels[order], per_class)
     return take(candidates, kept)
 
 
@@ -113,7 +113,7 @@ def random_k(key: Key[Array, ""], candidates: Candidates, per_class: int) -> Can
     """
     _check(candidates, per_class)
     order = _first_of_each(candidates.ids, _order(candidates, _by_chance(key, candidates)))
-    _check_full(candidates.labels, candidates.labels[order], per_class)
+    check_full(candidates.labels, candidates.labels[order], per_class)
     return take(candidates, _head(candidates.labels, order, per_class))
 
 
@@ -283,10 +283,14 @@ def _check(candidates: Candidates, per_class: int = 1) -> None:
         )
 
 
-def _check_full(
+def check_full(
     labels: Int[np.ndarray, " rows"], eligible: Int[np.ndarray, " eligible"], per_class: int
 ) -> None:
-    """Every class among `labels` needs `per_class` rows among the `eligible`."""
+    """Every class among `labels` needs `per_class` rows among the `eligible`, which are sorted.
+
+    Raises:
+        InputError: one has fewer.
+    """
     classes = np.unique(labels)
     counts = np.searchsorted(eligible, classes, "right") - np.searchsorted(eligible, classes)
     for short in np.flatnonzero(counts < per_class)[:1]:
