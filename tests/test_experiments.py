@@ -246,6 +246,22 @@ def test_fairness_scores_are_dd_rankings(tmp_path):
     assert "| not run |" in report.fairness(group, 10)[-1]
 
 
+def test_lead_is_over_the_best_rival_under_the_same_labels(tmp_path):
+    second = result("infoutil_kernel", 1, 10.0, set_seed=1)
+    second["student"]["top1"] = [10.0]
+    ours = result("infoutil_kernel", 1, 35.0)
+    ours["student"]["top1"] = [35.0]
+    others = [result(row, 1, 20.0 + i) for i, row in enumerate(report.RIVALS)]
+    hard = [result("infoutil_kernel-hard", 1, 25.0), result("rded-hard", 1, 26.5)]
+    write(tmp_path, ours, second, *others, *hard, result("rded", 10, 57.0))
+    group = report.by_teacher(report.load(tmp_path))[0]
+    assert report.lead(group)[2:] == [
+        "| online | 35.0 (+9.0, grad_cam) | not run |",
+        "| stored | not run | not run |",
+        "| hard | 25.0 (-1.5, rded, of 1) | not run |",
+    ]
+
+
 def test_seconds_and_teachers_are_tables(tmp_path):
     write(tmp_path, result("rded", 10, 50.0), result("rded-hard", 10, 50.0))
     group = report.by_teacher(report.load(tmp_path))[0]
