@@ -301,8 +301,11 @@ def summary(results: Path) -> str:
             table = Table(main.title, main.settings, tuple(shown), main.budgets, main.paper)
             lines += [heading(group), "", *render(table, dataset, backbone, group), ""]
             if any(row == f"{OURS}-hard" for row, _ in group):
-                lines += [f"`{OURS}` on the first set, by what its labels are: top-1, and the lead "]
-                lines[-1] += f"over the best of {', '.join(RIVALS)}."
+                rivals = ", ".join(RIVALS)
+                lines += [
+                    f"`{OURS}` on the first set, by what its labels are: top-1, and the lead over "
+                    f"the best of {rivals}."
+                ]
                 lines += ["", *lead(group), ""]
     return "\n".join(lines)
 
