@@ -65,9 +65,8 @@ METHODS = (
 
 
 def _method(name: str) -> Row:
-    # Two of ours ask the teacher that labels; all others the converged one.
-    scorer = "auto" if name in ("infoutil_clear", "infoutil_kernel") else "converged"
-    return Row(name, RecipeOptions(name), scorer=scorer)
+    recipe = RecipeOptions(name)
+    return Row(name, recipe, scorer=recipe.scoring_stage("auto"))
 
 
 EVERYTHING = Row("everything", RecipeOptions("everything"), labels="hard")

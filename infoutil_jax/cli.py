@@ -113,8 +113,9 @@ class Run:
     """Of every random draw."""
     devices: DeviceCount = "all"
     """Of this machine, that share the work."""
-    scoring_stage: Stage = "converged"
-    """The teacher that attributes and scores."""
+    scoring_stage: Stage | None = None
+    """The teacher that attributes and scores; by default the converged one, of infoutil_clear and
+    infoutil_kernel the one that labels."""
     label_stage: Stage = "auto"
     """The teacher that labels; auto is early up to 10 images a class, converged above."""
     recipe: Annotated[RecipeOptions, Flat] = field(default_factory=RecipeOptions)
@@ -184,8 +185,9 @@ class Distill:
     images_per_class: int = 10
     """The budget."""
     recipe: Annotated[RecipeOptions, Flat] = field(default_factory=RecipeOptions)
-    scoring_stage: Stage = "converged"
-    """The teacher that attributes and scores."""
+    scoring_stage: Stage | None = None
+    """The teacher that attributes and scores; by default the converged one, of infoutil_clear and
+    infoutil_kernel the one that labels."""
     label_stage: Stage = "auto"
     """The teacher that labels; auto is early up to 10 images a class, converged above."""
     machines: Annotated[Machines, Flat] = field(default_factory=Machines)
@@ -203,9 +205,10 @@ class Distill:
         devices = self.machines.join()
         teachers = load_teachers(self.teacher)
         source = self.data.open()
+        scoring_stage = self.scoring_stage or self.recipe.scoring_stage(self.label_stage)
         distilled = distill(
             source,
-            pick(teachers, self.scoring_stage, self.images_per_class),
+            pick(teachers, scoring_stage, self.images_per_class),
             self.recipe.build(source),
             images_per_class=self.images_per_class,
             workdir=self.workdir,

@@ -171,7 +171,7 @@ def run(
     recipe: RecipeOptions = RecipeOptions(),
     teacher: TeacherOptions = TeacherOptions(),
     student: StudentOptions = StudentOptions(),
-    scoring_stage: Stage = "converged",
+    scoring_stage: Stage | None = None,
     label_stage: Stage = "auto",
     seed: int = 0,
     devices: Devices | None = None,
@@ -182,7 +182,8 @@ def run(
 
     Writes `teacher/`, `distilled/`, `overview.png` and `summary.json` under `workdir`; a teacher
     that is there already is used. `images_per_class` is by default 10, or as many as the smallest
-    class fills. `devices` share all the work.
+    class fills; `scoring_stage` is the recipe's own (`RecipeOptions.scoring_stage`). `devices`
+    share all the work.
 
     Returns:
         The summary.
@@ -200,7 +201,7 @@ def run(
     say(f"teacher: {teachers['converged'].accuracy:.1f}% top-1")
     distilled = distill(
         source,
-        pick(teachers, scoring_stage, images_per_class),
+        pick(teachers, scoring_stage or recipe.scoring_stage(label_stage), images_per_class),
         built,
         images_per_class=images_per_class,
         workdir=workdir / "distilled",

@@ -77,6 +77,25 @@ def test_verbs_one_by_one(teacher_dir, tmp_path, capsys):
     assert "--teacher" in refused(["student", out, "digits", *tiny], capsys)
 
 
+@pytest.mark.parametrize(
+    ("recipe", "stage", "by_the_labeller"),
+    [
+        ("rded", [], False),
+        ("infoutil_kernel", [], True),
+        ("infoutil_kernel", ["--scoring-stage", "converged"], False),
+    ],
+)
+def test_a_recipe_is_asked_of_the_teacher_it_is_made_for(
+    recipe, stage, by_the_labeller, teacher_dir, tmp_path
+):
+    """At two images a class the early teacher labels; the paper's converged one scores."""
+    asked = [*distill_to(tmp_path / "set", "digits", teacher_dir), "--recipe", recipe, *stage]
+    assert main([*asked, "--images-per-class", "2", "--pool", "10"]) == 0
+    manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
+    same = manifest["teacher"]["digest"] == manifest["label_teacher"]["digest"]
+    assert same == by_the_labeller
+
+
 def test_tampering_is_found(teacher_dir, tmp_path, capsys):
     out = tmp_path / "set"
     arguments = ["--workdir", str(out), "--images-per-class", "1", "--recipe", "random"]
