@@ -229,22 +229,30 @@ def _if_known(score, *accuracies: float | None) -> float | None:
 
 
 def figure(group: dict[tuple[str, int], Result], rows: Sequence[str]) -> Figure:
-    """Top-1 against images a class, a line a method, bars of a standard deviation."""
-    drawn = Figure(figsize=(5.5, 3.6), layout="constrained")
-    axis = drawn.subplots()
-    for row in rows:
+    """Top-1 against images a class, a line a method, bars of a standard deviation.
+
+    Beside it the same on the scale on which methods differ: ahead of random images.
+    """
+    drawn = Figure(figsize=(10, 3.8), layout="constrained")
+    absolute, ahead = drawn.subplots(1, 2)
+    chance = {b: r["student"]["top1_mean"] for (name, b), r in group.items() if name == "random"}
+    for number, row in enumerate(rows):
+        look = {"color": f"C{number}", "marker": "o", "ms": 4, "capsize": 3}  # in every setting
         budgets = sorted(b for name, b in group if name == row and b)
-        students = [group[row, budget]["student"] for budget in budgets]
-        if students:
-            deviations = [student["top1_std"] or 0.0 for student in students]
-            means = [student["top1_mean"] for student in students]
-            axis.errorbar(budgets, means, deviations, marker="o", ms=4, capsize=3, label=row)
-    axis.set(xscale="log", xlabel="images a class", ylabel="top-1, %")
-    axis.set_xticks(sorted({b for _, b in group if b}))
-    axis.xaxis.set_major_formatter("{x:g}")
-    axis.minorticks_off()
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
+        students = {b: group[row, b]["student"] for b in budgets}
+        for axis, base in ((absolute, dict.fromkeys(budgets, 0.0)), (ahead, chance)):
+            seen = [b for b in budgets if b in base]
+            means = [students[b]["top1_mean"] - base[b] for b in seen]
+            bars = [students[b]["top1_std"] or 0.0 for b in seen]
+            if seen:
+                axis.errorbar(seen, means, bars, label=row, **look)
+    for axis, label in ((absolute, "top-1, %"), (ahead, "top-1, ahead of random images")):
+        axis.set(xscale="log", xlabel="images a class", ylabel=label)
+        axis.set_xticks(sorted({b for _, b in group if b}))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.minorticks_off()
+        axis.grid(alpha=0.3)
+    absolute.legend(fontsize=8)
     return drawn
 
 
@@ -256,9 +264,12 @@ def page(results: Path) -> str:
         "Rendered by `python -m experiments.report` from the JSON files here.",
     ]
     for dataset, backbone in settings(results):
-        for group in by_teacher(load(results / f"{dataset}_{backbone}")):
+        groups = by_teacher(load(results / f"{dataset}_{backbone}"))
+        for group in groups:
             lines += ["", f"## {DATASETS[dataset].title}, {backbone}", "", heading(group), ""]
             lines += teachers(group)
+            if group is groups[0]:
+                lines += ["", f"![Top-1 by images a class]({dataset}_{backbone}/accuracy.png)"]
             for table in TABLES.values():
                 # Elsewhere than in the paper a table is worth its place for what it adds.
                 own = (dataset, backbone) in table.settings or table is TABLES["table1"]
@@ -312,8 +323,7 @@ def write_reports(results: Path) -> None:
     (results / "README.md").write_text(page(results))
     for dataset, backbone in settings(results):
         for group in by_teacher(load(results / f"{dataset}_{backbone}"))[:1]:
-            rows = [row for row in (*TABLES["table1"].rows, *TABLES["table9"].rows)]
-            drawn = figure(group, list(dict.fromkeys(rows)))
+            drawn = figure(group, README_ROWS)
             drawn.savefig(results / f"{dataset}_{backbone}" / "accuracy.png", dpi=110)
     if results.resolve() == RESULTS.resolve():
         before, start, rest = README.read_text().partition("<!-- results -->\n")
