@@ -1,4 +1,7 @@
-"""Utility in closed form, for a student that is a kernel machine. NumPy on the host.
+"""Utility in closed form, for a student that is a kernel machine.
+
+The student is NumPy's, in double precision on the host; what its judges make of candidates, where
+all the time goes, is JAX's.
 
 A network that hardly leaves the features it starts with learns what kernel ridge regression on them
 does (Jacot et al., NeurIPS 2018; KIP, Nguyen et al., ICLR 2021, synthesises sets so). What such a
@@ -7,6 +10,7 @@ rank-one update: Definition 3 needs no bound, and no training.
 """
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Float32, Float64, Int, Key
 
@@ -64,7 +68,7 @@ class KernelStudent:
         self._truth, self._ridge = truth, ridge
         # Of the posterior: covariances, and what is left of the targets.
         self._kernel = kernel.astype(np.float64)
-        self._judged = judged.T.astype(np.float64)
+        self._judged = judged.T.astype(np.float64, order="C")  # a row is read at a time
         self._left = taught - 1 / np.float64(taught.shape[1])
         self._answers = np.zeros((taught.shape[1], len(truth)))
 
@@ -76,7 +80,8 @@ class KernelStudent:
     @property
     def loss(self) -> float:
         """The judges' mean cross-entropy, in nats."""
-        return _cross_entropy(self._answers.astype(np.float32), self._truth)
+        nothing = np.zeros((1, len(self._answers))), np.zeros((1, len(self._truth)))
+        return float(_losses(self._answers, *nothing, self._truth)[0])
 
     def losses(
         self, candidates: Int[np.ndarray, " some"], *, instead_of: int | None = None
@@ -98,11 +103,7 @@ class KernelStudent:
             variances = variances - along * self._kernel[candidates, old]
             known &= candidates != old
         left /= (variances + np.where(known, -self._ridge, self._ridge))[:, None]
-        now, found = answers.astype(np.float32), np.empty(len(candidates))
-        changes = zip(left.astype(np.float32), judged.astype(np.float32), strict=True)
-        for i, (step, along_judges) in enumerate(changes):
-            found[i] = _cross_entropy(now + np.multiply.outer(step, along_judges), self._truth)
-        return found
+        return _losses(answers, left, judged, self._truth)
 
     def learn(self, candidate: int) -> None:
         """One that is not known."""
@@ -259,10 +260,28 @@ def _check_features(candidates: Candidates) -> Int[np.ndarray, " classes"]:
     return classes
 
 
-def _cross_entropy(
-    answers: Float32[np.ndarray, "classes m"], truth: Int[np.ndarray, " m"]
-) -> float:
-    logits = answers / np.float32(TEMPERATURE)
-    logits -= logits.max(0)
-    right = logits[truth, np.arange(len(truth))]
-    return float((np.log(np.exp(logits).sum(0)) - right).mean(dtype=np.float64))
+def _losses(
+    answers: Float64[np.ndarray, "classes m"],
+    steps: Float64[np.ndarray, "some classes"],
+    judged: Float64[np.ndarray, "some m"],
+    truth: Int[np.ndarray, " m"],
+) -> Float64[np.ndarray, " some"]:
+    """The judges' mean cross-entropy after each step alone, which `judged` scales to a judge."""
+    rows = ((0, -len(steps) % 32), (0, 0))  # so that few shapes are compiled
+    steps, judged = (np.pad(array.astype(np.float32), rows) for array in (steps, judged))
+    each = _cross_entropies(answers.astype(np.float32), steps, judged, truth)
+    return np.asarray(each)[: len(steps) - rows[0][1]].mean(1, dtype=np.float64)
+
+
+@jax.jit
+def _cross_entropies(answers, steps, judged, truth):
+    scale = 1 / TEMPERATURE
+
+    def after(change):
+        step, along_judges = change
+        logits = (answers + step[:, None] * along_judges) * scale
+        right, top = (now + step[truth] * along_judges) * scale, logits.max(0)
+        return jnp.log(jnp.exp(logits - top).sum(0)) + top - right
+
+    now = answers[truth, jnp.arange(len(truth))]
+    return jax.lax.map(after, (steps, judged))
