@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import jax.numpy as jnp
+import pytest
 
 from experiments.report import RESULTS, page, summary
 
@@ -43,6 +44,9 @@ def test_the_results_are_the_committed_ones():
     assert (RESULTS / "README.md").read_text() == page(RESULTS)
 
 
-def test_every_file_it_links_to_exists():
-    for link in re.findall(r"\]\((?!http)([^)]+)\)", README):
-        assert (ROOT / link).exists(), link
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "experiments" / "README.md"])
+def test_every_file_it_links_to_exists(page):
+    links = re.findall(r"\]\((?!http)([^)]+)\)", page.read_text())
+    assert links
+    for link in links:
+        assert (page.parent / link).exists(), link
