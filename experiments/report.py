@@ -208,17 +208,18 @@ def lead(group: dict[tuple[str, int], Result]) -> list[str]:
     for policy in ("online", "stored", "hard"):
         end, cells = "" if policy == "online" else f"-{policy}", []
         for budget in budgets:
-            found = {
-                row: result.get("first", result)["student"]["top1_mean"]
+            firsts = {
+                row: result.get("first", result)
                 for row in (OURS, *RIVALS)
                 if (result := group.get((row + end, budget)))
             }
+            found = {row: result["student"]["top1_mean"] for row, result in firsts.items()}
             ours, rival = found.pop(OURS, None), max(found, key=lambda row: found[row], default="")
             if ours is None or not rival:
                 cells.append("not run")
                 continue
             of = f", of {len(found)}" if len(found) < len(RIVALS) else ""
-            cells.append(f"{ours:.1f} ({ours - found[rival]:+.1f}, {rival}{of})")
+            cells.append(f"{top1(firsts[OURS])} ({ours - found[rival]:+.1f}, {rival}{of})")
         lines.append(f"| {policy} | " + " | ".join(cells) + " |")
     return lines
 

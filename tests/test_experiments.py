@@ -256,9 +256,9 @@ def test_lead_is_over_the_best_rival_under_the_same_labels(tmp_path):
     write(tmp_path, ours, second, *others, *hard, result("rded", 10, 57.0))
     group = report.by_teacher(report.load(tmp_path))[0]
     assert report.lead(group)[2:] == [
-        "| online | 35.0 (+9.0, grad_cam) | not run |",
+        "| online | 35.0 ± 1.0 (+9.0, grad_cam) | not run |",
         "| stored | not run | not run |",
-        "| hard | 25.0 (-1.5, rded, of 1) | not run |",
+        "| hard | 25.0 ± 1.0 (-1.5, rded, of 1) | not run |",
     ]
 
 
