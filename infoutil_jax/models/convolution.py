@@ -135,7 +135,7 @@ def _places(images, kernel, size, strides, padding):
 def _weight_gradient(lhs, cotangent, kernel_shape, strides, padding, precision):
     """Kernel gradient as matrix products, of every window laid out as a row.
 
-    Of few images at once, whose rows stay in the cache: three times as fast as of all at once.
+    Of few images at once, so that their rows stay in the cache; of all at once it is slower.
     """
     size = cotangent.shape[1:3]
 
