@@ -5,7 +5,8 @@
 Results go to `experiments/results/<dataset>_<backbone>/`. A cell that has a result is not run
 again; teachers and scored pools in the working directory are shared between cells, tables and
 calls. Without an accelerator width, training set, image side and seeds are reduced (see
-`experiments.datasets.DATASETS`), and every file says so. `smoke` runs every table at toy size.
+`experiments.datasets.DATASETS`), and every file says so; `--reduced` asks for that elsewhere.
+`smoke` runs every table at toy size.
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ class Experiment:
     """Only these rows; by default all of the table."""
     budgets: tuple[int, ...] | None = None
     """Images a class; by default the table's."""
+    reduced: bool | None = None
+    """Whether to shrink what takes the time; by default where there is no accelerator."""
     width: int | None = None
-    """By default 128 with an accelerator, the dataset's reduced width without."""
+    """By default 128, or the dataset's reduced width."""
     image_size: int | None = None
     """Side in pixels; by default the paper's, or the reduced one."""
     max_per_class: int | None = None
@@ -71,7 +74,7 @@ class Experiment:
     pool: int = 300
     """Training images of a class that compete (paper: 300)."""
     seeds: tuple[int, ...] | None = None
-    """Students; by default three, or without an accelerator one at 50 and more images a class."""
+    """Students; by default three, or on a reduced set one at 50 and more images a class."""
     seed: int = 0
     """Of the teacher."""
     set_seed: int = 0
@@ -80,6 +83,11 @@ class Experiment:
     """Teachers, pools and distilled sets."""
     results: Path = RESULTS
     """Where the JSON files go."""
+
+    @property
+    def small(self) -> bool:
+        """Whether this run is reduced."""
+        return jax.default_backend() == "cpu" if self.reduced is None else self.reduced
 
     def run(self) -> None:
         """Run what has no result yet, then render the tables."""

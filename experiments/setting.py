@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import resource
 import sys
 import time
@@ -55,7 +56,7 @@ class Setting:
     @classmethod
     def prepare(cls, experiment: Experiment) -> Setting:
         """Open the source and train, or load, its teachers."""
-        dataset, small = DATASETS[experiment.dataset], jax.default_backend() == "cpu"
+        dataset, small = DATASETS[experiment.dataset], experiment.small
         size = experiment.image_size or (small and dataset.small_size) or dataset.image_size
         per_class = experiment.max_per_class or (dataset.per_class if small else None)
         width = width_of(experiment, experiment.backbone)
@@ -75,7 +76,7 @@ class Setting:
         trained = experiment.teacher or workdir / "teacher"
         teachers = teach(source, trained, options, seed=experiment.seed)
         what = f"width {width}, at most {per_class} training images a class, {size} pixels"
-        reduced = f"no accelerator: {what}" if small else None
+        reduced = what if small else None
         return cls(experiment, source, options, teachers, trained, workdir, reduced)
 
     def teacher(self, stage: str, images_per_class: int) -> Teacher:
@@ -261,7 +262,9 @@ class Setting:
             self.pools[key] = candidates, seconds
             columns = {k: v for k, v in candidates._asdict().items() if v is not None}
             path.parent.mkdir(parents=True, exist_ok=True)
-            np.savez(path, seconds=np.float64(seconds), **columns)
+            unfinished = path.with_suffix(f".{os.getpid()}.npz")  # others may run beside this one
+            np.savez(unfinished, seconds=np.float64(seconds), **columns)
+            unfinished.rename(path)
         return self.pools[key]
 
     def _account(
@@ -296,7 +299,7 @@ def scoring_code() -> str:
 
 
 def width_of(experiment: Experiment, backbone: str) -> int | None:
-    """Channels of a backbone, where it has the option; without an accelerator the reduced number.
+    """Channels of a backbone, where it has the option.
 
     A ResNet's are those of its first stage, of which the last has eight times as many.
     """
@@ -304,8 +307,8 @@ def width_of(experiment: Experiment, backbone: str) -> int | None:
         return None
     if experiment.width and backbone == experiment.backbone:
         return experiment.width
-    residual, small = backbone.startswith("resnet"), jax.default_backend() == "cpu"
-    if small:
+    residual = backbone.startswith("resnet")
+    if experiment.small:
         return 16 if residual else DATASETS[experiment.dataset].width
     return 64 if residual else 128
 
