@@ -9,6 +9,7 @@ of another teacher (another machine's, say) come in a table of their own.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,14 +25,12 @@ from infoutil_jax.training.ranking import augmentation_robust_score, label_robus
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
-README_SETTINGS = (
-    *(("cifar10", "convnet3"), ("cifar10", "resnet18")),
-    *(("imagenette", "convnet5"), ("imagenette", "convnet4")),
-)
+README_SETTINGS = ("cifar10_convnet3", "cifar10_convnet3_reduced", "imagenette_convnet4_reduced")
 README_ROWS = (
     *("infoutil", "infoutil_clear", "infoutil_kernel", "rded", "random", "herding", "k_means"),
     *("forgetting", "grad_cam", "sre2l", "everything"),
 )
+REDUCED = "_reduced"
 OURS = "infoutil_kernel"
 RIVALS = ("infoutil", "rded", "random", "herding", "k_means", "forgetting", "grad_cam")
 FAIR = ("online", "stored", "hard", "plain views", "LRS", "ARS", "images", "labels")
@@ -92,7 +91,10 @@ def heading(group: dict[tuple[str, int], Result]) -> str:
     )
     pool = first["arguments"]["pool"]
     less = f", {pool} of which compete" if pool < 300 else ""
-    return text + (f" Reduced: {first['reduced']}{less}." if first["reduced"] else "")
+    text += f" Reduced: {first['reduced']}{less}." if first["reduced"] else ""
+    devices = [result["hardware"]["device"].replace("cpu", "CPU") for result in group.values()]
+    counts = Counter(devices).most_common()
+    return text + " Cells by device: " + ", ".join(f"{d} {n}" for d, n in counts) + "."
 
 
 def teachers(group: dict[tuple[str, int], Result]) -> list[str]:
@@ -264,13 +266,16 @@ def page(results: Path) -> str:
         "",
         "Rendered by `python -m experiments.report` from the JSON files here.",
     ]
-    for dataset, backbone in settings(results):
-        groups = by_teacher(load(results / f"{dataset}_{backbone}"))
+    for folder in settings(results):
+        dataset, backbone = named(folder)
+        title = f"## {DATASETS[dataset].title}, {backbone}"
+        groups = by_teacher(load(results / folder))
+        title += ", reduced" if folder.endswith(REDUCED) else ""
         for group in groups:
-            lines += ["", f"## {DATASETS[dataset].title}, {backbone}", "", heading(group), ""]
+            lines += ["", title, "", heading(group), ""]
             lines += teachers(group)
             if group is groups[0]:
-                lines += ["", f"![Top-1 by images a class]({dataset}_{backbone}/accuracy.png)"]
+                lines += ["", f"![Top-1 by images a class]({folder}/accuracy.png)"]
             for table in TABLES.values():
                 # Elsewhere than in the paper a table is worth its place for what it adds.
                 own = (dataset, backbone) in table.settings or table is TABLES["table1"]
@@ -294,18 +299,24 @@ def page(results: Path) -> str:
     return "\n".join(lines) + "\n"
 
 
-def settings(results: Path) -> list[tuple[str, str]]:
-    """(dataset, backbone) of the folders that hold results of cells."""
-    folders = sorted(path.parent.name for path in results.glob("*_*/*.json"))
-    names = dict.fromkeys(folder.rpartition("_")[::2] for folder in folders)
-    return [(dataset, backbone) for dataset, backbone in names if dataset in DATASETS]
+def settings(results: Path) -> list[str]:
+    """The folders that hold results of cells."""
+    folders = sorted({path.parent.name for path in results.glob("*_*/*.json")})
+    return [folder for folder in folders if named(folder)[0] in DATASETS]
+
+
+def named(folder: str) -> tuple[str, str]:
+    """(dataset, backbone) of a folder."""
+    dataset, _, backbone = folder.removesuffix(REDUCED).rpartition("_")
+    return dataset, backbone
 
 
 def summary(results: Path) -> str:
     """The README's part: the main rows of the settings it shows."""
     lines: list[str] = []
-    for dataset, backbone in README_SETTINGS:
-        for group in by_teacher(load(results / f"{dataset}_{backbone}"))[:1]:
+    for folder in README_SETTINGS:
+        dataset, backbone = named(folder)
+        for group in by_teacher(load(results / folder))[:1]:
             main = TABLES["table1"]
             shown = [row for row in README_ROWS if any(name == row for name, _ in group)]
             table = Table(main.title, main.settings, tuple(shown), main.budgets, main.paper)
@@ -322,10 +333,10 @@ def summary(results: Path) -> str:
 def write_reports(results: Path) -> None:
     """Write `README.md` and a figure a setting into `results`, and the project's README's part."""
     (results / "README.md").write_text(page(results))
-    for dataset, backbone in settings(results):
-        for group in by_teacher(load(results / f"{dataset}_{backbone}"))[:1]:
+    for folder in settings(results):
+        for group in by_teacher(load(results / folder))[:1]:
             drawn = figure(group, README_ROWS)
-            drawn.savefig(results / f"{dataset}_{backbone}" / "accuracy.png", dpi=110)
+            drawn.savefig(results / folder / "accuracy.png", dpi=110)
     if results.resolve() == RESULTS.resolve():
         before, start, rest = README.read_text().partition("<!-- results -->\n")
         _, end, after = rest.partition("<!-- /results -->")

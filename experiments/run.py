@@ -2,11 +2,11 @@
 
     python -m experiments.run table1 --dataset cifar10 --backbone convnet3 --data folder:PATH
 
-Results go to `experiments/results/<dataset>_<backbone>/`. A cell that has a result is not run
-again; teachers and scored pools in the working directory are shared between cells, tables and
-calls. Without an accelerator width, training set, image side and seeds are reduced (see
-`experiments.datasets.DATASETS`), and every file says so; `--reduced` asks for that elsewhere.
-`smoke` runs every table at toy size.
+Results go to `experiments/results/<dataset>_<backbone>/`, those of a reduced run to that name with
+`_reduced`. A cell that has a result is not run again; teachers and scored pools in the working
+directory are shared between cells, tables and calls. Without an accelerator width, training set,
+image side and seeds are reduced (see `experiments.datasets.DATASETS`), and every file says so;
+`--reduced` asks for that elsewhere. `smoke` runs every table at toy size.
 """
 
 from __future__ import annotations
@@ -89,6 +89,11 @@ class Experiment:
         """Whether this run is reduced."""
         return jax.default_backend() == "cpu" if self.reduced is None else self.reduced
 
+    @property
+    def folder(self) -> str:
+        """Of its results, and of what it makes on the way."""
+        return f"{self.dataset}_{self.backbone}" + ("_reduced" if self.small else "")
+
     def run(self) -> None:
         """Run what has no result yet, then render the tables."""
         if self.table not in (*TABLES, "all"):
@@ -110,7 +115,7 @@ class Experiment:
             for cell in TABLES[name].cells(self.budgets)
             if not self.rows or cell.row.name in self.rows
         }
-        folder = self.results / f"{self.dataset}_{self.backbone}"
+        folder = self.results / self.folder
         missing = [cell for file, cell in cells.items() if not (folder / file).exists()]
         if missing:
             folder.mkdir(parents=True, exist_ok=True)

@@ -72,7 +72,7 @@ class Setting:
             epochs=experiment.teacher_epochs or (20 if small else 30),
             early_epochs=experiment.early_epochs,
         )
-        workdir = experiment.workdir / f"{experiment.dataset}_{experiment.backbone}"
+        workdir = experiment.workdir / experiment.folder
         trained = experiment.teacher or workdir / "teacher"
         teachers = teach(source, trained, options, seed=experiment.seed)
         what = f"width {width}, at most {per_class} training images a class, {size} pixels"

@@ -144,6 +144,11 @@ class _Run:
         ids, labels, results = flown
         before = time.perf_counter()
         table = _table(ids, labels, *jax.device_get(results))
+        for row in np.flatnonzero(~np.isfinite(table.maps).all((1, 2)))[:1]:
+            raise InputError(
+                f"the map of example {table.ids[row]} is not all finite numbers; check the "
+                "teacher's logits there, also of the image with patches hidden"
+            )
         self.waited += time.perf_counter() - before
         self.images += len(ids)
         if not bar.disable:

@@ -238,6 +238,10 @@ def not_a_number(predict, variables, crops, labels):
     return jnp.full(len(crops), jnp.nan)
 
 
+def no_map(predict, variables, images, labels, keys):
+    return jnp.full((len(images), 4, 4), jnp.nan)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
@@ -246,6 +250,7 @@ def not_a_number(predict, variables, crops, labels):
         ({"images_per_class": 1000, "pool": None}, "training images; 1000 distilled"),
         ({"score": wrong_shape}, "recipe's score returned"),
         ({"score": not_a_number}, "NaN"),
+        ({"attribute": no_map}, "map of example . is not all finite"),
         ({"teacher": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}, "3 channels"),
         ({"teacher": {"image_size": (32, 32)}}, "image size"),
         ({"predict": lambda w, x: x.reshape(len(x), -1)[:, :7]}, "10 classes"),
@@ -254,7 +259,8 @@ def not_a_number(predict, variables, crops, labels):
 def test_bad_input_is_one_sentence_and_leaves_nothing(
     digits, teacher, recipe, tmp_path, change, sentence
 ):
-    recipe = dataclasses.replace(recipe, score=change.pop("score", recipe.score))
+    parts = {name: change.pop(name) for name in ("score", "attribute") if name in change}
+    recipe = dataclasses.replace(recipe, **parts)
     teacher = dataclasses.replace(
         teacher, predict=change.pop("predict", teacher.predict), **change.pop("teacher", {})
     )

@@ -92,7 +92,7 @@ def test_every_published_figure_of_table_1_can_be_found():
 
 
 def test_a_cell_says_what_it_is_and_what_it_was_made_with(ran):
-    result = json.loads((ran.results / "digits_convnet3" / "infoutil-ipc1.json").read_text())
+    result = json.loads((ran.results / ran.folder / "infoutil-ipc1.json").read_text())
     assert result["cell"]["row"]["name"] == "infoutil"
     assert len(result["student"]["top1"]) == 2
     assert result["student"]["top1_mean"] == pytest.approx(np.mean(result["student"]["top1"]))
@@ -110,24 +110,24 @@ def test_a_cell_says_what_it_is_and_what_it_was_made_with(ran):
 
 
 def test_what_has_run_is_not_run_again(ran, capsys):
-    file = ran.results / "digits_convnet3" / "random-ipc1.json"
+    file = ran.results / ran.folder / "random-ipc1.json"
     before = file.read_bytes()
     ran.run()
     assert file.read_bytes() == before and "random" not in capsys.readouterr().out
 
 
 def test_scored_pools_are_found_again(ran):
-    pools = sorted((ran.workdir / "digits_convnet3" / "pools").glob("*.npz"))
+    pools = sorted((ran.workdir / ran.folder / "pools").glob("*.npz"))
     written = [path.stat().st_mtime_ns for path in pools]
     other = replace(ran, rows=("infoutil",), budgets=(2,), results=ran.workdir / "other")
     other.run()
     assert [path.stat().st_mtime_ns for path in pools] == written
-    assert sorted((ran.workdir / "digits_convnet3" / "pools").glob("*.npz")) == pools
+    assert sorted((ran.workdir / ran.folder / "pools").glob("*.npz")) == pools
 
 
 def test_pools_that_other_code_scored_are_not_found(ran, monkeypatch):
     def pools():
-        return len(list((ran.workdir / "digits_convnet3" / "pools").glob("*.npz")))
+        return len(list((ran.workdir / ran.folder / "pools").glob("*.npz")))
 
     before = pools()
     monkeypatch.setattr("experiments.setting.scoring_code", lambda: "other")
@@ -137,16 +137,16 @@ def test_pools_that_other_code_scored_are_not_found(ran, monkeypatch):
 
 def test_the_page_shows_what_ran_and_what_did_not(ran):
     page = (ran.results / "README.md").read_text()
-    group = report.by_teacher(report.load(ran.results / "digits_convnet3"))[0]
+    group = report.by_teacher(report.load(ran.results / ran.folder))[0]
     assert f"| random | {report.top1(group['random', 1])} |" in page
     assert "| rded | not run |" in page
     assert "one student where no deviation stands" in page
     assert "## scikit-learn's digits, convnet3" in page
-    assert (ran.results / "digits_convnet3" / "accuracy.png").exists()
+    assert (ran.results / ran.folder / "accuracy.png").exists()
 
 
 def test_classes_that_come_in_steps_have_a_figure_after_each(ran):
-    folder = ran.results / "digits_convnet3"
+    folder = ran.results / ran.folder
     result = json.loads((folder / "random-steps5-ipc1.json").read_text())
     steps = [step["top1_mean"] for step in result["steps"]]
     assert len(steps) == 5 and steps[-1] == result["student"]["top1_mean"]
@@ -180,6 +180,7 @@ def result(row, budget, top1, teacher="a", labels=100, set_seed=0):
         "labels_agree": 0.4,
         "teacher_options": {"backbone": "convnet3"},
         "reduced": None,
+        "hardware": {"device": "cpu"},
         "storage": {"images": 2000, "labels": labels},
     }
 
@@ -274,7 +275,7 @@ def test_a_scorer_that_is_no_stage_is_made(ran):
     experiment = replace(ran, table="scoring")
     names = ("herding-by-untrained", "herding-by-convnet4")
     replace(experiment, rows=names, image_size=16, workdir=ran.workdir / "other").run()
-    folder = ran.results / "digits_convnet3"
+    folder = ran.results / ran.folder
     untrained, other = (json.loads((folder / f"{n}-ipc1.json").read_text()) for n in names)
     assert untrained["distilled"]["teacher"]["stage"] == "untrained"
     assert other["distilled"]["teacher"]["name"] == "convnet4"

@@ -48,7 +48,7 @@ class AttributionPeers:
 
     data: str
     """folder:PATH of CIFAR-10."""
-    teacher: Path = HERE / "teachers" / "cifar10_convnet3"
+    teacher: Path = HERE / "teachers" / "cifar10_convnet3_reduced"
     """Folder of `infoutil teacher`, a ConvNet with batch normalisation."""
     images: int = 8
     """Test images."""

@@ -43,7 +43,7 @@ class CropAgreement:
 
     data: str
     """folder:PATH of the teacher's dataset."""
-    teacher: Path = HERE / "teachers" / "cifar10_convnet3"
+    teacher: Path = HERE / "teachers" / "cifar10_convnet3_reduced"
     """Folder of `infoutil teacher`."""
     images: int = 100
     """Test images, of every class as many."""

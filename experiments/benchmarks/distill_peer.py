@@ -39,7 +39,7 @@ class DistillPeer:
 
     data: str
     """folder:PATH of CIFAR-10."""
-    teacher: Path = HERE / "teachers" / "cifar10_convnet3"
+    teacher: Path = HERE / "teachers" / "cifar10_convnet3_reduced"
     """Folder of `infoutil teacher`, a ConvNet with batch normalisation."""
     per_class: int = 300
     """Training images of each class, all of which compete (RDED's pool)."""

@@ -40,7 +40,7 @@ class DistillScaling:
 
     data: str
     """folder:PATH of CIFAR-10."""
-    teacher: Path = HERE / "teachers" / "cifar10_convnet3"
+    teacher: Path = HERE / "teachers" / "cifar10_convnet3_reduced"
     """Folder of `infoutil teacher`."""
     per_class: tuple[int, ...] = (100, 200, 400)
     """Training images of each class."""

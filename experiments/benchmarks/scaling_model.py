@@ -54,7 +54,7 @@ class ScalingModel:
 
     data: str
     """folder:PATH of CIFAR-10, for the check."""
-    teacher: Path = HERE / "teachers" / "cifar10_convnet3"
+    teacher: Path = HERE / "teachers" / "cifar10_convnet3_reduced"
     """Folder of `infoutil teacher`, for the check."""
     images: int = 500
     """Distilled in the check."""

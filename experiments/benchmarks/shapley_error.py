@@ -6,7 +6,7 @@ is the label's logit with the other patches at zero in normalised space (the mea
 |estimate - exact|² / |exact|², averaged over games and seeds.
 
     python -m experiments.benchmarks.shapley_error --skip 50 --games 10 \
-        --teacher experiments/teachers/cifar10_convnet3 --images cifar10/test
+        --teacher experiments/teachers/cifar10_convnet3_reduced --images cifar10/test
 """
 
 import json

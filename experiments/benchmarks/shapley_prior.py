@@ -29,7 +29,9 @@ from infoutil_jax.training.teacher import load_teachers
 
 HERE = Path(__file__).parents[1]
 RESULT = HERE / "results" / "benchmarks" / "shapley_prior.json"
-TEACHERS = tuple(HERE / "teachers" / name for name in ("cifar10_convnet3", "imagenette_convnet4"))
+TEACHERS = tuple(
+    HERE / "teachers" / name for name in ("cifar10_convnet3_reduced", "imagenette_convnet4_reduced")
+)
 GRID = 4, 4
 PLAYERS_OF_GRID = 16
 

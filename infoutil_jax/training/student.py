@@ -86,7 +86,7 @@ def train_student(
     autoaugment: str | None = None,
     tiles: int = 1,
     seeds: Sequence[int] = (0, 1, 2),
-    seeds_at_once: int | None = None,
+    seeds_at_once: int = 1,
     devices: parallel.Devices | None = None,
     evaluate_every: int | None = None,
     progress: bool = False,
@@ -137,8 +137,8 @@ def train_student(
         autoaugment: a policy of `infoutil_jax.data.autoaugment.POLICIES`, or None.
         tiles: images in each image's square grid.
         seeds: one student each: of its weights, order and augmentation.
-        seeds_at_once: students trained side by side. None: all on an accelerator; 1 on a CPU,
-            where side by side is slower. Changes results by rounding only.
+        seeds_at_once: students trained side by side. Their convolutions become grouped ones, which
+            are slower on CPUs and GPUs. Changes results by rounding only.
         devices: that share the seeds, as many as divide them; None for the first.
         evaluate_every: epochs between evaluations, for `top1_best`.
         progress: show a progress line.
@@ -174,7 +174,6 @@ def train_student(
         **{key: value for key, value in options.items() if value is not None},
     )
     online = teacher if label_policy == "online" else None
-    on_cpu = jax.default_backend() == "cpu"
     shared = parallel.dividing(devices, len(seeds))
     each = len(seeds) // len(shared)
     init, run = program(
@@ -194,7 +193,7 @@ def train_student(
             tiles=tiles,
             shuffle=shuffle,
             autoaugment=autoaugment,
-            seeds_at_once=min(seeds_at_once or (1 if on_cpu else each), each),
+            seeds_at_once=min(seeds_at_once, each),
         )
     )
     run = _by_device(run, shared)
