@@ -289,9 +289,9 @@ TABLES: dict[str, Table] = {
         (10,),
     ),
     "tiles": Table(
-        "Four tiles an image at 32 pixels",
+        "Four tiles an image, at low resolution",
         (("cifar10", "convnet3"),),
-        tuple(f"{start}{name}" for start in ("", "tiles4-") for name in _MAIN),
+        tuple(f"{s}{name}" for s in ("", "tiles4-") for name in (*_MAIN, "infoutil_kernel")),
     ),
     "transfer": Table(
         "Table 2: other students than the teacher's kind",

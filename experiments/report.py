@@ -277,9 +277,9 @@ def page(results: Path) -> str:
             if group is groups[0]:
                 lines += ["", f"![Top-1 by images a class]({folder}/accuracy.png)"]
             for table in TABLES.values():
-                # Elsewhere than in the paper a table is worth its place for what it adds.
-                own = (dataset, backbone) in table.settings or table is TABLES["table1"]
-                rows = table.rows if own else set(table.rows) - set(TABLES["table1"].rows)
+                main = TABLES["table1"]
+                # Another table is worth its place for what it adds.
+                rows = set(table.rows) - (set(main.rows) if table is not main else set())
                 if any((row, b) in group for row in rows for b in (0, *table.budgets)):
                     lines += ["", f"### {table.title}", ""]
                     lines += render(table, dataset, backbone, group)
