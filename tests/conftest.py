@@ -1,6 +1,7 @@
 """What several tests share: real digits, and a small teacher trained on them once a process."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,15 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
-# Most of the suite's time is compilation, which LLVM's optimisations double.
-os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=0 {os.environ.get('XLA_FLAGS', '')}"
+# Most of the suite's time is compilation, which LLVM's optimisations double. And bfloat16 is wrong
+# on CPUs without the other flag (README, sharp edges).
+os.environ["XLA_FLAGS"] = " ".join(
+    [
+        "--xla_backend_optimization_level=0",
+        "--xla_cpu_experimental_ynn_fusion_type=" * version("jaxlib").startswith("0.11."),
+        os.environ.get("XLA_FLAGS", ""),
+    ]
+)
 
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.options import TeacherOptions
