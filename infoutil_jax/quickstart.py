@@ -26,6 +26,7 @@ def quickstart(
     seeds: Sequence[int] = (0, 1, 2),
     student_epochs: int = 300,
     teacher_epochs: int = 30,
+    pool: int | None = None,
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> dict[str, dict[int, list[float]]]:
@@ -37,6 +38,7 @@ def quickstart(
         seeds: students of each row.
         student_epochs: passes over a distilled set.
         teacher_epochs: passes over everything, by the teacher and by the last row's students.
+        pool: training images of a class that compete; None for all.
         progress: show progress lines.
         say: where the text goes.
 
@@ -61,14 +63,15 @@ def quickstart(
     kept = {}
     recipes = {
         "infoutil": RecipeOptions("infoutil"),
-        "infoutil, whole images": RecipeOptions("infoutil", side=1.0, num_crops=1),
+        # Whichever patches matter, the whole image is the crop: two coalitions are the fewest.
+        "infoutil, whole images": RecipeOptions("infoutil", side=1.0, num_crops=1, budget=2),
         "rded": RecipeOptions("rded"),
         "random": RecipeOptions("random"),
     }
     for name, recipe_options in recipes.items():
         recipe = recipe_options.build(source)
         teacher = teachers["converged"]
-        candidates = score_pool(source, teacher, recipe, pool=None, progress=progress)
+        candidates = score_pool(source, teacher, recipe, pool=pool, progress=progress)
         for budget in budgets:
             labeller = pick(teachers, "auto", budget)
             kept[name, budget] = distilled = distill(
@@ -78,7 +81,7 @@ def quickstart(
                 images_per_class=budget,
                 workdir=workdir / f"{name.replace(', ', '-').replace(' ', '-')}-{budget}",
                 label_teacher=labeller,
-                pool=None,
+                pool=pool,
                 candidates=candidates,
                 overwrite=True,
             )

@@ -16,6 +16,7 @@ def test_quickstart_notebook(tmp_path):
 STUDENT_EPOCHS = 20
 TEACHER_EPOCHS = 3
 IMAGES_PER_CLASS = 2
+POOL = 20
 SEEDS = (0, 1)
 WORKDIR = {str(tmp_path)!r}
 """

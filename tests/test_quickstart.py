@@ -14,6 +14,7 @@ def test_quickstart_at_small_settings(tmp_path):
         seeds=(0, 1),
         student_epochs=5,
         teacher_epochs=3,
+        pool=20,
         progress=False,
         say=said.append,
     )
