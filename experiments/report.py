@@ -92,8 +92,7 @@ def heading(group: dict[tuple[str, int], Result]) -> str:
     pool = first["arguments"]["pool"]
     less = f", {pool} of which compete" if pool < 300 else ""
     text += f" Reduced: {first['reduced']}{less}." if first["reduced"] else ""
-    devices = [result["hardware"]["device"].replace("cpu", "CPU") for result in group.values()]
-    counts = Counter(devices).most_common()
+    counts = Counter(r["hardware"]["device"] for r in group.values()).most_common()
     return text + " Cells by device: " + ", ".join(f"{d} {n}" for d, n in counts) + "."
 
 
@@ -268,9 +267,8 @@ def page(results: Path) -> str:
     ]
     for folder in settings(results):
         dataset, backbone = named(folder)
-        title = f"## {DATASETS[dataset].title}, {backbone}"
+        title = f"## {DATASETS[dataset].title}, {backbone}" + ", reduced" * folder.endswith(REDUCED)
         groups = by_teacher(load(results / folder))
-        title += ", reduced" if folder.endswith(REDUCED) else ""
         for group in groups:
             lines += ["", title, "", heading(group), ""]
             lines += teachers(group)
