@@ -274,8 +274,8 @@ def page(results: Path) -> str:
             lines += teachers(group)
             if group is groups[0]:
                 lines += ["", f"![Top-1 by images a class]({folder}/accuracy.png)"]
+            main = TABLES["table1"]
             for table in TABLES.values():
-                main = TABLES["table1"]
                 # Another table is worth its place for what it adds.
                 rows = set(table.rows) - (set(main.rows) if table is not main else set())
                 if any((row, b) in group for row in rows for b in (0, *table.budgets)):

@@ -4,13 +4,15 @@
         --results MINE
     python -m experiments.reproduced MINE
 
-A cell is compared where both have as many students. Its difference is that of the means, and it is
-within the spread where it is at most the larger of the two standard deviations over students.
+Compared are cells that both have, with as many students, more than one. A cell's difference is that
+of the means; it is within the spread where it is at most the larger of the two standard deviations
+over students.
 """
 
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -74,5 +76,15 @@ class Reproduced:
         }
 
 
+def main() -> int:
+    """Entry point; returns the exit code."""
+    try:
+        tyro.cli(Reproduced, description=__doc__).run()
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
 if __name__ == "__main__":
-    tyro.cli(Reproduced).run()
+    sys.exit(main())

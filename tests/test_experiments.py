@@ -289,6 +289,12 @@ def test_the_teachers_of_the_results_are_there(folder, stage):
     assert results and {result["teacher_digest"][stage] for result in results} == {digest}
 
 
+@pytest.mark.parametrize(("reduced", "end"), [(True, "_reduced"), (False, "")])
+def test_reduced_results_lie_apart(reduced, end):
+    assert replace(TOY, reduced=reduced).folder == f"digits_convnet3{end}"
+    assert report.named(f"digits_convnet3{end}") == ("digits", "convnet3")
+
+
 def test_a_result_file_is_named_by_row_and_budget():
     assert Cell(ROWS["rded-stored"], 10).file == "rded-stored-ipc10.json"
     assert Cell(ROWS["everything"], 0).file == "everything.json"

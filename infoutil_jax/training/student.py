@@ -137,8 +137,8 @@ def train_student(
         autoaugment: a policy of `infoutil_jax.data.autoaugment.POLICIES`, or None.
         tiles: images in each image's square grid.
         seeds: one student each: of its weights, order and augmentation.
-        seeds_at_once: students trained side by side. Their convolutions become grouped ones, which
-            are slower on CPUs and GPUs. Changes results by rounding only.
+        seeds_at_once: students trained side by side. Their convolutions become grouped ones, so
+            measure before you raise it. Changes results by rounding only.
         devices: that share the seeds, as many as divide them; None for the first.
         evaluate_every: epochs between evaluations, for `top1_best`.
         progress: show a progress line.
