@@ -123,8 +123,7 @@ def _by_budget(
     group: dict[tuple[str, int], Result], rows: Iterable[str], what: str, shown: str
 ) -> list[str]:
     budgets = sorted({budget for _, budget in group if budget})
-    lines = ["| | " + " | ".join(f"{b} / class" for b in budgets) + " |"]
-    lines.append("|" + " --- |" * (len(budgets) + 1))
+    lines = _header(f"{b} / class" for b in budgets)
     for row in rows:
         cells = [group.get((row, budget)) for budget in budgets]
         if any(cells):
@@ -133,12 +132,18 @@ def _by_budget(
     return lines
 
 
+def _header(titles: Iterable[str]) -> list[str]:
+    names = list(titles)
+    return ["| | " + " | ".join(names) + " |", "|" + " --- |" * (len(names) + 1)]
+
+
 def render(
     table: Table, dataset: str, backbone: str, group: dict[tuple[str, int], Result]
 ) -> list[str]:
     """Lines of a Markdown table, the paper's figures beside ours.
 
-    A column is a budget, or for rows of several steps a step at the table's first budget.
+    A column is a budget, or for rows of several steps a step at the table's first budget. Rows of
+    which neither we nor the paper have a figure are named below.
     """
     budgets = sorted({b for _, b in group if b} | set(table.budgets))
     columns = [(f"{budget} / class", budget, budget, -1) for budget in budgets]
@@ -146,8 +151,8 @@ def render(
     if steps > 1:
         first = table.budgets[0]
         columns = [(f"step {step + 1}", first, step, step) for step in range(steps)]
-    lines = ["| | " + " | ".join(title for title, *_ in columns) + " |"]
-    lines.append("|" + " --- |" * (len(columns) + 1))
+    lines = _header(title for title, *_ in columns)
+    bare = []
     for row in table.rows:
         if row == "everything":
             cells = [top1(group.get((row, 0))), *[""] * (len(columns) - 1)]
@@ -157,8 +162,11 @@ def render(
                 paper = table.paper(dataset, backbone, row, published)
                 beside = "" if paper is None else f" [{paper}]"
                 cells.append(top1(group.get((row, budget)), step) + beside)
-        lines.append(f"| {row} | " + " | ".join(cells) + " |")
-    return lines
+        if set(cells) <= {"not run", ""}:
+            bare.append(row)
+        else:
+            lines.append(f"| {row} | " + " | ".join(cells) + " |")
+    return [*lines, "", f"Not run: {', '.join(bare)}."] if bare else lines
 
 
 def fairness(group: dict[tuple[str, int], Result], budget: int) -> list[str]:
@@ -176,18 +184,13 @@ def fairness(group: dict[tuple[str, int], Result], budget: int) -> list[str]:
 
     full = mean("everything", "")
     methods = sorted({row for row, _ in group if (row + "-hard", budget) in group})
-    lines = ["| | " + " | ".join(FAIR) + " |", "|" + " --- |" * (len(FAIR) + 1)]
+    lines = _header(FAIR)
     for method in methods:
         mine = {what: mean(method, end) for what, end in ends.items()}
         chance = {what: mean("random", end) for what, end in ends.items()}
         lrs = _if_known(label_robust_score, full, mine["hard"], mine["online"], chance["online"])
-        ars = _if_known(
-            augmentation_robust_score,
-            mine["online"],
-            chance["online"],
-            mine["plain views"],
-            chance["plain views"],
-        )
+        pairs = [who[what] for what in ("online", "plain views") for who in (mine, chance)]
+        ars = _if_known(augmentation_robust_score, *pairs)
         cells = [top1(group.get((method + end, budget))) for end in ends.values()]
         cells += ["not run" if score is None else f"{score:.1f}" for score in (lrs, ars)]
         storage = group[method + "-hard", budget]["storage"]
@@ -204,8 +207,7 @@ def lead(group: dict[tuple[str, int], Result]) -> list[str]:
     On the first distilled set, which every recipe has.
     """
     budgets = sorted({b for _, b in group if b})
-    lines = ["| | " + " | ".join(f"{b} / class" for b in budgets) + " |"]
-    lines.append("|" + " --- |" * (len(budgets) + 1))
+    lines = _header(f"{b} / class" for b in budgets)
     for policy in ("online", "stored", "hard"):
         end, cells = "" if policy == "online" else f"-{policy}", []
         for budget in budgets:
@@ -284,12 +286,9 @@ def page(results: Path) -> str:
             if any(row == OURS for row, _ in group):
                 lines += ["", f"### {OURS}, and its lead over the best of {len(RIVALS)} others"]
                 lines += ["", *lead(group)]
-            lines += ["", "### Seconds to distil, from a trained teacher (Figure 3)", ""]
-            lines += cost(group)
-            lines += [
-                "",
-                "### Share of kept crops that the labelling teacher takes for their class",
-            ]
+            lines += ["", "### Seconds to distil, from a trained teacher (Figure 3)"]
+            lines += ["", *cost(group)]
+            lines += ["", "### Share of kept crops that the teacher takes for their class"]
             lines += ["", *agreement(group)]
             for budget in sorted({b for _, b in group if b}):
                 if fair := fairness(group, budget):
