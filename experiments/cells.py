@@ -114,6 +114,11 @@ def _rows() -> dict[str, Row]:
         for name in SCORED
         for scorer in SCORERS
     ]
+    # One teacher for both, as in RDED's own code, where an early one labels.
+    rows += [
+        replace(_method("rded"), name=f"rded-by-early-{labels}", scorer="early", labels=labels)
+        for labels in ("stored", "hard")
+    ]
     rows += [Row(f"cap{cap}", RecipeOptions("infoutil", cap=cap)) for cap in (0.9, 0.5, 0.25)]
     # So sure is no image before its last coalition.
     rows += [
@@ -164,7 +169,8 @@ _STUDENTS = (
     *("convnet3-instance", "convnet3-none", "convnet4-batch", "convnet5-batch", "resnet18"),
 )
 _MAIN = ("infoutil", "infoutil_clear", "rded", "random")
-_FAIR = (*_MAIN, "infoutil_kernel", "herding", "k_means", "forgetting", "grad_cam")
+_OURS = (*_MAIN, "infoutil_kernel")
+_FAIR = (*_OURS, "herding", "k_means", "forgetting", "grad_cam")
 
 TABLES: dict[str, Table] = {
     "table1": Table(
@@ -233,10 +239,11 @@ TABLES: dict[str, Table] = {
     "labels": Table(
         "Label policies",
         (("cifar10", "convnet3"),),
-        tuple(
-            f"{name}{end}"
-            for end in ("", "-stored", "-hard", "-converged-labels", "-plain-views")
-            for name in (_MAIN if end == "-converged-labels" else _FAIR)
+        (
+            *(f"{name}{end}" for end in ("", "-stored", "-hard") for name in _FAIR),
+            *(f"rded-by-early{end}" for end in ("", "-stored", "-hard")),
+            *(f"{name}-converged-labels" for name in _MAIN),
+            *(f"{name}-plain-views" for name in _FAIR),
         ),
     ),
     "augmentation": Table(
@@ -291,18 +298,18 @@ TABLES: dict[str, Table] = {
     "tiles": Table(
         "Four tiles an image, at low resolution",
         (("cifar10", "convnet3"),),
-        tuple(f"{s}{name}" for s in ("", "tiles4-") for name in (*_MAIN, "infoutil_kernel")),
+        tuple(f"{s}{name}" for s in ("", "tiles4-") for name in _OURS),
     ),
     "transfer": Table(
         "Table 2: other students than the teacher's kind",
         (("cifar10", "convnet3"),),
-        tuple(f"{name}-to-{student}" for student in _STUDENTS for name in _MAIN),
+        tuple(f"{name}-to-{student}" for student in _STUDENTS for name in _OURS),
         (1, 10),
     ),
     "transfer_resnet18": Table(
         "Table 2: other students than ResNet-18",
         (("cifar10", "resnet18"),),
-        tuple(f"{name}-to-convnet3" for name in _MAIN),
+        tuple(f"{name}-to-convnet3" for name in _OURS),
         (1, 10),
     ),
 }

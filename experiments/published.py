@@ -46,10 +46,10 @@ def continual(dataset: str, backbone: str, row: str, step: int) -> float | None:
 
 def coresets(dataset: str, backbone: str, row: str, budget: int) -> float | None:
     """Tables 9 and 10."""
-    key = "table9_coresets_convnet"
-    if backbone == "resnet18" and budget == 10:
-        return look("table10_coresets_resnet18_ipc10", DATASETS[dataset].title, NAMES.get(row))
-    return look(key, DATASETS[dataset].title, budget, NAMES.get(row))
+    title, name = DATASETS[dataset].title, NAMES.get(row)
+    if backbone == "resnet18":
+        return look("table10_coresets_resnet18_ipc10", title, name) if budget == 10 else None
+    return look("table9_coresets_convnet", title, budget, name)
 
 
 def ablation(dataset: str, backbone: str, row: str, budget: int) -> float | None:

@@ -16,23 +16,24 @@ from typing import Any
 
 import numpy as np
 import tyro
-from matplotlib.figure import Figure
 
 from experiments.cells import METHODS, ROWS, TABLES, Table
 from experiments.datasets import DATASETS
+from experiments.figures import accuracy
 from infoutil_jax.training.ranking import augmentation_robust_score, label_robust_score
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
 README_SETTINGS = ("cifar10_convnet3", "cifar10_convnet3_reduced", "imagenette_convnet4_reduced")
-README_ROWS = (
-    *("infoutil", "infoutil_clear", "infoutil_kernel", "rded", "random", "herding", "k_means"),
-    *("forgetting", "grad_cam", "sre2l", "everything"),
-)
-REDUCED = "_reduced"
 OURS = "infoutil_kernel"
 RIVALS = ("infoutil", "rded", "random", "herding", "k_means", "forgetting", "grad_cam")
+ONE_TEACHER = "rded-by-early"  # scores by the teacher that labels, as ours does, up to 10 images
+README_ROWS = (
+    *("infoutil", "infoutil_clear", "infoutil_kernel", "rded", ONE_TEACHER, "random"),
+    *("herding", "k_means", "forgetting", "grad_cam", "sre2l", "everything"),
+)
+REDUCED = "_reduced"
 FAIR = ("online", "stored", "hard", "plain views", "LRS", "ARS", "images", "labels")
 
 Result = dict[str, Any]
@@ -59,14 +60,19 @@ def by_teacher(results: Iterable[Result]) -> list[dict[tuple[str, int], Result]]
     return [{key: _pooled(sets) for key, sets in group.items()} for group in groups.values()]
 
 
+def _set(result: Result) -> int:
+    return result["arguments"].get("set_seed", 0)
+
+
 def _pooled(sets: list[Result]) -> Result:
     """The first set's result, with the students of all sets."""
-    first = min(sets, key=lambda result: result["arguments"].get("set_seed", 0))
+    first = min(sets, key=_set)
     if len(sets) == 1:
         return first
     top1 = np.array([value for result in sets for value in result["student"]["top1"]])
     student = {"top1": top1.tolist(), "top1_mean": top1.mean(), "top1_std": top1.std(ddof=1)}
-    return {**first, "student": {**first["student"], **student}, "sets": len(sets), "first": first}
+    student = {**first["student"], **student}
+    return {**first, "student": student, "sets": len(sets), "first": first, "each": sets}
 
 
 def top1(result: Result | None, step: int = -1) -> str:
@@ -204,60 +210,48 @@ def fairness(group: dict[tuple[str, int], Result], budget: int) -> list[str]:
 def lead(group: dict[tuple[str, int], Result]) -> list[str]:
     """Our best recipe's accuracy, and how far it is ahead of the best rival, by labels and budget.
 
-    On the first distilled set, which every recipe has.
+    On the first distilled set, which every recipe has; then of the means over all its sets, among
+    the rivals that have these.
     """
     budgets = sorted({b for _, b in group if b})
     lines = _header(f"{b} / class" for b in budgets)
     for policy in ("online", "stored", "hard"):
         end, cells = "" if policy == "online" else f"-{policy}", []
         for budget in budgets:
-            firsts = {
-                row: result.get("first", result)
-                for row in (OURS, *RIVALS)
+            rivals = RIVALS if budget > 10 else (*RIVALS, ONE_TEACHER)
+            by_set = {
+                row: {
+                    _set(one): one["student"]["top1_mean"] for one in result.get("each", [result])
+                }
+                for row in (OURS, *rivals)
                 if (result := group.get((row + end, budget)))
             }
-            found = {row: result["student"]["top1_mean"] for row, result in firsts.items()}
-            ours, rival = found.pop(OURS, None), max(found, key=lambda row: found[row], default="")
-            if ours is None or not rival:
+            ours = by_set.pop(OURS, {})
+            if 0 not in ours or not by_set:
                 cells.append("not run")
                 continue
-            of = f", of {len(found)}" if len(found) < len(RIVALS) else ""
-            cells.append(f"{top1(firsts[OURS])} ({ours - found[rival]:+.1f}, {rival}{of})")
+            shown = group[OURS + end, budget]
+            of = f", of {len(by_set)}" if len(by_set) < len(rivals) else ""
+            leads = [_ahead(ours, by_set, [0]) + of]
+            if len(ours) > 1 and (
+                known := {r: s for r, s in by_set.items() if ours.keys() <= s.keys()}
+            ):
+                leads.append(f"of {len(ours)} sets {_ahead(ours, known, list(ours))}")
+            cells.append(f"{top1(shown.get('first', shown))} ({'; '.join(leads)})")
         lines.append(f"| {policy} | " + " | ".join(cells) + " |")
     return lines
+
+
+def _ahead(ours: dict[int, float], by_set: dict[str, dict[int, float]], sets: list[int]) -> str:
+    """How far our mean over the sets is ahead of the best rival's, and which that is."""
+    means = {row: np.mean([found[s] for s in sets]) for row, found in by_set.items()}
+    rival = max(means, key=lambda row: means[row])
+    return f"{np.mean([ours[s] for s in sets]) - means[rival]:+.1f}, {rival}"
 
 
 def _if_known(score, *accuracies: float | None) -> float | None:
     known = [value / 100 for value in accuracies if value is not None]
     return 100 * score(*known) if len(known) == len(accuracies) else None
-
-
-def figure(group: dict[tuple[str, int], Result], rows: Sequence[str]) -> Figure:
-    """Top-1 against images a class, a line a method, bars of a standard deviation.
-
-    Beside it the same on the scale on which methods differ: ahead of random images.
-    """
-    drawn = Figure(figsize=(10, 3.8), layout="constrained")
-    absolute, ahead = drawn.subplots(1, 2)
-    chance = {b: r["student"]["top1_mean"] for (name, b), r in group.items() if name == "random"}
-    for number, row in enumerate(rows):
-        look = {"color": f"C{number}", "marker": "o", "ms": 4, "capsize": 3}  # in every setting
-        budgets = sorted(b for name, b in group if name == row and b)
-        students = {b: group[row, b]["student"] for b in budgets}
-        for axis, base in ((absolute, dict.fromkeys(budgets, 0.0)), (ahead, chance)):
-            seen = [b for b in budgets if b in base]
-            means = [students[b]["top1_mean"] - base[b] for b in seen]
-            bars = [students[b]["top1_std"] or 0.0 for b in seen]
-            if seen:
-                axis.errorbar(seen, means, bars, label=row, **look)
-    for axis, label in ((absolute, "top-1, %"), (ahead, "top-1, ahead of random images")):
-        axis.set(xscale="log", xlabel="images a class", ylabel=label)
-        axis.set_xticks(sorted({b for _, b in group if b}))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.minorticks_off()
-        axis.grid(alpha=0.3)
-    absolute.legend(fontsize=8)
-    return drawn
 
 
 def page(results: Path) -> str:
@@ -332,7 +326,7 @@ def write_reports(results: Path) -> None:
     (results / "README.md").write_text(page(results))
     for folder in settings(results):
         for group in by_teacher(load(results / folder))[:1]:
-            drawn = figure(group, README_ROWS)
+            drawn = accuracy(group, README_ROWS)
             drawn.savefig(results / folder / "accuracy.png", dpi=110)
     if results.resolve() == RESULTS.resolve():
         before, start, rest = README.read_text().partition("<!-- results -->\n")

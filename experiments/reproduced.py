@@ -64,7 +64,7 @@ class Reproduced:
                     "means": [student["top1_mean"] for student in students],
                     "stds": [student["top1_std"] for student in students],
                     "devices": [result["hardware"]["device"] for result in pair],
-                    "jax": [result["versions"]["jax"] for result in pair],
+                    "versions": [result["versions"] for result in pair],
                     "teachers": [result["teacher_digest"]["converged"][:8] for result in pair],
                 }
         apart = {name: abs(np.diff(cell["means"])[0]) for name, cell in cells.items()}

@@ -145,6 +145,7 @@ class Setting:
                 "name": self.source.name,
                 "fingerprint": self.source.fingerprint(),
                 "train_images": len(self.source.train),
+                "test_images": len(self.source.test),
                 "image_size": list(self.source.image_size),
             },
             "reduced": self.reduced,

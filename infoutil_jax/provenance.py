@@ -16,13 +16,28 @@ import numpy as np
 from infoutil_jax.data.sources import Source
 from infoutil_jax.training.teacher import Teacher
 
-PACKAGES = ("infoutil-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow")
+PACKAGES = (
+    *("infoutil-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow"),
+    *("scikit-learn", "scipy"),
+)
 LARGEST_LIST = 64  # entries of an array that a manifest spells out
 
 
+def code(package: Path) -> str:
+    """SHA-256 of a package's sources."""
+    files = sorted(package.rglob("*.py"), key=lambda file: file.relative_to(package).parts)
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+CODE = code(Path(__file__).parent)  # as it was imported, whatever is edited meanwhile
+
+
 def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that can change a result."""
-    found = {"python": platform.python_version()}
+    """Versions of Python and of the packages that can change a result.
+
+    As a checkout changes under one version, "code" is the SHA-256 of this package's sources.
+    """
+    found = {"python": platform.python_version(), "code": CODE}
     for package in PACKAGES:
         try:
             found[package] = version(package)

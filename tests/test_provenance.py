@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import shutil
 from functools import partial
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -41,3 +43,12 @@ def test_a_large_array_is_told_by_its_digest():
     assert provenance.describe(partial(np.take, values=array))["values"] == expected
     assert provenance.describe(np.asfortranarray(array)) == expected
     assert provenance.describe(array[0, :64]) == list(range(64))
+
+
+def test_a_change_of_the_code_changes_its_digest(tmp_path):
+    copy = tmp_path / "infoutil_jax"
+    shutil.copytree(Path(provenance.__file__).parent, copy)
+    assert provenance.code(copy) == provenance.versions()["code"]
+    changed = copy / "method" / "utility.py"
+    changed.write_text(changed.read_text() + "\n")
+    assert provenance.code(copy) != provenance.versions()["code"]
