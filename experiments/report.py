@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -220,11 +220,9 @@ def lead(group: dict[tuple[str, int], Result]) -> list[str]:
         for budget in budgets:
             rivals = RIVALS if budget > 10 else (*RIVALS, ONE_TEACHER)
             by_set = {
-                row: {
-                    _set(one): one["student"]["top1_mean"] for one in result.get("each", [result])
-                }
+                row: {_set(one): one["student"]["top1_mean"] for one in found.get("each", [found])}
                 for row in (OURS, *rivals)
-                if (result := group.get((row + end, budget)))
+                if (found := group.get((row + end, budget)))
             }
             ours = by_set.pop(OURS, {})
             if 0 not in ours or not by_set:
@@ -233,9 +231,8 @@ def lead(group: dict[tuple[str, int], Result]) -> list[str]:
             shown = group[OURS + end, budget]
             of = f", of {len(by_set)}" if len(by_set) < len(rivals) else ""
             leads = [_ahead(ours, by_set, [0]) + of]
-            if len(ours) > 1 and (
-                known := {r: s for r, s in by_set.items() if ours.keys() <= s.keys()}
-            ):
+            known = {row: sets for row, sets in by_set.items() if ours.keys() <= sets.keys()}
+            if len(ours) > 1 and known:
                 leads.append(f"of {len(ours)} sets {_ahead(ours, known, list(ours))}")
             cells.append(f"{top1(shown.get('first', shown))} ({'; '.join(leads)})")
         lines.append(f"| {policy} | " + " | ".join(cells) + " |")
@@ -315,7 +312,8 @@ def summary(results: Path) -> str:
             if any(row == f"{OURS}-hard" for row, _ in group):
                 lines.append(
                     f"`{OURS}` on the first set, by what its labels are: top-1, and the lead over "
-                    f"the best of {', '.join(RIVALS)}."
+                    f"the best of {', '.join(RIVALS)} and, where the early teacher labels, "
+                    f"{ONE_TEACHER}; of several sets also the lead of the means."
                 )
                 lines += ["", *lead(group), ""]
     return "\n".join(lines)

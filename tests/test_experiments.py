@@ -253,11 +253,14 @@ def test_lead_is_over_the_best_rival_under_the_same_labels(tmp_path):
     ours = result("infoutil_kernel", 1, 35.0)
     ours["student"]["top1"] = [35.0]
     others = [result(row, 1, 20.0 + i) for i, row in enumerate(report.RIVALS)]
+    one_teacher = result(report.ONE_TEACHER, 1, 28.0)
+    again = result("random", 1, 30.0, set_seed=1)
+    again["student"]["top1"] = others[2]["student"]["top1"] = [0.0]
     hard = [result("infoutil_kernel-hard", 1, 25.0), result("rded-hard", 1, 26.5)]
-    write(tmp_path, ours, second, *others, *hard, result("rded", 10, 57.0))
+    write(tmp_path, ours, second, *others, one_teacher, again, *hard, result("rded", 10, 57.0))
     group = report.by_teacher(report.load(tmp_path))[0]
     assert report.lead(group)[2:] == [
-        "| online | 35.0 ± 1.0 (+9.0, grad_cam) | not run |",
+        "| online | 35.0 ± 1.0 (+7.0, rded-by-early; of 2 sets -3.5, random) | not run |",
         "| stored | not run | not run |",
         "| hard | 25.0 ± 1.0 (-1.5, rded, of 1) | not run |",
     ]
