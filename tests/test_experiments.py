@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import report
+from experiments import held_out, report
 from experiments.cells import ROWS, TABLES, Cell, Table
 from experiments.datasets import DATASETS
 from experiments.published import PAPER
 from experiments.reproduced import Reproduced
 from experiments.run import Experiment
 from experiments.setting import Setting
-from infoutil_jax import load_teacher
+from infoutil_jax import load_teacher, open_source
 from infoutil_jax.errors import InputError
 from infoutil_jax.options import METHODS
 
@@ -340,3 +340,25 @@ def test_two_machines_results_are_compared_cell_by_cell(tmp_path, capsys):
     assert json.loads((tmp_path / "saved.json").read_text())["digits_convnet3"] == found
     with pytest.raises(InputError, match="no cell in common"):
         Reproduced(mine, tmp_path / "nowhere").run()
+
+
+def test_held_out_images_are_those_that_a_reduced_run_leaves_alone():
+    small, whole = open_source("digits", max_per_class=20), open_source("digits")
+    fresh = held_out.untouched(small, whole)
+    assert fresh.train is small.train
+    assert not {*fresh.test.ids} & {*small.train.ids, *small.test.ids}
+    assert len(fresh.test) == len(whole.train) - len(small.train)
+    with pytest.raises(InputError, match="digits is used whole"):
+        held_out.untouched(whole, whole)
+
+
+def test_held_out_results_are_a_table(tmp_path):
+    one = result("rded", 1, 30.0) | {"source": {"test_images": 40000}}
+    write(tmp_path / "cifar10_convnet3_reduced", one)
+    assert held_out.table(tmp_path).splitlines()[2:] == [
+        "## CIFAR-10, convnet3, 40000 images",
+        "",
+        "| | 1 / class |",
+        "| --- | --- |",
+        "| rded | 30.0 ± 1.0 |",
+    ]

@@ -125,6 +125,17 @@ def test_streaming_gives_the_same_bytes_as_memory(monkeypatch):
         np.testing.assert_array_equal(pixels, kept.train.arrays()[0][order])
 
 
+def test_a_part_of_a_split_has_the_same_images(monkeypatch):
+    for memory in (sources.IN_MEMORY_BYTES, 0):
+        monkeypatch.setattr(sources, "IN_MEMORY_BYTES", memory)
+        train = opened(PHOTOS).train
+        part = train.take([5, 0, 5])
+        assert part.ids == (train.ids[5], train.ids[0], train.ids[5])
+        np.testing.assert_array_equal(part.labels, train.labels[[5, 0, 5]])
+        np.testing.assert_array_equal(part.arrays()[0], train.arrays()[0][[5, 0, 5]])
+        np.testing.assert_array_equal(part.take([1]).image(0), train.image(0))
+
+
 def test_batches_beyond_the_split_are_refused():
     split = opened(PHOTOS).train
     with pytest.raises(InputError, match=r"index 9 .* 0 to 8"):

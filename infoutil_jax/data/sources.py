@@ -9,7 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -50,6 +50,17 @@ class Split:
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """The pixels of example `index`."""
         return self._decode(index) if self._pixels is None else self._pixels[index]
+
+    def take(self, indices: Int[np.ndarray, " k"] | Sequence[int]) -> "Split":
+        """The split of these examples, in this order."""
+        chosen = np.asarray(indices, np.int64)
+        return replace(
+            self,
+            labels=self.labels[chosen],
+            ids=tuple(self.ids[i] for i in chosen),
+            _decode=lambda i: self.image(int(chosen[i])),
+            _pixels=None if self._pixels is None else self._pixels[chosen],
+        )
 
     def arrays(self) -> tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]:
         """All images and labels; read-only where the source keeps them in memory."""
