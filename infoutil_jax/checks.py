@@ -41,7 +41,7 @@ def check_teacher(teacher: Teacher, source: Source) -> None:
     """A teacher must take the source's images and know its classes.
 
     Raises:
-        InputError: another channel count, image size or class count.
+        InputError: another channel count, image size or class count, or other classes.
     """
     if teacher.channels != source.channels:
         raise InputError(
@@ -61,6 +61,13 @@ def check_teacher(teacher: Teacher, source: Source) -> None:
         raise InputError(
             f"teacher {teacher.name!r} returns logits of shape {logits.shape} for one image but "
             f"{source.spec} has {len(source.class_names)} classes."
+        )
+    if teacher.class_names not in (None, source.class_names):
+        pairs = zip(teacher.class_names, source.class_names, strict=True)
+        number, (theirs, ours) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
+        raise InputError(
+            f"class {number} of teacher {teacher.name!r} is {theirs!r} but {source.spec} has "
+            f"{ours!r} there: give it a teacher of its own classes, in their order."
         )
 
 

@@ -247,11 +247,15 @@ class TrainStudent:
         if self.teacher is None and self.options.labels == "online":
             raise InputError("online labels need --teacher; or choose --labels stored or hard.")
         budget = distilled.manifest["images_per_class"]
-        teacher = self.teacher and pick(load_teachers(self.teacher), self.label_stage, budget)
+        teacher = None
+        if self.teacher:
+            teachers, stage = load_teachers(self.teacher), self.label_stage
+            if stage == "auto":  # the one that labelled the set, if it is there
+                labelled = distilled.manifest["label_teacher"]["stage"]
+                stage = labelled if labelled in teachers else stage
+            teacher = pick(teachers, stage, budget)
         devices = parallel.devices_of(self.devices)
-        result = scores(
-            study(distilled, self.data.open(), teacher or None, self.options, devices=devices)
-        )
+        result = scores(study(distilled, self.data.open(), teacher, self.options, devices=devices))
         print(accuracy_table({str(self.distilled): {budget: result["top1"]}}))
 
 

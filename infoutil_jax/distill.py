@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,10 +23,11 @@ from infoutil_jax.checks import check_budget, check_teacher
 from infoutil_jax.data.augment import normalise
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
 from infoutil_jax.data.sources import Source
+from infoutil_jax.errors import InputError
 from infoutil_jax.method import mosaic
 from infoutil_jax.method.cropping import extract
 from infoutil_jax.method.recipes import Recipe
-from infoutil_jax.method.selection import Candidates
+from infoutil_jax.method.selection import Candidates, take
 from infoutil_jax.scoring import SELECT, resized, score_pool, stream
 from infoutil_jax.training.evaluation import in_chunks
 from infoutil_jax.training.teacher import Teacher
@@ -80,7 +82,8 @@ def distill(
     check_teacher(label_teacher, source)
     check_budget(source, recipe, images_per_class, pool)
     check_destination(workdir, overwrite=overwrite)
-    parts = Path(workdir).with_name(Path(workdir).name + ".scoring")
+    workdir = Path(workdir)
+    parts = workdir.with_name(workdir.name + ".scoring")
     if candidates is None:
         candidates = score_pool(
             source,
@@ -94,16 +97,32 @@ def distill(
             per_class=per_class,
             progress=progress,
         )
-    first = jax.process_index() == 0
-    if first:
-        kept = recipe.select(stream(seed, SELECT), candidates, per_class)
+
+    def finish():
+        kept = selected(recipe, stream(seed, SELECT), candidates, per_class)
         settings = {"images_per_class": images_per_class, "pool": pool, "seed": seed}
         settings |= provenance.inputs(source, teacher, label_teacher)
         _write(workdir, source, label_teacher, recipe, kept, batch_size, settings, overwrite)
-    parallel.wait_for_all("the distilled set is written")
-    if first:
         shutil.rmtree(parts, ignore_errors=True)
+
+    parallel.first_alone(finish)
     return DistilledDataset.load(workdir)
+
+
+def selected(recipe: Recipe, key: Any, candidates: Candidates, per_class: int) -> Candidates:
+    """What the recipe selects, by class, best first within each.
+
+    Raises:
+        InputError: not `per_class` crops of every class.
+    """
+    kept = recipe.select(key, candidates, per_class)
+    classes, counts = np.unique(kept.labels, return_counts=True)
+    if not (np.array_equal(classes, np.unique(candidates.labels)) and (counts == per_class).all()):
+        found = ", ".join(f"{n} of class {c}" for c, n in zip(classes, counts, strict=True))
+        raise InputError(
+            f"the recipe's select returned {found or 'nothing'}; it must be {per_class} of each."
+        )
+    return take(kept, np.argsort(kept.labels, kind="stable"))
 
 
 def _write(workdir, source, label_teacher, recipe, kept, batch_size, settings, overwrite) -> None:

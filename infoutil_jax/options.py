@@ -99,6 +99,8 @@ class TeacherOptions(BackboneOptions):
         """The same options with every None replaced by the default for `source`."""
         if self.weights and not self.backbone:
             raise InputError(f"say whose weights {self.weights} holds: --backbone resnet18, say.")
+        if self.batch_size < 1:
+            raise InputError(f"batch_size is {self.batch_size}; it must be at least 1.")
         steps = max(1, len(source.train) // self.batch_size)
         epochs = int(np.clip(round(4000 / steps), 10, 100))
         rate = self.early_learning_rate or (0.001 if min(source.image_size) <= 32 else 0.01)
@@ -193,7 +195,8 @@ class RecipeOptions:
         if self.recipe not in METHODS:
             raise InputError(f"unknown recipe {self.recipe!r}: choose {', '.join(METHODS)}.")
         chosen = {k: v for k, v in asdict(self).items() if k != "recipe" and v is not None}
-        chosen.setdefault("tiles", 1 if min(source.image_size) <= 64 else 4)
+        even = not any(pixels % 2 for pixels in source.image_size)
+        chosen.setdefault("tiles", 4 if min(source.image_size) > 64 and even else 1)
         try:
             return METHODS[self.recipe](**chosen)
         except TypeError:

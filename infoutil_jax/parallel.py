@@ -6,18 +6,27 @@ goes on with any number of processes, and ends though some are lost (`infoutil_j
 
 from __future__ import annotations
 
+import atexit
+import itertools
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
 import numpy as np
-from jax.experimental import multihost_utils
+
+# The messages of JAX's runtime itself: what is public waits by collectives, which fail for all
+# when one process is late by half a minute, or lost.
+from jax._src.distributed import global_state
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from infoutil_jax.errors import InputError
 
 Devices = tuple[jax.Device, ...]
 _AXIS = "data"
+_FOREVER = 10**9  # milliseconds
+LEAVE = 30.0  # seconds that the first process waits for the others to leave
+_numbers = itertools.count()
 
 
 def start(
@@ -51,12 +60,14 @@ def start(
             "process_id": process,
         }
     try:
+        jax.config.update("jax_enable_recoverability", True)  # who is lost takes no other along
         jax.distributed.initialize(**arguments)
     except (ValueError, RuntimeError) as error:
         hint = ""
         if coordinator == "auto":
             hint = " (neither SLURM nor Open MPI nor a TPU pod tells more: give host:port)"
         raise InputError(f"cannot join the processes at {coordinator!r}: {error}{hint}") from error
+    atexit.register(_leave)
     return jax.process_index(), jax.process_count()
 
 
@@ -116,10 +127,41 @@ def spread(tree: Any, devices: Devices) -> Any:
     )
 
 
-def wait_for_all(what: str) -> None:
-    """Wait until every process has come to this point."""
-    if jax.process_count() > 1:
-        multihost_utils.sync_global_devices(what)
+def first_alone(work: Callable[[], None]) -> None:
+    """Let the first process do `work`, and the others wait for it, however long it takes.
+
+    Raises:
+        InputError: in the others, if the first fails.
+    """
+    if jax.process_count() == 1:
+        work()
+        return
+    key = f"infoutil_jax/done/{next(_numbers)}"
+    if jax.process_index() == 0:
+        try:
+            work()
+        except BaseException as error:
+            global_state.client.key_value_set(key, f"{type(error).__name__}: {error}")
+            raise
+        global_state.client.key_value_set(key, "")
+    elif failure := global_state.client.blocking_key_value_get(key, _FOREVER):
+        raise InputError(f"the first process stopped with {failure}")
+
+
+def _leave() -> None:
+    """The others take their leave of the first, for whom it leaves behind JAX aborts."""
+    if global_state.client is None:
+        return
+    if jax.process_index() > 0:
+        global_state.client.key_value_set(f"infoutil_jax/left/{jax.process_index()}", "")
+        return
+    until = time.monotonic() + LEAVE
+    for other in range(1, jax.process_count()):
+        left = max(1, round(1000 * (until - time.monotonic())))
+        try:
+            global_state.client.blocking_key_value_get(f"infoutil_jax/left/{other}", left)
+        except jax.errors.JaxRuntimeError:
+            continue  # lost
 
 
 def _mesh(devices: Sequence[jax.Device]) -> Mesh:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -113,7 +114,10 @@ def study(
         )
     if teacher is not None:
         check_teacher(teacher, source)
-    normalisation = distilled.manifest["label_teacher"]
+    if teacher is not None and options.labels == "online":
+        mean, std = teacher.mean, teacher.std
+    else:
+        mean, std = (distilled.manifest["label_teacher"][name] for name in ("mean", "std"))
     kept = np.isin(distilled.labels, shown)
     return _student(
         distilled.images[kept],
@@ -124,8 +128,8 @@ def study(
         soft_labels=distilled.soft_labels[kept],
         tiles=distilled.soft_labels.shape[1],
         teacher=teacher,
-        mean=normalisation["mean"],
-        std=normalisation["std"],
+        mean=mean,
+        std=std,
         devices=devices,
         progress=progress,
     )
@@ -195,6 +199,11 @@ def run(
         images_per_class = max(1, min(10, smallest // built.tiles))
     pool = max(300, images_per_class * built.tiles)
     check_budget(source, built, images_per_class, pool)
+    if any(pixels % math.isqrt(built.tiles) for pixels in source.image_size):
+        raise InputError(
+            f"images of {source.image_size[0]}×{source.image_size[1]} pixels cannot be cut into "
+            f"{built.tiles} equal tiles: choose another image size, or tiles."
+        )
     shared: dict[str, Any] = {"devices": devices, "progress": progress}
     teachers = teach(source, workdir / "teacher", teacher, seed=seed, **shared)
     labeller = pick(teachers, label_stage, images_per_class)

@@ -10,12 +10,15 @@ grow with the images.
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import marshal
 import os
+import re
 import resource
 import sys
 import time
+import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import fields, replace
@@ -100,6 +103,8 @@ def choose_pool(labels: np.ndarray, pool: int | None, seed: int) -> np.ndarray:
     """Indices of `pool` images of each class, drawn by each example's own key, ascending."""
     if pool is None:
         return np.arange(len(labels))
+    if pool < 1:
+        raise InputError(f"the pool is {pool} images a class; it must be at least 1")
     draws = _uniform(stream(seed, POOL), jnp.arange(len(labels), dtype=jnp.uint32))
     order = np.lexsort((np.arange(len(labels)), np.asarray(draws), labels))
     sorted_labels = labels[order]
@@ -281,12 +286,23 @@ def _digest(source: Source, teacher: Teacher, recipe: Recipe, *numbers: int | No
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def _code(value: Any) -> str:
-    """Of a function what it does, for its name may stay when it is changed."""
-    function = getattr(value, "func", value)
-    function = getattr(function, "__wrapped__", function)
-    code = getattr(function, "__code__", None) or getattr(type(value).__call__, "__code__", None)
-    return marshal.dumps(code).hex() if code else ""
+def _code(value: Any, depth: int = 5) -> Any:
+    """Of a function what it does and holds, for its name may stay when that is changed."""
+    if not depth:
+        return None
+    if isinstance(value, partial):
+        code, held = None, [value.func, *value.args, *value.keywords.values()]
+    elif callable(value) and inspect.isroutine(function := inspect.unwrap(value)):
+        code = getattr(function, "__code__", None)
+        held = [*(inspect.getclosurevars(function).nonlocals.values() if code else ())]
+        held += [*(getattr(function, "__defaults__", None) or ())]
+        held += [*(getattr(function, "__kwdefaults__", None) or {}).values()]
+    elif callable(value):
+        code = getattr(type(value).__call__, "__code__", None)
+        held = [*getattr(value, "__dict__", {}).values()]
+    else:
+        return re.sub(r" at 0x[0-9a-f]+", "", json.dumps(provenance.describe(value)))
+    return [marshal.dumps(code).hex() if code else "", [_code(part, depth - 1) for part in held]]
 
 
 def _parts(folder: Path, indices: np.ndarray) -> dict[Path, np.ndarray]:
@@ -318,7 +334,7 @@ def _load(path: Path) -> Candidates:
     try:
         with np.load(path) as file:
             return Candidates(**dict(file))
-    except (ValueError, OSError, TypeError) as error:
+    except (ValueError, OSError, TypeError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is damaged: remove it, and run again") from error
 
 

@@ -16,6 +16,7 @@ from infoutil_jax.method import utility
 from infoutil_jax.method.cropping import extract
 from infoutil_jax.method.mosaic import split
 from infoutil_jax.method.recipes import infoutil, random, rded
+from infoutil_jax.method.selection import take
 from infoutil_jax.scoring import score_pool
 from infoutil_jax.training.teacher import Teacher
 
@@ -276,6 +277,39 @@ def test_a_folder_that_holds_something_is_left_alone(digits, teacher, recipe, tm
     with pytest.raises(InputError, match="something else"):
         distill(digits, teacher, recipe, images_per_class=1, workdir=tmp_path, **FAST)
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
+
+
+def test_the_current_folder_is_not_replaced(digits, teacher, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="is the current folder"):
+        distill(digits, teacher, random(), images_per_class=1, workdir=".", **FAST)
+
+
+def test_a_selection_may_come_in_any_order_of_classes_but_of_every_class_as_many(
+    digits, teacher, tmp_path
+):
+    def best_first(key, candidates, per_class):
+        chosen = random().select(key, candidates, per_class)
+        return take(chosen, np.argsort(-chosen.scores, kind="stable"))
+
+    arguments = {"images_per_class": 2, **FAST}
+    mixed = dataclasses.replace(random(), select=best_first)
+    made = distill(digits, teacher, mixed, workdir=tmp_path / "mixed", **arguments)
+    for label, record in zip(made.labels, made.records, strict=True):
+        assert digits.train.labels[record["tiles"][0]["example"]] == label
+    scores = np.array([record["tiles"][0]["score"] for record in made.records]).reshape(10, 2)
+    assert (scores[:, 0] >= scores[:, 1]).all()
+
+    few = dataclasses.replace(random(), select=lambda k, c, n: random().select(k, c, n - 1))
+    with pytest.raises(InputError, match=r"select returned 1 of class 0, .* must be 2 of each"):
+        distill(digits, teacher, few, workdir=tmp_path / "few", **arguments)
+    assert not (tmp_path / "few").exists()
+
+
+def test_a_teacher_of_other_classes_is_refused(digits, teacher, tmp_path):
+    other = dataclasses.replace(teacher, class_names=(*digits.class_names[:9], "ten"))
+    with pytest.raises(InputError, match=r"class 9 of teacher .* is 'ten' but digits has '9'"):
+        distill(digits, other, random(), images_per_class=1, workdir=tmp_path / "set", **FAST)
 
 
 def test_a_small_class_is_named(teacher, recipe, tmp_path):

@@ -24,6 +24,8 @@ def test_top_k_counts():
         [100 / 3, 200 / 3, 200 / 3, 100, 100]
     )
     assert top_k(np.zeros((3, 4), np.float32), labels, 1) == 0
+    logits[0, 3] = np.nan
+    assert [top_k(logits, labels, k) for k in (1, 4)] == pytest.approx([0, 200 / 3])
 
 
 def test_calibration_error_closed_forms():

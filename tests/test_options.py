@@ -37,7 +37,7 @@ def test_the_early_teachers_rate_is_the_papers(digits, size, rate):
     assert 10 <= resolved.epochs <= 100
 
 
-@pytest.mark.parametrize(("size", "tiles"), [(32, 1), (64, 1), (128, 4), (224, 4)])
+@pytest.mark.parametrize(("size", "tiles"), [(32, 1), (64, 1), (75, 1), (128, 4), (224, 4)])
 def test_tiles_follow_the_image_size(digits, size, tiles):
     source = replace(digits, image_size=(size, size))
     assert RecipeOptions("rded").build(source).tiles == tiles

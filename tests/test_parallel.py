@@ -56,14 +56,19 @@ def test_eight_devices_make_the_same_set(alone, teacher_dir, tmp_path):
     assert not (tmp_path / "set.scoring").exists()
 
 
-@pytest.mark.slow
-def test_two_processes_of_two_devices_make_the_same_set(alone, teacher_dir, tmp_path):
+def joined():
+    """Arguments of two processes, but for the number."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
-    joined = ["--coordinator", address, "--processes", "2", "--process"]
+    return ["--coordinator", address, "--processes", "2", "--process"]
+
+
+@pytest.mark.slow
+def test_two_processes_of_two_devices_make_the_same_set(alone, teacher_dir, tmp_path):
+    which = joined()
     both = [
-        command(teacher_dir, tmp_path / "set", *joined, str(number), devices=2)
+        command(teacher_dir, tmp_path / "set", *which, str(number), devices=2)
         for number in range(2)
     ]
     for process in both:
@@ -71,7 +76,36 @@ def test_two_processes_of_two_devices_make_the_same_set(alone, teacher_dir, tmp_
     same(DistilledDataset.load(tmp_path / "set"), alone)
 
 
-def test_a_process_that_is_lost_is_made_up_for(alone, teacher_dir, tmp_path):
+@pytest.mark.slow
+def test_a_process_goes_on_where_another_is_lost(alone, teacher_dir, tmp_path):
+    which = joined()
+    first, second = (command(teacher_dir, tmp_path / "set", *which, n) for n in "01")
+    parts = tmp_path / "set.scoring"
+    while first.poll() is None and not list(parts.rglob("*.npz")):
+        time.sleep(0.02)
+    second.kill()
+    second.communicate()
+    done(first)
+    same(DistilledDataset.load(tmp_path / "set"), alone)
+
+
+@pytest.mark.slow
+def test_the_first_process_tells_the_others_that_it_fails(teacher_dir, tmp_path):
+    """Something is in the way of the set by the time that it is written."""
+    which = joined()
+    first, second = (command(teacher_dir, tmp_path / "set", *which, n) for n in "01")
+    parts = tmp_path / "set.scoring"
+    while first.poll() is None and not list(parts.rglob("*.npz")):
+        time.sleep(0.02)
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set" / "thesis.txt").touch()
+    errors = [process.communicate(timeout=300)[1] for process in (first, second)]
+    assert [process.returncode for process in (first, second)] == [2, 2]
+    assert "holds something else" in errors[0] and "Traceback" not in errors[0] + errors[1]
+    assert "the first process stopped with InputError" in errors[1]
+
+
+def test_a_run_goes_on_where_one_was_lost(alone, teacher_dir, tmp_path):
     lost = command(teacher_dir, tmp_path / "set", "--batch-size", "8")
     parts = tmp_path / "set.scoring"
     while lost.poll() is None and not list(parts.rglob("*.npz")):

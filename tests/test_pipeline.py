@@ -10,7 +10,7 @@ from infoutil_jax.data.sources import open_source
 from infoutil_jax.distill import distill
 from infoutil_jax.errors import InputError
 from infoutil_jax.options import RecipeOptions, StudentOptions
-from infoutil_jax.pipeline import pick, scores, study, study_everything
+from infoutil_jax.pipeline import pick, run, scores, study, study_everything
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +42,25 @@ def test_a_student_learns_from_a_distilled_set(distilled, digits, teachers, labe
     assert len(result["top1"]) == len(result["ece"]) == 2
     assert result["top1_mean"] == pytest.approx(np.mean(result["top1"]))
     assert result["top1_mean"] > 25  # chance is 10
+
+
+def test_views_come_to_a_teacher_as_it_is_used_to_them(distilled, digits, teachers):
+    """Of another mean and deviation than the one that labelled the set."""
+    other = replace(teachers["converged"], mean=(0.3,), std=(0.5,))
+    options = StudentOptions(labels="online", width=8, epochs=3, seeds=(0,))
+    result = study(distilled, digits, other, options, progress=False)
+    images, labels = digits.test.arrays()
+    variables = jax.tree.map(lambda leaf: leaf[0], result.variables)
+    logits = result.predict(variables, (images / np.float32(255) - np.float32(0.3)) / 0.5)
+    right = (np.asarray(logits).argmax(-1) == labels).mean()
+    assert result.top1[0] == pytest.approx(100 * right, abs=0.5)
+
+
+def test_tiles_that_do_not_fit_are_told_before_any_work(digits, tmp_path):
+    odd = replace(digits, image_size=(75, 75))
+    with pytest.raises(InputError, match="75×75 pixels cannot be cut into 4 equal tiles"):
+        run(odd, tmp_path / "run", recipe=RecipeOptions("random", tiles=4))
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_student_of_some_classes_is_tested_on_these(distilled, digits):

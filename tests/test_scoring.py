@@ -3,13 +3,17 @@
 import dataclasses
 import itertools
 import json
+from functools import partial
 
 import numpy as np
 import pytest
+from flax import nnx
 
 from infoutil_jax import scoring
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import infoutil, random, rded
+from infoutil_jax.method.utility import gradient_norm
+from infoutil_jax.models import as_predict, create
 from infoutil_jax.scoring import SELECT, choose_pool, examine, score_pool, stream
 
 KEY, RDED = stream(0, SELECT), rded()
@@ -42,6 +46,8 @@ def test_a_pool_depends_on_each_example_alone(digits):
     assert not np.array_equal(pool, choose_pool(labels, 10, seed=1))
     assert set(pool) <= set(choose_pool(labels, 20, seed=0))
     np.testing.assert_array_equal(choose_pool(labels, None, seed=0), np.arange(len(labels)))
+    with pytest.raises(InputError, match="pool is 0 images a class"):
+        choose_pool(labels, 0, seed=0)
 
 
 def test_one_compilation_serves_every_batch_and_every_part(digits, teacher, tmp_path):
@@ -76,9 +82,11 @@ def test_what_is_on_disk_is_not_scored_again(digits, teacher, tmp_path, monkeypa
     monkeypatch.setattr(scoring, "examine", counting)
     equal(score(digits, teacher, folder=tmp_path), whole)
     assert len(scored) == 1
-    first.write_bytes(b"not a table")
-    with pytest.raises(InputError, match=r"000000.npz is damaged: remove it"):
-        score(digits, teacher, folder=tmp_path)
+    half = first.read_bytes()[: first.stat().st_size // 2]
+    for damaged in (b"not a table", b"", half):
+        first.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"000000.npz is damaged: remove it"):
+            score(digits, teacher, folder=tmp_path)
 
 
 @pytest.mark.parametrize(("process", "order"), [(0, "02 31"), (1, "13 20")])
@@ -124,6 +132,40 @@ def test_parts_of_another_run_are_not_taken(digits, teachers, tmp_path):
     np.testing.assert_array_equal(one.scores, -other.scores)
     run(), run(seed=1), run(teacher=teachers["early"]), run(per_class=2)
     assert len(list(tmp_path.iterdir())) == 6
+
+
+def test_what_a_function_holds_tells_runs_apart(digits, teacher):
+    def holding(factor):
+        return lambda predict, variables, crops, labels: factor * crops.mean((1, 2, 3))
+
+    def with_default(factor):
+        def score(predict, variables, crops, labels, *, factor=factor):
+            return factor * crops.mean((1, 2, 3))
+
+        return score
+
+    class Scorer:
+        def __init__(self, factor):
+            self.factor = factor
+
+        def __call__(self, predict, variables, crops, labels):
+            return self.factor * crops.mean((1, 2, 3))
+
+    def chosen(factor):
+        return partial(gradient_norm, over=(lambda path: "kernel" in path, len)[factor > 1])
+
+    def digest(score, **change):
+        recipe = dataclasses.replace(RDED, score=score)
+        return scoring._digest(digits, dataclasses.replace(teacher, **change), recipe)
+
+    for make in (holding, with_default, Scorer, chosen):
+        assert digest(make(1.0)) == digest(make(1.0)) != digest(make(2.0)), make
+    options = {"num_classes": 10, "image_size": 8, "channels": 1, "width": 16}
+    one, half = (
+        as_predict(create("convnet3", **options, dtype=dtype, rngs=nnx.Rngs(0)))[0]
+        for dtype in (None, "bfloat16")
+    )
+    assert digest(len, predict=one) == digest(len, predict=one) != digest(len, predict=half)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,8 @@ def test_any_function_can_be_a_teacher():
             replace(teacher, variables={"w": broken})
     with pytest.raises(InputError, match="2 means and 1 standard"):
         replace(teacher, mean=(0.5, 0.5))
+    arrays = replace(teacher, mean=tuple(np.full(3, 0.5)), std=tuple(np.full(3, 0.25)))
+    assert {type(value) for value in arrays.mean + arrays.std} == {float}
 
 
 def test_digest_sees_names_shapes_and_values():

@@ -169,6 +169,9 @@ def test_bad_arguments_are_told_before_anything_is_written(tmp_path):
         train(workdir, early_epochs=6)
     with pytest.raises(InputError, match="3 class names were given for 10"):
         train(workdir, class_names=["a", "b", "c"])
+    for statistics in ({"mean": (0.5,) * 3}, {"std": (0.5,) * 3}, {"std": (0.0,)}):
+        with pytest.raises(InputError, match="images of 1 channels need one of each per channel"):
+            train(workdir, **statistics)
     assert not workdir.exists()
 
 

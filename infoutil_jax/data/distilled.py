@@ -115,9 +115,11 @@ def check_destination(path: str | os.PathLike[str], *, overwrite: bool = False) 
 
     Raises:
         InputError: something is there that is not a distilled set, or that is one and `overwrite`
-            is not set, or that is one with other files in it.
+            is not set, or that is one with other files in it; or it is the current folder.
     """
     path = Path(path)
+    if path.resolve() == Path.cwd():
+        raise InputError(f"{path} is the current folder, which cannot be replaced; name another")
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not (path / layout.MANIFEST).is_file():

@@ -63,7 +63,7 @@ def top_k(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"],
     """Percentage of examples whose label is among the `k` largest logits.
 
     Ties count against the model: a constant output is right on nothing unless k covers every
-    class.
+    class. NaN logits are right on nothing.
 
     Args:
         logits: or probabilities.
@@ -71,8 +71,9 @@ def top_k(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"],
         k: where it exceeds the number of classes, all classes.
     """
     own = np.take_along_axis(logits, labels[:, None], axis=1)
-    ahead = (logits >= own).sum(1) - 1
-    return float(100 * np.mean(ahead < min(k, logits.shape[1])))
+    ahead = (~(logits < own)).sum(1) - 1
+    right = (ahead < min(k, logits.shape[1])) & ~np.isnan(logits).any(1)
+    return float(100 * np.mean(right))
 
 
 def expected_calibration_error(

@@ -205,7 +205,7 @@ def train_student(
         "std": jnp.array(std, jnp.float32),
         "teacher": online.variables if online else {},
     }
-    keys = jax.vmap(jax.random.key)(jnp.array(seeds))
+    keys = jnp.stack([jax.random.key(seed) for seed in seeds])
     carry = (init(variables, count), jnp.zeros((len(seeds), epochs)))
 
     def test() -> list[Metrics]:

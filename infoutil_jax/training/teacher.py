@@ -52,6 +52,8 @@ class Teacher:
     accuracy: float | None = None
 
     def __post_init__(self):
+        for name in ("mean", "std"):  # an array's, too
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         if len(self.mean) != len(self.std) or not self.mean:
             raise InputError(
                 f"teacher {self.name!r} has {len(self.mean)} means and {len(self.std)} standard "

@@ -149,7 +149,13 @@ def train_teacher(
         digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     if mean is None or std is None:
         published = weights is not None and images.shape[3] == 3
-        mean, std = torch_weights.IMAGENET if published else augment.channel_statistics(images)
+        found = torch_weights.IMAGENET if published else augment.channel_statistics(images)
+        mean, std = (f if m is None else m for f, m in zip(found, (mean, std), strict=True))
+    if not len(mean) == len(std) == images.shape[3] or min(std) <= 0:
+        raise InputError(
+            f"mean is {tuple(mean)} and std {tuple(std)}; images of {images.shape[3]} channels "
+            "need one of each per channel, every std positive"
+        )
     if learning_rate is None:
         learning_rate = 0.1 if weights is None else 0.01
     config = {
