@@ -196,6 +196,8 @@ def test_other_files_are_never_replaced(tmp_path):
     for name in ("mine", "file"):
         with pytest.raises(InputError, match="something else"):
             write_distilled(tmp_path / name, **arguments(), overwrite=True)
+    with pytest.raises(InputError, match=r"cannot be a folder, for .*file is a file"):
+        check_destination(tmp_path / "file" / "sets" / "one")
     assert set(everything(tmp_path).values()) == {b"precious"}
     (tmp_path / "empty").mkdir()
     found = write_distilled(tmp_path / "empty", **arguments())

@@ -115,11 +115,15 @@ def check_destination(path: str | os.PathLike[str], *, overwrite: bool = False) 
 
     Raises:
         InputError: something is there that is not a distilled set, or that is one and `overwrite`
-            is not set, or that is one with other files in it; or it is the current folder.
+            is not set, or that is one with other files in it; or `path` is the current folder, or
+            below a file.
     """
     path = Path(path)
     if path.resolve() == Path.cwd():
         raise InputError(f"{path} is the current folder, which cannot be replaced; name another")
+    there = next(parent for parent in path.resolve().parents if parent.exists())
+    if not there.is_dir():
+        raise InputError(f"{path} cannot be a folder, for {there} is a file; choose another path")
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not (path / layout.MANIFEST).is_file():
