@@ -1,4 +1,4 @@
-"""Do the leads hold on images, and on a draw of the pool, that no run had used?
+"""Do the leads hold on images, and on a draw of the pool, that no reduced run had used?
 
     python -m experiments.held_out all --dataset cifar10 --backbone convnet3 --data folder:PATH \
         --reduced True
@@ -65,9 +65,7 @@ def run(experiment: Experiment) -> None:
 
 def table(results: Path) -> str:
     """Every setting's results, as Markdown."""
-    lines = [
-        "Students tested on training images that no run had used, on another draw of the pool."
-    ]
+    lines = ["Students of another draw of the pool, tested on images that no reduced run had used."]
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
         found = [json.loads(path.read_text()) for path in folder.glob("*.json")]
         cells = {(r["cell"]["row"]["name"], r["cell"]["images_per_class"]): r for r in found}
