@@ -131,35 +131,37 @@ def first_alone(work: Callable[[], None]) -> None:
     """Let the first process do `work`, and the others wait for it, however long it takes.
 
     Raises:
-        InputError: in the others, if the first fails.
+        InputError: in the others, if the first fails; or nobody has joined the processes.
     """
     if jax.process_count() == 1:
         work()
         return
+    if (client := global_state.client) is None:
+        raise InputError(f"{jax.process_count()} processes are not joined: call parallel.start")
     key = f"infoutil_jax/done/{next(_numbers)}"
     if jax.process_index() == 0:
         try:
             work()
         except BaseException as error:
-            global_state.client.key_value_set(key, f"{type(error).__name__}: {error}")
+            client.key_value_set(key, f"{type(error).__name__}: {error}")
             raise
-        global_state.client.key_value_set(key, "")
-    elif failure := global_state.client.blocking_key_value_get(key, _FOREVER):
+        client.key_value_set(key, "")
+    elif failure := client.blocking_key_value_get(key, _FOREVER):
         raise InputError(f"the first process stopped with {failure}")
 
 
 def _leave() -> None:
     """The others take their leave of the first, for whom it leaves behind JAX aborts."""
-    if global_state.client is None:
+    if (client := global_state.client) is None:
         return
     if jax.process_index() > 0:
-        global_state.client.key_value_set(f"infoutil_jax/left/{jax.process_index()}", "")
+        client.key_value_set(f"infoutil_jax/left/{jax.process_index()}", "")
         return
     until = time.monotonic() + LEAVE
     for other in range(1, jax.process_count()):
         left = max(1, round(1000 * (until - time.monotonic())))
         try:
-            global_state.client.blocking_key_value_get(f"infoutil_jax/left/{other}", left)
+            client.blocking_key_value_get(f"infoutil_jax/left/{other}", left)
         except jax.errors.JaxRuntimeError:
             continue  # lost
 

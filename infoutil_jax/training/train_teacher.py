@@ -149,8 +149,8 @@ def train_teacher(
         digest = hashlib.sha256(Path(weights).read_bytes()).hexdigest()
     if mean is None or std is None:
         published = weights is not None and images.shape[3] == 3
-        found = torch_weights.IMAGENET if published else augment.channel_statistics(images)
-        mean, std = (f if m is None else m for f, m in zip(found, (mean, std), strict=True))
+        usual = torch_weights.IMAGENET if published else augment.channel_statistics(images)
+        mean, std = usual[0] if mean is None else mean, usual[1] if std is None else std
     if not len(mean) == len(std) == images.shape[3] or min(std) <= 0:
         raise InputError(
             f"mean is {tuple(mean)} and std {tuple(std)}; images of {images.shape[3]} channels "
