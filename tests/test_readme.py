@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from experiments import held_out
 from experiments.report import RESULTS, page, summary
 
 ROOT = Path(__file__).parents[1]
@@ -42,6 +43,7 @@ def test_the_results_are_the_committed_ones():
     assert shown is not None
     assert summary(RESULTS).strip() == shown.group(1).strip() != ""
     assert (RESULTS / "README.md").read_text() == page(RESULTS)
+    assert (held_out.RESULTS / "table.md").read_text() == held_out.table(held_out.RESULTS)
 
 
 @pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "experiments" / "README.md"])
