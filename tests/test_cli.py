@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from infoutil_jax.cli import main
+from infoutil_jax.errors import InputError
 
 PHOTOS = Path(__file__).parent / "data" / "imagenette" / "train"
 TINY_TEACHER = ["--teacher.width", "8", "--teacher.epochs", "2", "--teacher.early-epochs", "1"]
@@ -94,6 +95,23 @@ def test_a_recipe_is_asked_of_the_teacher_it_is_made_for(
     manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
     same = manifest["teacher"]["digest"] == manifest["label_teacher"]["digest"]
     assert same == by_the_labeller
+
+
+def test_the_teacher_that_labelled_a_set_labels_its_views(teacher_dir, tmp_path, monkeypatch):
+    asked = distill_to(tmp_path / "set", "digits", teacher_dir)
+    options = ["--recipe", "random", "--images-per-class", "2", "--pool", "10"]
+    assert main([*asked, *options, "--label-stage", "converged"]) == 0
+    stages = []
+
+    def study(distilled, source, teacher, *others, **options):
+        stages.append(teacher.stage)
+        raise InputError("seen")
+
+    monkeypatch.setattr("infoutil_jax.cli.study", study)
+    again = ["student", str(tmp_path / "set"), "digits", "--teacher", str(teacher_dir)]
+    for choice in ([], ["--label-stage", "early"]):
+        assert main([*again, *choice]) == 2
+    assert stages == ["converged", "early"]
 
 
 def test_tampering_is_found(teacher_dir, tmp_path, capsys):
