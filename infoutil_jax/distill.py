@@ -103,9 +103,9 @@ def distill(
         settings = {"images_per_class": images_per_class, "pool": pool, "seed": seed}
         settings |= provenance.inputs(source, teacher, label_teacher)
         _write(workdir, source, label_teacher, recipe, kept, batch_size, settings, overwrite)
-        shutil.rmtree(parts, ignore_errors=True)
 
-    parallel.first_alone(finish)
+    if parallel.first_alone(finish):  # else somebody may still be reading them
+        shutil.rmtree(parts, ignore_errors=True)
     return DistilledDataset.load(workdir)
 
 

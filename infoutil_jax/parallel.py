@@ -25,7 +25,7 @@ from infoutil_jax.errors import InputError
 Devices = tuple[jax.Device, ...]
 _AXIS = "data"
 _FOREVER = 10**9  # milliseconds
-LEAVE = 30.0  # seconds that the first process waits for the others to leave
+PATIENCE = 30.0  # seconds that the first process, when it is done, waits for the others
 _numbers = itertools.count()
 
 
@@ -127,43 +127,58 @@ def spread(tree: Any, devices: Devices) -> Any:
     )
 
 
-def first_alone(work: Callable[[], None]) -> None:
+def first_alone(work: Callable[[], None]) -> bool:
     """Let the first process do `work`, and the others wait for it, however long it takes.
+
+    Returns:
+        True in the first process, if by then all the others have come here; else False.
 
     Raises:
         InputError: in the others, if the first fails; or nobody has joined the processes.
     """
     if jax.process_count() == 1:
         work()
-        return
+        return True
     if (client := global_state.client) is None:
         raise InputError(f"{jax.process_count()} processes are not joined: call parallel.start")
-    key = f"infoutil_jax/done/{next(_numbers)}"
+    number = next(_numbers)
+    done, here = f"infoutil_jax/done/{number}", f"infoutil_jax/here/{number}"
     if jax.process_index() == 0:
         try:
             work()
         except BaseException as error:
-            client.key_value_set(key, f"{type(error).__name__}: {error}")
+            client.key_value_set(done, f"{type(error).__name__}: {error}")
             raise
-        client.key_value_set(key, "")
-    elif failure := client.blocking_key_value_get(key, _FOREVER):
+        client.key_value_set(done, "")
+        return _heard_of_all(here)
+    client.key_value_set(f"{here}/{jax.process_index()}", "")
+    if failure := client.blocking_key_value_get(done, _FOREVER):
         raise InputError(f"the first process stopped with {failure}")
+    return False
 
 
 def _leave() -> None:
     """The others take their leave of the first, for whom it leaves behind JAX aborts."""
-    if (client := global_state.client) is None:
+    left = "infoutil_jax/left"
+    if global_state.client is None:
         return
     if jax.process_index() > 0:
-        client.key_value_set(f"infoutil_jax/left/{jax.process_index()}", "")
-        return
-    until = time.monotonic() + LEAVE
+        global_state.client.key_value_set(f"{left}/{jax.process_index()}", "")
+    else:
+        _heard_of_all(left)
+
+
+def _heard_of_all(what: str) -> bool:
+    """Whether all the others say so, within `PATIENCE`; who is lost does not."""
+    client: Any = global_state.client
+    until, heard = time.monotonic() + PATIENCE, True
     for other in range(1, jax.process_count()):
         left = max(1, round(1000 * (until - time.monotonic())))
         try:
-            client.blocking_key_value_get(f"infoutil_jax/left/{other}", left)
+            client.blocking_key_value_get(f"{what}/{other}", left)
         except jax.errors.JaxRuntimeError:
-            continue  # lost
+            heard = False
+    return heard
 
 
 def _mesh(devices: Sequence[jax.Device]) -> Mesh:
