@@ -21,7 +21,7 @@ import tyro
 
 from experiments.cells import ROWS, Cell
 from experiments.report import named, top1
-from experiments.run import Experiment
+from experiments.run import Experiment, save
 from experiments.setting import Setting
 from infoutil_jax import open_source
 from infoutil_jax.data.sources import Source
@@ -59,7 +59,7 @@ def run(experiment: Experiment) -> None:
             cell = Cell(ROWS[row], budget)
             path = folder / cell.file
             if not path.exists():
-                path.write_text(json.dumps(setting.run(cell), indent=1) + "\n")
+                save(path, setting.run(cell))
     (chosen.results / "table.md").write_text(table(chosen.results))
 
 

@@ -17,7 +17,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import jax
 import tyro
@@ -137,9 +137,14 @@ class Experiment:
                 print(f"{self._file(cell):44s} not run: {error}", file=sys.stderr, flush=True)
                 continue
             path = folder / self._file(cell)
-            path.with_suffix(".part").write_text(json.dumps(result, indent=1) + "\n")
-            path.with_suffix(".part").rename(path)
+            save(path, result)
             print(f"{path.name:44s} {result['student']['top1_mean']:.1f}", flush=True)
+
+
+def save(path: Path, result: dict[str, Any]) -> None:
+    """Write a result, whole or not at all."""
+    path.with_suffix(".part").write_text(json.dumps(result, indent=1) + "\n")
+    path.with_suffix(".part").rename(path)
 
 
 def smoke(results: Path | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import jax
@@ -63,7 +64,7 @@ def check_teacher(teacher: Teacher, source: Source) -> None:
             f"{source.spec} has {len(source.class_names)} classes."
         )
     if teacher.class_names not in (None, source.class_names):
-        pairs = zip(teacher.class_names, source.class_names, strict=True)
+        pairs = itertools.zip_longest(teacher.class_names, source.class_names)
         number, (theirs, ours) = next((i, p) for i, p in enumerate(pairs) if p[0] != p[1])
         raise InputError(
             f"class {number} of teacher {teacher.name!r} is {theirs!r} but {source.spec} has "
