@@ -13,7 +13,7 @@ from typing import Any
 from experiments.datasets import DATASETS
 
 PAPER: dict[str, Any] = json.loads((Path(__file__).parent / "paper_results.json").read_text())
-NAMES = {"infoutil": "InfoUtil", "rded": "RDED", "sre2l": "SRe2L", "random": "Random"}
+NAMES = {"infoutil_paper_gp": "InfoUtil", "rded": "RDED", "sre2l": "SRe2L", "random": "Random"}
 NAMES |= {"herding": "Herding", "forgetting": "Forgetting", "k_means": "K-Means"}
 BACKBONES = {"resnet18": "ResNet-18", "resnet101": "ResNet-101"}
 
@@ -57,7 +57,7 @@ def ablation(dataset: str, backbone: str, row: str, budget: int) -> float | None
     columns = [("imagewoof", 10), ("imagewoof", 50), ("imagenette", 50), ("imagenet1k", 10)]
     names = {"rded": "random crop + loss score (RDED)"}
     names |= {"random_crop_gradient_norm": "random crop + gradient norm"}
-    names |= {"infoutil": "Shapley crop + gradient norm"}
+    names |= {"infoutil_paper_gp": "Shapley crop + gradient norm"}
     if backbone != "resnet18" or (dataset, budget) not in columns or row not in names:
         return None
     return look("table6_ablation_resnet18", names[row], columns.index((dataset, budget)))
@@ -66,14 +66,18 @@ def ablation(dataset: str, backbone: str, row: str, budget: int) -> float | None
 def noise(dataset: str, backbone: str, row: str, budget: int) -> float | None:
     """Table 7."""
     order = ["imagenette", "imagewoof", "imagenet100", "imagenet1k"]
-    if backbone != "resnet18" or dataset not in order or row not in ("infoutil", "no_noise"):
+    if (
+        backbone != "resnet18"
+        or dataset not in order
+        or row not in ("infoutil_paper_gp", "no_noise")
+    ):
         return None
     return look("table7_noise_resnet18", budget, 2 * order.index(dataset) + (row == "no_noise"))
 
 
 def attribution(dataset: str, backbone: str, row: str, budget: int) -> float | None:
     """Table 8."""
-    name = {"infoutil": "Shapley", "grad_cam": "Grad-CAM"}.get(row)
+    name = {"infoutil_paper_gp": "Shapley", "grad_cam": "Grad-CAM"}.get(row)
     if (dataset, backbone) != ("imagenet1k", "resnet18"):
         return None
     return look("table8_attribution_imagenet1k_resnet18", name, budget)

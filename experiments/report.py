@@ -27,10 +27,10 @@ RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
 README_SETTINGS = ("cifar10_convnet3", "cifar10_convnet3_reduced", "imagenette_convnet4_reduced")
 OURS = "infoutil_kernel"
-RIVALS = ("infoutil", "rded", "random", "herding", "k_means", "forgetting", "grad_cam")
+RIVALS = ("infoutil_paper_gp", "rded", "random", "herding", "k_means", "forgetting", "grad_cam")
 ONE_TEACHER = "rded-by-early"  # scores by the teacher that labels, as ours does, up to 10 images
 README_ROWS = (
-    *("infoutil", "infoutil_clear", "infoutil_kernel", "rded", ONE_TEACHER, "random"),
+    *("infoutil_paper_gp", "infoutil_clear", "infoutil_kernel", "rded", ONE_TEACHER, "random"),
     *("herding", "k_means", "forgetting", "grad_cam", "sre2l", "everything"),
 )
 REDUCED = "_reduced"

@@ -226,7 +226,8 @@ class Setting:
 
     def _recipe(self, row: Row) -> Recipe:
         if row.recipe.recipe != "forgetting":
-            return row.recipe.build(self.source)
+            # Which teacher scores is the row's to say.
+            return replace(row.recipe.build(self.source), scorer="teacher")
         tiles = replace(row.recipe, recipe="random").build(self.source).tiles
         return forgetting(load_forgetting(self.trained), tiles=tiles)
 

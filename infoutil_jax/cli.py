@@ -114,8 +114,8 @@ class Run:
     devices: DeviceCount = "all"
     """Of this machine, that share the work."""
     scoring_stage: Stage | None = None
-    """The teacher that attributes and scores; by default the converged one, of infoutil_clear and
-    infoutil_kernel the one that labels."""
+    """The teacher that attributes and scores; by default the one that labels, where the recipe asks
+    for that (infoutil), else the converged one."""
     label_stage: Stage = "auto"
     """The teacher that labels; auto is early up to 10 images a class, converged above."""
     recipe: Annotated[RecipeOptions, Flat] = field(default_factory=RecipeOptions)
@@ -186,8 +186,8 @@ class Distill:
     """The budget."""
     recipe: Annotated[RecipeOptions, Flat] = field(default_factory=RecipeOptions)
     scoring_stage: Stage | None = None
-    """The teacher that attributes and scores; by default the converged one, of infoutil_clear and
-    infoutil_kernel the one that labels."""
+    """The teacher that attributes and scores; by default the one that labels, where the recipe asks
+    for that (infoutil), else the converged one."""
     label_stage: Stage = "auto"
     """The teacher that labels; auto is early up to 10 images a class, converged above."""
     machines: Annotated[Machines, Flat] = field(default_factory=Machines)
@@ -205,11 +205,13 @@ class Distill:
         devices = self.machines.join()
         teachers = load_teachers(self.teacher)
         source = self.data.open()
-        scoring_stage = self.scoring_stage or self.recipe.scoring_stage(self.label_stage)
+        recipe = self.recipe.build(source)
+        if self.scoring_stage:
+            recipe = replace(recipe, scorer="teacher")
         distilled = distill(
             source,
-            pick(teachers, scoring_stage, self.images_per_class),
-            self.recipe.build(source),
+            pick(teachers, self.scoring_stage or "converged", self.images_per_class),
+            recipe,
             images_per_class=self.images_per_class,
             workdir=self.workdir,
             label_teacher=pick(teachers, self.label_stage, self.images_per_class),

@@ -53,8 +53,8 @@ def distill(
 
     Args:
         source: where images come from (`open_source`).
-        teacher: attributes and scores; `Teacher(predict, variables, mean=..., std=...)` for a
-            model of your own.
+        teacher: attributes and scores, unless the recipe leaves that to the one that labels;
+            `Teacher(predict, variables, mean=..., std=...)` for a model of your own.
         recipe: the method: `infoutil()`, `rded()`, `random()`, or your own composition.
         images_per_class: the budget; each image holds `recipe.tiles` crops.
         workdir: where the set is written: a new or empty folder, or with `overwrite` a set's.
@@ -77,6 +77,7 @@ def distill(
         InputError: in one sentence, before anything is written.
     """
     label_teacher = label_teacher or teacher
+    teacher = label_teacher if recipe.scorer == "labeller" else teacher
     per_class = images_per_class * recipe.tiles
     check_teacher(teacher, source)
     check_teacher(label_teacher, source)

@@ -26,9 +26,6 @@ Options = TypeVar("Options", bound="BackboneOptions")
 
 METHODS = RECIPES | BASELINES
 
-# They look for what the teacher that labels is sure of.
-ASK_THE_LABELLER = ("infoutil_clear", "infoutil_kernel")
-
 # Mirrored digits and letters are other digits and letters, or none.
 NEVER_FLIPPED = ("digits", "mnist", "svhn")
 
@@ -179,12 +176,8 @@ class RecipeOptions:
     compete: Literal["best", "all"] | None = None
     """An image's best crop competes, or all of them."""
     among: int | None = None
-    """How many times as many as are needed are chosen from; of infoutil_kernel, at least how many
-    images of a class."""
-
-    def scoring_stage(self, label_stage: Stage) -> Stage:
-        """Of the teacher that attributes and scores: the converged one, or that which labels."""
-        return label_stage if self.recipe in ASK_THE_LABELLER else "converged"
+    """How many times as many as are needed are chosen from; of infoutil and infoutil_kernel, at
+    least how many images of a class."""
 
     def build(self, source: Source) -> Recipe:
         """The recipe for `source`.

@@ -186,7 +186,8 @@ def run(
 
     Writes `teacher/`, `distilled/`, `overview.png` and `summary.json` under `workdir`; a teacher
     that is there already is used. `images_per_class` is by default 10, or as many as the smallest
-    class fills; `scoring_stage` is the recipe's own (`RecipeOptions.scoring_stage`). `devices`
+    class fills; `scoring_stage`, where given, says who scores in the
+    recipe's place. `devices`
     share all the work.
 
     Returns:
@@ -194,6 +195,8 @@ def run(
     """
     workdir = Path(workdir)
     built = recipe.build(source)
+    if scoring_stage:
+        built = replace(built, scorer="teacher")
     if images_per_class is None:
         smallest = int(np.bincount(source.train.labels).min())
         images_per_class = max(1, min(10, smallest // built.tiles))
@@ -210,7 +213,7 @@ def run(
     say(f"teacher: {teachers['converged'].accuracy:.1f}% top-1")
     distilled = distill(
         source,
-        pick(teachers, scoring_stage or recipe.scoring_stage(label_stage), images_per_class),
+        pick(teachers, scoring_stage or "converged", images_per_class),
         built,
         images_per_class=images_per_class,
         workdir=workdir / "distilled",

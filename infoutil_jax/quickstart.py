@@ -30,7 +30,7 @@ def quickstart(
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> dict[str, dict[int, list[float]]]:
-    """Distil the digits by InfoUtil, RDED and at random, and train on what comes out.
+    """Distil the digits by InfoUtil, its printed rule, RDED and chance; train on what comes out.
 
     Args:
         workdir: teacher, distilled sets, `overview.png` and `summary.json` go here.
@@ -63,26 +63,29 @@ def quickstart(
     kept = {}
     recipes = {
         "infoutil": RecipeOptions("infoutil"),
-        # Whichever patches matter, the whole image is the crop: two coalitions are the fewest.
-        "infoutil, whole images": RecipeOptions("infoutil", side=1.0, num_crops=1, budget=2),
+        "infoutil_paper": RecipeOptions("infoutil_paper"),
         "rded": RecipeOptions("rded"),
         "random": RecipeOptions("random"),
     }
     for name, recipe_options in recipes.items():
         recipe = recipe_options.build(source)
-        teacher = teachers["converged"]
-        candidates = score_pool(source, teacher, recipe, pool=pool, progress=progress)
+        scored = {}
         for budget in budgets:
             labeller = pick(teachers, "auto", budget)
+            teacher = labeller if recipe.scorer == "labeller" else teachers["converged"]
+            if teacher.stage not in scored:
+                scored[teacher.stage] = score_pool(
+                    source, teacher, recipe, pool=pool, progress=progress
+                )
             kept[name, budget] = distilled = distill(
                 source,
                 teacher,
                 recipe,
                 images_per_class=budget,
-                workdir=workdir / f"{name.replace(', ', '-').replace(' ', '-')}-{budget}",
+                workdir=workdir / f"{name}-{budget}",
                 label_teacher=labeller,
                 pool=pool,
-                candidates=candidates,
+                candidates=scored[teacher.stage],
                 overwrite=True,
             )
             policies = {name: student}

@@ -25,7 +25,7 @@ def overview(
 ) -> Figure:
     """Draw the set: for each class its best crop's origin, map and box, then distilled images.
 
-    Images without an origin, as those of `sre2l`, are shown alone.
+    A map of one patch is not shown. Images without an origin, as those of `sre2l`, are shown alone.
 
     Args:
         distilled: the set.
@@ -40,17 +40,18 @@ def overview(
     rows = min(classes, len(source.class_names))
     shown = min(per_class, int(np.bincount(distilled.labels).min()))
     traced = distilled.records[0]["tiles"][0]["example"] is not None
-    skipped = 3 if traced else 0
+    mapped = traced and np.size(distilled.records[0]["tiles"][0]["map"]) > 1
+    titles = ["original", *["Shapley values"] * mapped, "what is kept"] if traced else []
+    skipped = len(titles)
     figure = Figure(
         figsize=(1.15 * (skipped + shown) + 0.9, 1.2 * rows + 0.6), layout="constrained"
     )
     axes = figure.subplots(rows, skipped + shown, squeeze=False)
-    titles = ["original", "Shapley values", "what is kept"][:skipped]
     for row in range(rows):
         members = np.flatnonzero(distilled.labels == row)[:shown]
         if traced:
             tile = distilled.records[members[0]]["tiles"][0]
-            _show_origin(axes[row], source.train.image(tile["example"]), tile)
+            _show_origin(axes[row][:skipped], source.train.image(tile["example"]), tile)
         for column, member in enumerate(members):
             _show(axes[row, skipped + column], distilled.images[member])
         axes[row, 0].set_ylabel(
@@ -65,22 +66,23 @@ def overview(
 
 
 def _show_origin(axes, image: np.ndarray, tile: Mapping) -> None:
-    """The source image; its map; its box."""
-    patch_map = np.asarray(tile["map"])
-    for axis in axes[:3]:
+    """The source image; its map, where there is one of several patches; its box."""
+    for axis in axes:
         _show(axis, image)
-    limit = max(float(np.abs(patch_map).max()), 1e-12)
-    axes[1].imshow(
-        patch_map,
-        cmap="RdBu_r",
-        vmin=-limit,
-        vmax=limit,
-        alpha=0.65,
-        extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5),
-        interpolation="nearest",
-    )
+    if len(axes) == 3:
+        patch_map = np.asarray(tile["map"])
+        limit = max(float(np.abs(patch_map).max()), 1e-12)
+        axes[1].imshow(
+            patch_map,
+            cmap="RdBu_r",
+            vmin=-limit,
+            vmax=limit,
+            alpha=0.65,
+            extent=(-0.5, image.shape[1] - 0.5, image.shape[0] - 0.5, -0.5),
+            interpolation="nearest",
+        )
     top, left, height, width = tile["box"]
-    axes[2].add_patch(
+    axes[-1].add_patch(
         Rectangle((left - 0.5, top - 0.5), width, height, fill=False, ec=BOX_COLOUR, lw=2)
     )
 

@@ -14,7 +14,7 @@ from flax import nnx
 from infoutil_jax import models
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.distill import distill
-from infoutil_jax.method.recipes import infoutil
+from infoutil_jax.method.recipes import infoutil_paper
 from infoutil_jax.training.student import train_student
 from infoutil_jax.training.teacher import Teacher
 
@@ -50,7 +50,7 @@ def test_it_distils_labels_and_trains(name, options, tmp_path):
     distilled = distill(
         source,
         teacher,
-        infoutil(budget=20, num_crops=2),
+        infoutil_paper(strategy="gaussian", budget=20, num_crops=2),
         images_per_class=1,
         workdir=tmp_path / "set",
         batch_size=3,

@@ -10,7 +10,7 @@ import pytest
 
 from infoutil_jax.distill import distill
 from infoutil_jax.method import baselines, coresets, selection
-from infoutil_jax.method.recipes import infoutil, rded
+from infoutil_jax.method.recipes import infoutil_paper, rded
 from infoutil_jax.scoring import score_pool
 
 
@@ -36,12 +36,12 @@ def exchanged(recipe, base):
     ],
 )
 def test_an_ablation_exchanges_its_parts_only(recipe, parts):
-    assert exchanged(recipe(tiles=4), infoutil(tiles=4)) == parts
+    assert exchanged(recipe(tiles=4), infoutil_paper(tiles=4, strategy="gaussian")) == parts
 
 
 def test_ablations_take_the_parts_from_the_methods_themselves():
     mixed = baselines.random_crop_gradient_norm()
-    assert same(mixed.crop, rded().crop) and same(mixed.score, infoutil().score)
+    assert same(mixed.crop, rded().crop) and same(mixed.score, infoutil_paper().score)
     assert same(baselines.shapley_crop_loss().select, rded().select)
     assert baselines.shapley_crop_loss().score is rded().score
 

@@ -180,7 +180,7 @@ def test_a_workdir_that_holds_something_else_is_left_alone(tmp_path, capsys):
 
 def test_a_budget_below_the_strategys_need_is_refused_with_the_need(teacher_dir, tmp_path, capsys):
     out = tmp_path / "set"
-    arguments = ["--strategy", "kernel", "--budget", "10"]
+    arguments = ["--recipe", "infoutil_paper", "--budget", "10"]
     sentence = refused([*distill_to(out, "digits", teacher_dir), *arguments], capsys)
     assert "10" in sentence and "32" in sentence
     assert not out.exists()

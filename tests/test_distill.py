@@ -15,7 +15,7 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.method import utility
 from infoutil_jax.method.cropping import extract
 from infoutil_jax.method.mosaic import split
-from infoutil_jax.method.recipes import infoutil, random, rded
+from infoutil_jax.method.recipes import infoutil_paper, random, rded
 from infoutil_jax.method.selection import take
 from infoutil_jax.scoring import score_pool
 from infoutil_jax.training.teacher import Teacher
@@ -30,7 +30,7 @@ def teacher(teachers):
 
 @pytest.fixture(scope="module")
 def recipe():
-    return infoutil(budget=32)
+    return infoutil_paper(strategy="gaussian", budget=32)
 
 
 @pytest.fixture(scope="module")
@@ -122,7 +122,7 @@ def test_tiles_at_native_resolution_are_exact_copies(digits, teacher, tmp_path):
     made = distill(
         digits,
         teacher,
-        infoutil(budget=32, tiles=4),
+        infoutil_paper(strategy="gaussian", budget=32, tiles=4),
         images_per_class=2,
         workdir=tmp_path / "set",
         **FAST,
@@ -203,7 +203,12 @@ def test_a_model_of_your_own_takes_one_line(digits, make, tmp_path):
     predict, variables = make()
     mine = Teacher(predict, variables, mean=(0.5,), std=(0.5,))
     made = distill(
-        digits, mine, infoutil(budget=20), images_per_class=1, workdir=tmp_path / "set", **FAST
+        digits,
+        mine,
+        infoutil_paper(strategy="gaussian", budget=20),
+        images_per_class=1,
+        workdir=tmp_path / "set",
+        **FAST,
     )
     made.verify()
     expected = predict(variables, normalised(mine, made.images))
@@ -214,7 +219,9 @@ def test_a_score_of_your_own_takes_one_replace(digits, teacher, tmp_path):
     def ink(predict, variables, crops, labels):
         return crops.sum((1, 2, 3))
 
-    recipe = dataclasses.replace(infoutil(budget=20), score=ink, name="ink")
+    recipe = dataclasses.replace(
+        infoutil_paper(strategy="gaussian", budget=20), score=ink, name="ink"
+    )
     made = distill(digits, teacher, recipe, images_per_class=1, workdir=tmp_path / "set", **FAST)
     plain = distill(digits, teacher, random(), images_per_class=1, workdir=tmp_path / "b", **FAST)
     assert made.images.mean() > plain.images.mean()

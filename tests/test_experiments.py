@@ -23,7 +23,7 @@ TEACHERS = Path(report.HERE) / "teachers"
 TOY = Experiment(
     "table1",
     dataset="digits",
-    rows=("infoutil", "random", "random-hard", "forgetting", "sre2l", "everything"),
+    rows=("infoutil_paper_gp", "random", "random-hard", "forgetting", "sre2l", "everything"),
     budgets=(1,),
     width=8,
     max_per_class=20,
@@ -57,13 +57,13 @@ def test_every_row_of_every_table_exists_and_names_a_method():
 @pytest.mark.parametrize(
     ("table", "dataset", "backbone", "row", "budget", "figure"),
     [
-        ("table1", "cifar10", "convnet3", "infoutil", 10, 54.1),
+        ("table1", "cifar10", "convnet3", "infoutil_paper_gp", 10, 54.1),
         ("table1", "imagenette", "resnet18", "rded", 50, 80.4),
         ("table1", "cifar10", "convnet3", "random", 10, None),
-        ("table4", "imagenette", "convnet5", "infoutil-steps5", 1, 56.59),
+        ("table4", "imagenette", "convnet5", "infoutil_paper_gp-steps5", 1, 56.59),
         ("table4", "imagenette", "convnet5", "random-steps5", 1, None),
         ("table3", "imagenet1k", "resnet101", "rded", 50, 61.2),
-        ("table5", "tiny_imagenet", "resnet18", "infoutil", 100, 60.6),
+        ("table5", "tiny_imagenet", "resnet18", "infoutil_paper_gp", 100, 60.6),
         ("table6", "imagenette", "resnet18", "random_crop_gradient_norm", 50, 85.0),
         ("table7", "imagewoof", "resnet18", "no_noise", 10, 40.0),
         ("table8", "imagenet1k", "resnet18", "grad_cam", 10, 30.394),
@@ -80,7 +80,7 @@ def test_every_published_figure_of_table_1_can_be_found():
     found = {
         TABLES["table1"].paper(dataset, backbone, row, budget)
         for dataset, backbone in TABLES["table1"].settings
-        for row in ("infoutil", "rded", "sre2l")
+        for row in ("infoutil_paper_gp", "rded", "sre2l")
         for budget in (1, 10, 50)
     }
     published = {
@@ -94,11 +94,11 @@ def test_every_published_figure_of_table_1_can_be_found():
 
 
 def test_a_cell_says_what_it_is_and_what_it_was_made_with(ran):
-    result = json.loads((ran.results / ran.folder / "infoutil-ipc1.json").read_text())
-    assert result["cell"]["row"]["name"] == "infoutil"
+    result = json.loads((ran.results / ran.folder / "infoutil_paper_gp-ipc1.json").read_text())
+    assert result["cell"]["row"]["name"] == "infoutil_paper_gp"
     assert len(result["student"]["top1"]) == 2
     assert result["student"]["top1_mean"] == pytest.approx(np.mean(result["student"]["top1"]))
-    assert result["distilled"]["recipe"]["name"] == "infoutil"
+    assert result["distilled"]["recipe"]["name"] == "infoutil_paper"
     assert result["distilled"]["teacher"]["digest"] == result["teacher_digest"]["converged"]
     assert result["distilled"]["label_teacher"]["digest"] == result["teacher_digest"]["early"]
     for stage in ("early", "converged"):
@@ -121,7 +121,7 @@ def test_what_has_run_is_not_run_again(ran, capsys):
 def test_scored_pools_are_found_again(ran):
     pools = sorted((ran.workdir / ran.folder / "pools").glob("*.npz"))
     written = [path.stat().st_mtime_ns for path in pools]
-    other = replace(ran, rows=("infoutil",), budgets=(2,), results=ran.workdir / "other")
+    other = replace(ran, rows=("infoutil_paper_gp",), budgets=(2,), results=ran.workdir / "other")
     other.run()
     assert [path.stat().st_mtime_ns for path in pools] == written
     assert sorted((ran.workdir / ran.folder / "pools").glob("*.npz")) == pools
@@ -163,7 +163,9 @@ def test_steps_are_columns(tmp_path):
     group = report.by_teacher(report.load(tmp_path))[0]
     lines = report.render(TABLES["table4"], "imagenette", "convnet5", group)
     assert lines[0].endswith("| step 4 | step 5 |")
-    assert lines[2].startswith("| infoutil-steps5 | not run [")  # the paper's figures stand
+    assert lines[2].startswith(
+        "| infoutil_paper_gp-steps5 | not run ["
+    )  # the paper's figures stand
     assert lines[3].startswith("| rded-steps5 | 1.0 [51.53] | 2.0 [29.18] | 3.0")
     assert lines[4:] == ["", "Not run: infoutil_clear-steps5, random-steps5."]
 
@@ -196,14 +198,14 @@ def test_ours_stands_beside_the_papers_and_teachers_are_not_mixed(tmp_path):
     folder = tmp_path / "cifar10_convnet3"
     write(
         folder,
-        result("infoutil", 10, 45.7),
-        result("infoutil", 50, 48.6),
+        result("infoutil_paper_gp", 10, 45.7),
+        result("infoutil_paper_gp", 50, 48.6),
         result("rded", 10, 56.8),
         result("rded", 1, 30.3, teacher="b"),
     )
     first, second = report.by_teacher(report.load(folder))
     lines = report.render(TABLES["table1"], "cifar10", "convnet3", first)
-    assert "| infoutil | not run [28.5] | 45.7 ± 1.0 [54.1] | 48.6 [69.8] |" in lines
+    assert "| infoutil_paper_gp | not run [28.5] | 45.7 ± 1.0 [54.1] | 48.6 [69.8] |" in lines
     assert "| rded | not run [23.5] | 56.8 ± 1.0 [50.2] | not run [68.4] |" in lines
     assert set(second) == {("rded", 1)}
 

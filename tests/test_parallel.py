@@ -14,7 +14,16 @@ from infoutil_jax import parallel
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.errors import InputError
 
-OPTIONS = ["--images-per-class", "2", "--recipe", "infoutil", "--budget", "32", "--pool", "60"]
+OPTIONS = [
+    "--images-per-class",
+    "2",
+    "--recipe",
+    "infoutil_paper",
+    "--budget",
+    "32",
+    "--pool",
+    "60",
+]
 
 
 def command(teacher_dir, workdir, *arguments, devices=1):

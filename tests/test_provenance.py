@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from infoutil_jax import provenance
-from infoutil_jax.method.recipes import infoutil
+from infoutil_jax.method.recipes import infoutil_paper
 
 
 def test_versions_and_hardware_are_those_of_this_process():
@@ -29,7 +29,7 @@ def test_functions_are_described_with_their_arguments():
 
 
 def test_a_recipe_fits_into_json():
-    described = {name: provenance.describe(part) for name, part in vars(infoutil()).items()}
+    described = {name: provenance.describe(part) for name, part in vars(infoutil_paper()).items()}
     assert json.loads(json.dumps(described))["crop"]["num_crops"] == 5
 
 

@@ -20,7 +20,7 @@ def test_quickstart_at_small_settings(tmp_path):
     )
     assert list(rows) == [
         "infoutil",
-        "infoutil, whole images",
+        "infoutil_paper",
         "rded",
         "random",
         "random, hard labels",
@@ -32,7 +32,7 @@ def test_quickstart_at_small_settings(tmp_path):
     assert (tmp_path / "overview.png").stat().st_size > 10_000
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["top1"]["rded"]["2"] == rows["rded"][2]
-    for name in ("infoutil", "infoutil-whole-images", "rded", "random"):
+    for name in ("infoutil", "infoutil_paper", "rded", "random"):
         for budget in (1, 2):
             made = DistilledDataset.load(tmp_path / f"{name}-{budget}")
             made.verify()

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from infoutil_jax import provenance
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import attribution, cropping, selection, utility
 from infoutil_jax.method.recipes import (
@@ -33,7 +34,16 @@ def predict(weights, images):
     return images.reshape(len(images), -1) @ weights
 
 
-def test_infoutil_is_the_papers_composition():
+def test_the_recommended_recipe_is_the_kernel_students_and_asks_the_teacher_that_labels():
+    """So that nobody who takes the default gets less than random images (README, results)."""
+    ours, rule = infoutil(tiles=4), infoutil_kernel(tiles=4)
+    assert ours.name == "infoutil" and ours.scorer == rule.scorer == "labeller"
+    for name in ("attribute", "crop", "score", "select", "embed"):
+        assert provenance.describe(getattr(ours, name)) == provenance.describe(getattr(rule, name))
+    assert infoutil_paper().scorer == "teacher"
+
+
+def test_infoutil_paper_is_the_papers_composition():
     recipe = infoutil_paper(tiles=4)
     maps = recipe.attribute(predict, WEIGHTS, IMAGES, LABELS, KEYS)
     design = coalition_design(16, 256, strategy="kernel")
@@ -77,7 +87,7 @@ def table(scores):
 
 
 @pytest.mark.parametrize(
-    ("recipe", "first"), [(infoutil(), 2), (infoutil(keep="lowest"), 1), (rded(), 1)]
+    ("recipe", "first"), [(infoutil_paper(), 2), (infoutil_paper(keep="lowest"), 1), (rded(), 1)]
 )
 def test_direction_of_the_score(recipe, first):
     assert recipe.select(jax.random.key(0), table([2.0, 1.0, 3.0]), 1).ids.tolist() == [first]
@@ -121,8 +131,9 @@ def test_any_part_is_replaced_by_one_word():
 
 
 def test_arguments_reach_the_parts():
-    recipe = infoutil(
+    recipe = infoutil_paper(
         grid=2,
+        strategy="gaussian",
         budget=16,
         output="probability",
         side=0.75,

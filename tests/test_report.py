@@ -4,7 +4,7 @@ import numpy as np
 from PIL import Image
 
 from infoutil_jax.distill import distill
-from infoutil_jax.method.recipes import infoutil
+from infoutil_jax.method.recipes import infoutil_paper
 from infoutil_jax.report import accuracy_table, overview
 
 
@@ -12,7 +12,7 @@ def test_overview_shows_original_map_box_and_images(digits, teachers, tmp_path):
     made = distill(
         digits,
         teachers["converged"],
-        infoutil(budget=20),
+        infoutil_paper(strategy="gaussian", budget=20),
         images_per_class=3,
         workdir=tmp_path / "set",
         pool=10,

@@ -11,7 +11,7 @@ from flax import nnx
 
 from infoutil_jax import scoring
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.recipes import infoutil, random, rded
+from infoutil_jax.method.recipes import infoutil_paper, random, rded
 from infoutil_jax.method.utility import gradient_norm
 from infoutil_jax.models import as_predict, create
 from infoutil_jax.scoring import SELECT, choose_pool, examine, score_pool, stream
@@ -171,11 +171,11 @@ def test_what_a_function_holds_tells_runs_apart(digits, teacher):
 @pytest.mark.parametrize(
     "recipe",
     [
-        infoutil(budget=32),
-        infoutil(budget=32, keep="lowest"),
-        infoutil(budget=32, keep="middle"),
-        infoutil(budget=32, cap=0.5),
-        infoutil(budget=32, compete="all"),
+        infoutil_paper(strategy="gaussian", budget=32),
+        infoutil_paper(strategy="gaussian", budget=32, keep="lowest"),
+        infoutil_paper(strategy="gaussian", budget=32, keep="middle"),
+        infoutil_paper(strategy="gaussian", budget=32, cap=0.5),
+        infoutil_paper(strategy="gaussian", budget=32, compete="all"),
         RDED,
         random(),
     ],

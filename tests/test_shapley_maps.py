@@ -8,7 +8,7 @@ import pytest
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.attribution import patch_shapley
 from infoutil_jax.method.cropping import shapley_boxes
-from infoutil_jax.method.recipes import infoutil, infoutil_paper
+from infoutil_jax.method.recipes import infoutil_paper
 from infoutil_jax.method.shapley import coalition_design
 from infoutil_jax.method.shapley_maps import shapley_maps
 
@@ -33,7 +33,7 @@ def maps_of(recipe):
 def test_without_stopping_these_are_the_maps_of_the_design(strategy):
     design = coalition_design(16, 128, strategy=strategy, grid=4)
     expected = patch_shapley(predict, VARIABLES, IMAGES, LABELS, design, grid=4)
-    recipe = infoutil(strategy=strategy, budget=128, sure=np.inf)
+    recipe = infoutil_paper(strategy=strategy, budget=128, sure=np.inf)
     np.testing.assert_allclose(maps_of(recipe), expected, atol=1e-6)
 
 
@@ -50,7 +50,10 @@ def test_a_map_that_stops_gives_the_crop_of_one_that_does_not():
     def boxes(maps):
         return shapley_boxes(KEYS, maps, (8, 8), num_crops=1)
 
-    few, all_ = maps_of(infoutil()), maps_of(infoutil(sure=np.inf))
+    few, all_ = (
+        maps_of(infoutil_paper(strategy="gaussian")),
+        maps_of(infoutil_paper(strategy="gaussian", sure=np.inf)),
+    )
     assert not np.allclose(few, all_, atol=1e-6)
     assert (boxes(few) == boxes(all_)).all((1, 2)).mean() >= 0.9
 
@@ -83,7 +86,10 @@ def test_a_small_budget_is_not_rounded_up_to_a_stage():
 
 
 def test_half_precision_is_near():
-    exact, half = (maps_of(infoutil(map_dtype=d, sure=np.inf)) for d in (None, "bfloat16"))
+    exact, half = (
+        maps_of(infoutil_paper(strategy="gaussian", map_dtype=d, sure=np.inf))
+        for d in (None, "bfloat16")
+    )
     assert half.dtype == exact.dtype
     error = np.sum((half - exact) ** 2) / np.sum(exact**2)
     assert 0 < error < 0.01
@@ -93,11 +99,11 @@ def test_half_precision_is_near():
     ("options", "sentence"),
     [
         ({"sure": -1.0}, "sure is -1.0"),
-        ({"window": 5}, "5x5 does not fit a map of 4x4"),
-        ({"budget": 1}, "budget is 1"),
+        ({"window": 5, "strategy": "gaussian"}, "5x5 does not fit a map of 4x4"),
+        ({"budget": 1, "strategy": "gaussian"}, "budget is 1"),
         ({"budget": 1, "strategy": "kernel"}, "needs at least 32"),
     ],
 )
 def test_bad_arguments_are_told_before_any_work(options, sentence):
     with pytest.raises(InputError, match=sentence):
-        infoutil(**options)
+        infoutil_paper(**options)

@@ -26,7 +26,7 @@ import tyro
 from infoutil_jax import provenance
 from infoutil_jax.data import sources
 from infoutil_jax.distill import distill
-from infoutil_jax.method.recipes import infoutil
+from infoutil_jax.method.recipes import infoutil_paper
 from infoutil_jax.scoring import examine
 from infoutil_jax.training.teacher import load_teachers
 
@@ -91,7 +91,7 @@ class DistillScaling:
         sources.IN_MEMORY_BYTES = 0
         teacher = load_teachers(self.teacher)["converged"]
         source = sources.open_source(self.data, max_per_class=per_class)
-        recipe = infoutil(budget=self.coalitions)
+        recipe = infoutil_paper(strategy="gaussian", budget=self.coalitions)
         before, started = _peak(), time.perf_counter()
         with tempfile.TemporaryDirectory() as scratch:
             distill(

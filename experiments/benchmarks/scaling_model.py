@@ -31,7 +31,7 @@ from flax import nnx
 from infoutil_jax import models, provenance
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.distill import distill
-from infoutil_jax.method.recipes import infoutil
+from infoutil_jax.method.recipes import infoutil_paper
 from infoutil_jax.method.utility import gradient_norm
 from infoutil_jax.training.teacher import load_teachers
 
@@ -109,7 +109,9 @@ class ScalingModel:
         """Seconds of a distillation on this machine: from its parts, and as it is."""
         teacher = load_teachers(self.teacher)["converged"]
         source = open_source(self.data, max_per_class=max(20, self.images // 10))
-        recipe = infoutil(budget=self.budget, sure=math.inf, num_crops=self.crops)
+        recipe = infoutil_paper(
+            strategy="gaussian", budget=self.budget, sure=math.inf, num_crops=self.crops
+        )
         predict, variables = teacher.predict, teacher.variables
         forward, gradient = flops(predict, variables, source.image_size)
         images = jnp.zeros((256, *source.image_size, source.channels))

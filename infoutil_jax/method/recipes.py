@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, Literal
 
@@ -54,6 +54,8 @@ class Recipe:
             (RDED: image j holds ranks j, n + j, 2n + j, 3n + j).
         embed: `(predict, variables, crops, labels) -> [n, dim]`, features for `select` to read
             (`Candidates.features`); None for none.
+        scorer: which teacher attributes and scores, where there are two: the "teacher", or the
+            "labeller", that is the one that labels.
     """
 
     name: str
@@ -65,6 +67,7 @@ class Recipe:
     view: Literal["resize", "pad"] = "resize"
     order: Literal["consecutive", "strided"] = "consecutive"
     embed: Callable[..., Any] | None = None
+    scorer: Literal["teacher", "labeller"] = "teacher"
 
     def __post_init__(self):
         if self.tiles < 1 or math.isqrt(self.tiles) ** 2 != self.tiles:
@@ -74,9 +77,28 @@ class Recipe:
 def infoutil(
     *,
     tiles: int = 1,
+    among: int = 64,
+    num_crops: int = 5,
+    judges: int = 4000,
+    over: Any = "all",
+) -> Recipe:
+    """The recommended recipe: today the rule of `infoutil_kernel`, which also says the arguments.
+
+    At 1 and 10 images a class it leads every other recipe measured, by 0.3 to 5.4 points
+    (README). The teacher that labels also scores.
+    """
+    recipe = infoutil_kernel(
+        tiles=tiles, among=among, num_crops=num_crops, judges=judges, over=over
+    )
+    return replace(recipe, name="infoutil")
+
+
+def infoutil_paper(
+    *,
+    tiles: int = 1,
     grid: int | tuple[int, int] = 4,
     budget: int = 256,
-    strategy: str = "gaussian",
+    strategy: str = "kernel",
     sure: float = 2.0,
     map_dtype: Literal["float32", "bfloat16"] | None = None,
     output: Any = "logit",
@@ -91,9 +113,10 @@ def infoutil(
     compete: Literal["best", "all"] = "best",
     batch_size: int = 256,
 ) -> Recipe:
-    """InfoUtil (ICLR 2026, Algorithm 1): Shapley crops, then the largest gradient norms.
+    """InfoUtil as printed (ICLR 2026, Algorithm 1): Shapley crops, then the largest gradient norms.
 
-    The defaults are the paper's. Where it is silent, the arguments are the open questions.
+    The defaults are the paper's, KernelSHAP included. Where the paper is silent, the arguments are
+    the open questions. `strategy="gaussian"` finds the same windows from far fewer coalitions.
 
     Args:
         tiles: crops an image: 1 at 32 and 64 pixels, 4 at 128 and 224.
@@ -129,7 +152,7 @@ def infoutil(
     else:
         design_once((grid_h, grid_w), budget, strategy)
     return Recipe(
-        name="infoutil",
+        name="infoutil_paper",
         attribute=partial(
             shapley_maps,
             grid=grid,
@@ -151,12 +174,6 @@ def infoutil(
     )
 
 
-def infoutil_paper(*, tiles: int = 1) -> Recipe:
-    """The rule exactly as printed, classical KernelSHAP included; only the tiles vary."""
-    recipe = infoutil(tiles=tiles, strategy="kernel", budget=256)
-    return Recipe(**{**vars(recipe), "name": "infoutil_paper"})
-
-
 def infoutil_clear(
     *,
     tiles: int = 1,
@@ -168,7 +185,7 @@ def infoutil_clear(
     """Clear and different: the medoids, as a new student sees them, of the lowest norms.
 
     InfoUtil's two questions with what measurements answered (the README has them). Useful are the
-    crops of lowest gradient norm at the teacher that labels (give that one as `teacher`): what it
+    crops of lowest gradient norm at the teacher that labels: what it
     is sure of is what it can teach. Informative is hence what brings that norm down, of RDED's
     random-resized crops of an image; or the smallest window that keeps a share of its Shapley
     mass. Among some more than are needed, greedy facility location over the features of an
@@ -180,7 +197,7 @@ def infoutil_clear(
         num_crops: random-resized crops cut from each image, of which the best competes.
         mass: share of the Shapley mass that the one window of an image must keep; None for
             random-resized crops.
-        over: parameters of the gradient, as in `infoutil`.
+        over: parameters of the gradient, as in `infoutil_paper`.
     """
     cut = rded(num_crops=num_crops)
     return Recipe(
@@ -191,6 +208,7 @@ def infoutil_clear(
         select=partial(coresets.coreset, choose=coresets.facility_location, among=among),
         tiles=tiles,
         embed=features.untrained_features,
+        scorer="labeller",
     )
 
 
@@ -207,7 +225,7 @@ def infoutil_kernel(
     Definition 3 asks what leaving an example out changes, and Theorem 1 bounds it for one step of
     a student. For kernel ridge regression on what an untrained network sees it is known in closed
     form, over the whole training (`infoutil_jax.method.kernel_student`). The crops of lowest
-    gradient norm at the teacher that labels (give that one as `teacher`), of RDED's random-resized
+    gradient norm at the teacher that labels, of RDED's random-resized
     ones and the whole image, are a shortlist. Kept is from what such a student, taught by that
     teacher, learns most about the pool's whole images.
 
@@ -217,7 +235,7 @@ def infoutil_kernel(
             many as are needed where that is more.
         num_crops: random-resized crops cut from each image, beside the whole.
         judges: images of the pool, at most, on which that student is judged.
-        over: parameters of the gradient, as in `infoutil`.
+        over: parameters of the gradient, as in `infoutil_paper`.
     """
     cut = rded(num_crops=num_crops)
     return Recipe(
@@ -228,6 +246,7 @@ def infoutil_kernel(
         select=partial(kernel_student.most_useful, among=among, judges=judges),
         tiles=tiles,
         embed=features.student_features,
+        scorer="labeller",
     )
 
 
