@@ -17,7 +17,7 @@ import tyro
 from infoutil_jax import parallel
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
-from infoutil_jax.distill import distill
+from infoutil_jax.distillation import distill
 from infoutil_jax.errors import InputError
 from infoutil_jax.options import RecipeOptions, Stage, StudentOptions, TeacherOptions
 from infoutil_jax.pipeline import pick, run, scores, study, teach

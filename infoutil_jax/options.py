@@ -15,7 +15,6 @@ import numpy as np
 
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.baselines import BASELINES
 from infoutil_jax.method.recipes import RECIPES, Recipe
 from infoutil_jax.models import options_of
 from infoutil_jax.models.torch_weights import classes_in, read_tensors
@@ -24,7 +23,7 @@ Stage = Literal["auto", "early", "converged"]
 LabelPolicy = Literal["online", "stored", "hard"]
 Options = TypeVar("Options", bound="BackboneOptions")
 
-METHODS = RECIPES | BASELINES
+METHODS = RECIPES
 
 # Mirrored digits and letters are other digits and letters, or none.
 NEVER_FLIPPED = ("digits", "mnist", "svhn")

@@ -139,9 +139,7 @@ def first_alone(work: Callable[[], None]) -> bool:
     if jax.process_count() == 1:
         work()
         return True
-    if (client := global_state.client) is None:
-        raise InputError(f"{jax.process_count()} processes are not joined: call parallel.start")
-    number = next(_numbers)
+    client, number = _client(), next(_numbers)
     done, here = f"infoutil_jax/done/{number}", f"infoutil_jax/here/{number}"
     if jax.process_index() == 0:
         try:
@@ -155,6 +153,27 @@ def first_alone(work: Callable[[], None]) -> bool:
     if failure := client.blocking_key_value_get(done, _FOREVER):
         raise InputError(f"the first process stopped with {failure}")
     return False
+
+
+def agreed(value: str) -> str:
+    """The first process's `value`, in all processes; each must call this equally often.
+
+    Raises:
+        InputError: nobody has joined the processes.
+    """
+    if jax.process_count() == 1:
+        return value
+    client, name = _client(), f"infoutil_jax/agreed/{next(_numbers)}"
+    if jax.process_index() == 0:
+        client.key_value_set(name, value)
+        return value
+    return str(client.blocking_key_value_get(name, _FOREVER))
+
+
+def _client() -> Any:
+    if global_state.client is None:
+        raise InputError(f"{jax.process_count()} processes are not joined: call parallel.start")
+    return global_state.client
 
 
 def _leave() -> None:

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from infoutil_jax import provenance
-from infoutil_jax.checks import check_budget, check_teacher
 from infoutil_jax.data.augment import channel_statistics
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
-from infoutil_jax.distill import distill
+from infoutil_jax.distillation import distill
+from infoutil_jax.distillation.checks import check_budget, check_teacher
 from infoutil_jax.errors import InputError
 from infoutil_jax.options import RecipeOptions, Stage, StudentOptions, TeacherOptions
 from infoutil_jax.parallel import Devices

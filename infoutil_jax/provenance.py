@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
+import math
 import platform
 import sys
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -12,9 +16,6 @@ from typing import Any
 
 import jax
 import numpy as np
-
-from infoutil_jax.data.sources import Source
-from infoutil_jax.training.teacher import Teacher
 
 PACKAGES = (
     *("infoutil-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "pillow"),
@@ -58,33 +59,6 @@ def hardware() -> dict[str, Any]:
     }
 
 
-def inputs(source: Source, teacher: Teacher, label_teacher: Teacher) -> dict[str, Any]:
-    """What a distilled set was made from and with: the part every method's manifest shares."""
-    return {
-        "source": {
-            "name": source.name,
-            "fingerprint": source.fingerprint(),
-            "train_images": len(source.train),
-            "skipped": list(source.skipped),
-        },
-        "teacher": _teacher(teacher),
-        "label_teacher": _teacher(label_teacher),
-        "versions": versions(),
-        "hardware": hardware(),
-    }
-
-
-def _teacher(teacher: Teacher) -> dict[str, Any]:
-    return {
-        "name": teacher.name,
-        "stage": teacher.stage,
-        "digest": teacher.digest(),
-        "accuracy": teacher.accuracy,
-        "mean": list(teacher.mean),
-        "std": list(teacher.std),
-    }
-
-
 def _processor() -> str:
     if sys.platform == "linux":
         for line in Path("/proc/cpuinfo").read_text().splitlines():
@@ -94,28 +68,61 @@ def _processor() -> str:
 
 
 def describe(value: Any) -> Any:
-    """A JSON-ready account of functions with their arguments, arrays and plain values.
+    """A JSON-ready account of functions and objects with their arguments, arrays and plain values.
 
     Arrays of more than 64 entries are told by type, shape and the SHA-256 of their bytes in C
     order.
     """
     if isinstance(value, partial):
-        arguments = {name: describe(item) for name, item in value.keywords.items()}
-        return {"function": _name(value.func), **arguments}
+        held = {"arguments": describe(value.args)} if value.args else {}
+        named = {name: describe(item) for name, item in value.keywords.items()}
+        return {"function": _name(value.func), **held, **named}
+    if is_dataclass(value) and not isinstance(value, type):
+        held = {one.name: describe(getattr(value, one.name)) for one in fields(value)}
+        return {"function" if callable(value) else "kind": _name(value), **held}
     if isinstance(value, np.ndarray | jax.Array):
         array = np.asarray(value)
         if array.size <= LARGEST_LIST:
             return array.tolist()
         digest = hashlib.sha256(array.tobytes()).hexdigest()
         return {"dtype": str(array.dtype), "shape": list(array.shape), "sha256": digest}
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {str(name): describe(item) for name, item in value.items()}
     if isinstance(value, tuple | list):
         return [describe(item) for item in value]
     if callable(value):
         return {"function": _name(value)}
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
     return value if isinstance(value, str | int | float | bool | None) else repr(value)
 
 
+def is_plain(value: Any) -> bool:
+    """Whether `describe` tells all there is to know of a value, given this package's code.
+
+    True of plain values and arrays, of this package's own functions, and of its frozen dataclasses
+    of such; False of any function or object of a user's, for whatever it does may change under
+    its name.
+    """
+    if value is None or isinstance(value, str | int | float | bool | np.ndarray | jax.Array):
+        return True
+    if isinstance(value, partial):
+        return all(map(is_plain, (value.func, *value.args, *value.keywords.values())))
+    if isinstance(value, Mapping):
+        return all(map(is_plain, value.values()))
+    if isinstance(value, tuple | list):
+        return all(map(is_plain, value))
+    if is_dataclass(value) and not isinstance(value, type):
+        held = [getattr(value, one.name) for one in fields(value)]
+        return _is_ours(type(value)) and all(map(is_plain, held))
+    # A function made inside another may hold anything.
+    return inspect.isfunction(value) and _is_ours(value) and "<locals>" not in value.__qualname__
+
+
+def _is_ours(definition: Any) -> bool:
+    return str(definition.__module__).partition(".")[0] == __name__.partition(".")[0]
+
+
 def _name(function: Any) -> str:
-    return getattr(function, "__qualname__", type(function).__qualname__)
+    name: str = getattr(function, "__qualname__", type(function).__qualname__)
+    return name

@@ -10,11 +10,10 @@ from pathlib import Path
 
 from infoutil_jax import provenance
 from infoutil_jax.data.sources import open_source
-from infoutil_jax.distill import distill
+from infoutil_jax.distillation import score_pool
 from infoutil_jax.options import RecipeOptions, StudentOptions, TeacherOptions
 from infoutil_jax.pipeline import pick, scores, study, study_everything, teach
 from infoutil_jax.report import accuracy_table, overview
-from infoutil_jax.scoring import score_pool
 
 WIDTH = 32
 

@@ -11,6 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
+from infoutil_jax.image.boxes import TRIES, random_resized_boxes
+from infoutil_jax.image.resampling import resample, resampling_weights
+
 Images = Float[Array, "batch height width channels"]
 
 
@@ -114,62 +117,22 @@ def random_boxes(
     scale: tuple[float, float],
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
 ) -> Int[Array, "batch 4"]:
-    """Boxes of torchvision's `RandomResizedCrop`.
+    """`image.boxes.random_resized_boxes` for a batch, drawn from one key.
 
-    The first of ten draws that fits into the image (area uniform in `scale`, aspect ratio
-    log-uniform in `ratio`, position uniform); where none fits, the largest central box whose
-    aspect is in `ratio`. Hence `scale = (1, 1)` is the whole of a square image.
+    `scale = (1, 1)` gives the whole of a square image.
 
     Args:
         key: randomness of the batch.
         batch: number of boxes.
         image_size: height and width in pixels.
-        scale: area as a fraction of the image's, low and high.
+        scale: area as a share of the image's, low and high.
         ratio: width over height, low and high.
 
     Returns:
         (top, left, height, width) in pixels.
     """
-    height, width = image_size
-    drawn = jax.random.uniform(key, (batch, 22))
-    area = height * width * (scale[0] + (scale[1] - scale[0]) * drawn[:, :10])
-    low, high = np.log(ratio[0]), np.log(ratio[1])
-    aspect = jnp.exp(low + (high - low) * drawn[:, 10:20])
-    sizes = jnp.round(jnp.sqrt(jnp.stack([area / aspect, area * aspect], -1))).astype(int)
-    fits = ((sizes > 0) & (sizes <= jnp.array([height, width]))).all(-1)
-    first = jnp.argmax(fits, axis=1)
-    chosen = jnp.take_along_axis(sizes, first[:, None, None], axis=1)[:, 0]
-    narrowest, widest = round(width / ratio[0]), round(height * ratio[1])
-    central = jnp.array([min(height, narrowest), min(width, widest)])
-    found = fits.any(1, keepdims=True)
-    size = jnp.where(found, chosen, central)
-    room = jnp.array([height, width]) - size + 1
-    corner = jnp.minimum(jnp.floor(drawn[:, 20:] * room).astype(int), room - 1)
-    corner = jnp.where(found, corner, (room - 1) // 2)
-    return jnp.concatenate([corner, size], axis=1)
-
-
-def resampling(
-    start: Int[Array, " batch"], length: Int[Array, " batch"], size: int, out: int
-) -> Float[Array, "batch out size"]:
-    """Matrices that resample `length` pixels from `start` on to `out` pixels.
-
-    Bilinear, antialiased where it shrinks, and blind to pixels outside of the range, as Pillow
-    and torchvision do it. Rows sum to one; the identity where `length == out`.
-
-    Args:
-        start: first pixel of the range.
-        length: pixels in the range.
-        size: pixels of the input.
-        out: pixels of the output.
-    """
-    start, length = start[:, None, None], length[:, None, None]
-    step = length / out
-    centre = start + (jnp.arange(out)[:, None] + 0.5) * step - 0.5
-    pixel = jnp.arange(size)
-    weight = jnp.maximum(0, 1 - jnp.abs(pixel - centre) / jnp.maximum(step, 1))
-    weight = jnp.where((pixel >= start) & (pixel < start + length), weight, 0)
-    return weight / weight.sum(-1, keepdims=True)
+    chance = jax.random.uniform(key, (batch, 2 * TRIES + 2))
+    return random_resized_boxes(chance, image_size, scale, ratio)
 
 
 def resized_crop(
@@ -183,19 +146,9 @@ def resized_crop(
         size: height and width of the result.
     """
     _, height, width, _ = images.shape
-    rows = resampling(boxes[:, 0], boxes[:, 2], height, size[0])
-    columns = resampling(boxes[:, 1], boxes[:, 3], width, size[1])
+    rows = resampling_weights(boxes[:, 0], boxes[:, 2], height, size[0])
+    columns = resampling_weights(boxes[:, 1], boxes[:, 3], width, size[1])
     return resample(images, rows, columns)
-
-
-def resample(
-    images: Images,
-    rows: Float[Array, "batch out_height height"],
-    columns: Float[Array, "batch out_width width"],
-) -> Float[Array, "batch out_height out_width channels"]:
-    """Each image's rows and columns combined by its own two matrices (see `resampling`)."""
-    images = jnp.einsum("boh,bhwc->bowc", rows, images, precision="highest")
-    return jnp.einsum("bow,bhwc->bhoc", columns, images, precision="highest")
 
 
 def random_resized_crop(

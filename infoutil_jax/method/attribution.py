@@ -2,12 +2,13 @@
 
 JAX: everything here runs per image, on the device. A map holds one number a patch of a
 `grid_h` by `grid_w` grid; where the grid does not divide the image, the first rows and columns of
-patches are one pixel larger (`cropping.edges`).
+patches are one pixel larger (`image.grid.edges`). The classes are a recipe's `attribute`
+(`contracts.Attribute`).
 """
 
 from __future__ import annotations
 
-from functools import partial
+from dataclasses import dataclass
 from typing import Any
 
 import jax
@@ -16,49 +17,43 @@ import numpy as np
 from jaxtyping import Array, Float, Integer, Key
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.patch_games import (
-    Output,
-    Predict,
-    evaluate_patches,
-    game_of,
-    grid_of,
-    label_logits,
-)
-from infoutil_jax.method.shapley import CoalitionDesign, shapley_values
+from infoutil_jax.image.grid import checked_grid
+from infoutil_jax.method.contracts import Predict
+from infoutil_jax.method.patch_game import Output, label_logits, patch_game
+from infoutil_jax.shapley import CoalitionDesign, shapley_values
+
+Images = Float[Array | np.ndarray, "batch height width channels"]
+Labels = Integer[Array | np.ndarray, " batch"]
+Maps = Float[Array, "batch grid_h grid_w"]
 
 
 def patch_shapley(
     predict: Predict,
     variables: Any,
-    images: Float[Array | np.ndarray, "batch height width channels"],
-    labels: Integer[Array | np.ndarray, " batch"] | None,
+    images: Images,
+    labels: Labels | None,
     design: CoalitionDesign,
     *,
     grid: int | tuple[int, int],
     baseline: Any = 0.0,
     output: str | Output = "logit",
     batch_size: int = 256,
-) -> Float[Array, "batch grid_h grid_w"]:
-    """Shapley values of an image's patches: the game of InfoUtil's stage 1 (Section 4.1).
+) -> Maps:
+    """Shapley values of an image's patches (InfoUtil, Section 4.1).
 
-    The players are the patches; a coalition is worth a scalar output of the classifier on the
-    image whose other patches show the baseline. All images share the design's coalitions, so that
-    this is `len(design.masks)` forward passes an image and one small matrix product.
+    `shapley_values(patch_game(...), design)`, as maps: `len(design.masks)` forward passes an image
+    and one small matrix product, for all images share the design's coalitions.
 
     Args:
-        predict: `predict(variables, images) -> logits [batch, classes]`; any pure function.
-        variables: what `predict` takes, a pytree.
-        images: normalised images, as `predict` takes them.
+        predict: as in `patch_game`, as are the next three, and `baseline` to `batch_size`.
+        variables: a pytree.
+        images: normalised images.
         labels: the class whose output is explained; None explains the predicted class.
         design: coalitions of `grid_h * grid_w` players and the estimator's matrix.
-        grid: patches a side, or (rows, columns). Need not divide the image.
-        baseline: what a missing patch shows: a scalar (0 is the mean colour of normalised
-            images, as in the paper), a colour [channels], an image [height, width, channels], an
-            image for each [batch, height, width, channels], or a function of the images, such as
-            `blurred`.
-        output: "logit" (Captum's default), "probability", "log_probability", or a function
-            `(logits [n, classes], labels [n]) -> [n]`.
-        batch_size: masked images in flight at once; bounds the memory.
+        grid: patches a side, or (rows, columns).
+        baseline: what an absent patch shows.
+        output: what a coalition is worth.
+        batch_size: masked images in flight at once.
 
     Returns:
         One value a patch. They sum to the output on the image less that on the baseline.
@@ -66,30 +61,17 @@ def patch_shapley(
     Raises:
         InputError: the design, the grid, the baseline or the output do not fit.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
-    game = game_of(images, design.masks.shape[1], grid, baseline, output)
-    return _patch_shapley(
+    game = patch_game(
         predict,
-        *game.static,
-        batch_size,
         variables,
-        jnp.asarray(images),
-        None if labels is None else jnp.asarray(labels),
-        design,
-        game.baseline,
+        images,
+        labels,
+        grid=grid,
+        baseline=baseline,
+        output=output,
+        batch_size=batch_size,
     )
-
-
-@partial(jax.jit, static_argnums=(0, 1, 2, 3, 4))
-def _patch_shapley(
-    predict, output, baseline_fn, grid, batch_size, variables, images, labels, design, baseline
-):
-    values = evaluate_patches(
-        *(predict, output, baseline_fn, grid, batch_size),
-        *(variables, images, labels, design.masks, baseline),
-    )
-    return shapley_values(lambda _: values.T, design).T.reshape(-1, *grid)
+    return shapley_values(game, design).T.reshape(-1, *game.grid)
 
 
 def blurred(
@@ -117,18 +99,17 @@ def blurred(
 def grad_cam(
     predict: Any,
     variables: Any,
-    images: Float[Array, "batch height width channels"],
-    labels: Integer[Array, " batch"],
-    keys: Key[Array, " batch"] | None = None,
+    images: Images,
+    labels: Labels,
     *,
     grid: int | tuple[int, int],
-) -> Float[Array, "batch grid_h grid_w"]:
+) -> Maps:
     """Grad-CAM (Selvaraju et al. 2017, eqs. 1, 2), resized to the grid by antialiased averaging.
 
-    A model is seen through `predict` alone, except here: Grad-CAM reads the last convolutional
-    activations, so `predict` must offer `predict.features(variables, images)` ->
-    [batch, h, w, channels] and `predict.head(variables, features)` -> logits. Those that
-    `models.as_predict` returns do. `keys` is not used.
+    The library sees a model through `predict` alone, except here: Grad-CAM reads the last
+    convolutional activations, so `predict` must offer `predict.features(variables, images)` ->
+    `[batch, h, w, channels]` and `predict.head(variables, features)` -> logits. Those that
+    `models.as_predict` returns do.
 
     Raises:
         InputError: `predict` lacks one of the two, or the features are not maps.
@@ -138,7 +119,7 @@ def grad_cam(
             "grad_cam reads a model's last convolutional maps: give a predict with the methods "
             "features(variables, images) and head(variables, features)."
         )
-    shape = grid_of(grid, images.shape)
+    shape = checked_grid(grid, (images.shape[1], images.shape[2]))
     features = predict.features(variables, images)
     if features.ndim != 4:
         raise InputError(
@@ -146,7 +127,7 @@ def grad_cam(
             "of shape [batch, height, width, channels]."
         )
 
-    def score(features):
+    def score(features: Array) -> Array:
         return jnp.sum(label_logits(predict.head(variables, features), labels))
 
     weights = jnp.mean(jax.grad(score)(features), axis=(1, 2), keepdims=True)
@@ -154,28 +135,73 @@ def grad_cam(
     return jax.image.resize(maps, (len(images), *shape), "linear")
 
 
-def uniform_maps(
-    predict: Any,
-    variables: Any,
-    images: Float[Array, "batch height width channels"],
-    labels: Integer[Array, " batch"],
-    keys: Key[Array, " batch"] | None = None,
-    *,
-    grid: int | tuple[int, int],
-) -> Float[Array, "batch grid_h grid_w"]:
-    """No patch matters more than another: the attribution of methods that have none."""
-    return jnp.zeros((len(images), *grid_of(grid, images.shape)))
+@dataclass(frozen=True)
+class GradCam:
+    """`grad_cam` as a recipe's `attribute`.
+
+    Attributes:
+        grid: patches a side, or (rows, columns).
+    """
+
+    grid: int | tuple[int, int] = 4
+
+    def __call__(
+        self,
+        predict: Any,
+        variables: Any,
+        images: Images,
+        labels: Labels,
+        keys: Key[Array, " batch"] | None = None,
+        /,
+    ) -> Maps:
+        """As `grad_cam`; `keys` is not used."""
+        return grad_cam(predict, variables, images, labels, grid=self.grid)
 
 
-def random_maps(
-    predict: Any,
-    variables: Any,
-    images: Float[Array, "batch height width channels"],
-    labels: Integer[Array, " batch"],
-    keys: Key[Array, " batch"],
-    *,
-    grid: int | tuple[int, int],
-) -> Float[Array, "batch grid_h grid_w"]:
-    """Standard normal values from each image's own key: the attribution that knows nothing."""
-    shape = grid_of(grid, images.shape)
-    return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)
+@dataclass(frozen=True)
+class UniformMaps:
+    """No patch matters more than another: the attribution of methods that have none.
+
+    Attributes:
+        grid: patches a side, or (rows, columns).
+    """
+
+    grid: int | tuple[int, int] = 1
+
+    def __call__(
+        self,
+        predict: Any,
+        variables: Any,
+        images: Images,
+        labels: Labels,
+        keys: Key[Array, " batch"] | None = None,
+        /,
+    ) -> Maps:
+        """Zeros; only the shape of the images is read."""
+        return jnp.zeros(
+            (len(images), *checked_grid(self.grid, (images.shape[1], images.shape[2])))
+        )
+
+
+@dataclass(frozen=True)
+class RandomMaps:
+    """Standard normal values: the attribution that knows nothing.
+
+    Attributes:
+        grid: patches a side, or (rows, columns).
+    """
+
+    grid: int | tuple[int, int] = 4
+
+    def __call__(
+        self,
+        predict: Any,
+        variables: Any,
+        images: Images,
+        labels: Labels,
+        keys: Key[Array, " batch"],
+        /,
+    ) -> Maps:
+        """Each image's map is drawn from its own key."""
+        shape = checked_grid(self.grid, (images.shape[1], images.shape[2]))
+        return jax.vmap(lambda key: jax.random.normal(key, shape))(keys)

@@ -1,10 +1,13 @@
-"""Embeddings of crops, for a selection that wants more than a score (`Recipe.embed`). JAX.
+"""Embeddings of crops: columns that a selector can read beside the score. JAX, runs per image.
 
-All have the signature `(predict, variables, crops [b, h, w, c], labels [b]) -> [b, features]`:
-crops are normalised, `predict(variables, crops) -> logits`.
+An embedding (`contracts.Embed`) has the signature `(predict, variables, crops, labels) -> columns
+by name`; crops are normalised, `predict(variables, crops) -> logits`.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -15,100 +18,96 @@ from flax.linen import avg_pool
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.method.contracts import Predict
+
+Crops = Float[Array | np.ndarray, "batch height width channels"]
+Labels = Int[Array | np.ndarray, " batch"]
+Statistics = tuple[tuple[Array, Array], ...]
 
 
 def teacher_features(
-    predict: Callable[[Any, Any], Any],
-    variables: PyTree,
-    crops: Float[Array | np.ndarray, "batch height width channels"],
-    labels: Int[Array | np.ndarray, " batch"],
-) -> Float[Array, "batch features"]:
-    """What the classifier layer sees of each crop, flattened.
+    predict: Any, variables: PyTree, crops: Crops, labels: Labels, /
+) -> dict[str, Float[Array, "batch features"]]:
+    """What the classifier layer sees of each crop, flattened: the column "teacher".
 
     Raises:
         InputError: `predict` has no method `features(variables, images)`, which those that
             `models.as_predict` returns have.
     """
-    del labels
     if not hasattr(predict, "features"):
         raise InputError(
             "teacher_features reads what a model's classifier layer sees: give a predict with the "
             "method features(variables, images), or the recipe an embed function of your own"
         )
-    return predict.features(variables, crops).reshape(len(crops), -1)
+    return {"teacher": predict.features(variables, crops).reshape(len(crops), -1)}
 
 
-def untrained_features(
-    predict: Callable[[Any, Any], Any],
-    variables: PyTree,
-    crops: Float[Array | np.ndarray, "batch height width channels"],
-    labels: Int[Array | np.ndarray, " batch"],
-    *,
-    width: int = 64,
-    normalised: bool = False,
-    seed: int = 0,
-) -> Float[Array, "batch features"]:
-    """What a convolutional network sees of each crop before it has learnt anything, flattened.
+@dataclass(frozen=True)
+class UntrainedFeatures:
+    """What a convolutional network sees of each crop before it has learnt anything: "untrained".
 
     Two crops that such a network tells apart are two things to learn for a student that starts
-    from scratch, whatever the teacher has learnt to overlook. Blocks of a 3×3 convolution with
-    normal weights of variance 2 / fan-in (He et al., ICCV 2015), ReLU and a 2×2 average pool,
-    until the shorter side is below 8. The teacher is not asked.
+    from scratch, whatever the teacher has learnt to overlook. Its blocks are a 3×3 convolution with
+    normal weights of variance 2 / fan-in (He et al., ICCV 2015), ReLU and a 2×2 average pool, until
+    the shorter side is below 8. The teacher is not asked. An odd last row or column is not pooled.
 
-    Args:
-        predict: not used.
-        variables: not used.
-        crops: of any size; an odd last row or column is not pooled.
-        labels: not used.
+    Attributes:
         width: channels of every layer.
-        normalised: every convolution's channels have zero mean and unit variance, as batch
-            normalisation gives them to students, over `pink_noise` instead of a batch.
+        normalised: each channel of a convolution has zero mean and unit variance over `pink_noise`,
+            as batch normalisation gives them to students over a batch.
         seed: of the weights.
     """
-    del predict, variables, labels
-    seen = jnp.asarray(crops)
-    statistics = _pink_statistics(seen.shape[1:], width, seed) if normalised else None
 
-    def normalise(block, seen):
-        if statistics is None:
-            return seen
-        mean, std = statistics[block]
-        return (seen - mean) / std
+    width: int = 64
+    normalised: bool = False
+    seed: int = 0
 
-    return _untrained(seen, width, seed, normalise).reshape(len(seen), -1)
+    def __call__(
+        self, predict: Predict, variables: PyTree, crops: Crops, labels: Labels, /
+    ) -> dict[str, Float[Array, "batch features"]]:
+        """The column "untrained", flattened; only the crops are read."""
+        seen = jnp.asarray(crops)
+        statistics = None
+        if self.normalised:
+            height, width, channels = seen.shape[1:]
+            statistics = _pink_statistics((height, width, channels), self.width, self.seed)
+
+        def normalise(block: int, seen: Array) -> Array:
+            if statistics is None:
+                return seen
+            mean, std = statistics[block]
+            return (seen - mean) / std
+
+        maps = _untrained(seen, self.width, self.seed, normalise)
+        return {"untrained": maps.reshape(len(seen), -1)}
 
 
-def student_features(
-    predict: Callable[[Any, Any], Any],
-    variables: PyTree,
-    crops: Float[Array | np.ndarray, "batch height width channels"],
-    labels: Int[Array | np.ndarray, " batch"],
-    *,
-    width: int = 64,
-) -> Float[Array, "batch features"]:
-    """What a student starts from, and what it is taught: for `kernel_student.most_useful`.
+@dataclass(frozen=True)
+class StudentFeatures:
+    """What a student starts from, and what it is taught: for `selection.MostUseful`.
 
-    Args:
-        predict: the teacher that labels.
-        variables: its.
-        crops: at its input size.
-        labels: not used.
+    Attributes:
         width: of the student's layers.
-
-    Returns:
-        `untrained_features`, normalised; the last columns are the teacher's probabilities.
     """
-    seen = untrained_features(predict, variables, crops, labels, width=width, normalised=True)
-    return jnp.concatenate([seen, jax.nn.softmax(predict(variables, crops))], axis=1)
+
+    width: int = 64
+
+    def __call__(
+        self, predict: Predict, variables: PyTree, crops: Crops, labels: Labels, /
+    ) -> dict[str, Float[Array, "batch features"]]:
+        """The column "untrained", normalised, and the teacher's "probabilities"."""
+        untrained = UntrainedFeatures(width=self.width, normalised=True)
+        probabilities = jax.nn.softmax(predict(variables, crops))
+        return {**untrained(predict, variables, crops, labels), "probabilities": probabilities}
 
 
 def pink_noise(
     key: Key[Array, ""], count: int, image_size: tuple[int, int], channels: int
 ) -> Float[Array, "count height width channels"]:
-    """Images without content whose amplitude falls with frequency as that of photographs does.
+    """Noise with the spectrum of photographs: its amplitude falls as 1 / frequency.
 
-    That is as 1 / frequency (Field, J. Opt. Soc. Am. A 1987): noise of every octave, alike in
-    strength. Four fifths of the variance are common to the channels. Zero mean, unit variance.
+    Every octave has the same strength (Field, J. Opt. Soc. Am. A 1987). Four fifths of the
+    variance are common to all channels. Zero mean, unit variance.
     """
     images, side = jnp.zeros((count, *image_size, channels)), 1
     while side <= max(image_size):
@@ -121,7 +120,9 @@ def pink_noise(
     return (images - images.mean()) / images.std()
 
 
-def _untrained(seen, width, seed, normalise):
+def _untrained(
+    seen: Array, width: int, seed: int, normalise: Callable[[int, Array], Array]
+) -> Array:
     """What comes out of the last block; `normalise(block, seen)` follows each convolution."""
     key, block = jax.random.key(seed), 0
     while min(seen.shape[1:3]) >= 8:
@@ -136,11 +137,11 @@ def _untrained(seen, width, seed, normalise):
 
 
 @lru_cache(maxsize=8)
-def _pink_statistics(shape: tuple[int, int, int], width: int, seed: int):
+def _pink_statistics(shape: tuple[int, int, int], width: int, seed: int) -> Statistics:
     """Means and deviations of each block's channels."""
-    found = []
+    found: list[tuple[Array, Array]] = []
 
-    def by_its_own(_, seen):
+    def by_its_own(_: int, seen: Array) -> Array:
         found.append((seen.mean((0, 1, 2)), seen.std((0, 1, 2))))
         return (seen - found[-1][0]) / found[-1][1]
 

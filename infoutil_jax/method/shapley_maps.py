@@ -1,88 +1,167 @@
-"""Shapley maps from plain arguments, as a recipe's `attribute`: designs are made once and kept."""
+"""Shapley maps from a configuration, as a recipe's `attribute`. JAX; designs are made once."""
 
 from __future__ import annotations
 
+import math
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
+from typing import Any, Literal
 
-from infoutil_jax.method import attribution
-from infoutil_jax.method.patch_games import computing_in
-from infoutil_jax.method.shapley import CoalitionDesign, coalition_design
-from infoutil_jax.method.staged import StagedDesign, staged_design, staged_shapley
+import jax
+import numpy as np
+from jaxtyping import Array, Key
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.image.grid import both
+from infoutil_jax.method.attribution import Images, Labels, Maps
+from infoutil_jax.method.contracts import Predict
+from infoutil_jax.method.cropping import default_window
+from infoutil_jax.method.patch_game import OUTPUTS, Output, computing_in, patch_game
+from infoutil_jax.shapley import (
+    CoalitionDesign,
+    StagedDesign,
+    coalition_design,
+    shapley_values,
+    staged_design,
+    staged_shapley,
+)
+
+Strategy = Literal["gaussian", "leverage", "kernel"]
+
+LARGEST_BASELINE = 64
+"""Numbers of a baseline that a config holds."""
 
 STEP = 16
-"""Coalitions after which `sure` is asked again."""
+"""Coalitions after which an image's confidence is looked at again."""
+
+
+@dataclass(frozen=True)
+class ShapleyConfig:
+    """How Shapley maps are estimated.
+
+    Attributes:
+        grid: patches a side, or (rows, columns): the players of the game (paper: 4).
+        budget: coalitions evaluated for each image, or for those that stay in doubt.
+        strategy: "gaussian", "leverage" or "kernel" (Lundberg & Lee, as in the paper).
+        confidence: an image is done once its best window is ahead of every other by so many
+            standard deviations; infinity evaluates the budget for all. Only "gaussian" knows them.
+        window: patches that will be cut out, a side or (rows, columns); by default half the grid.
+        dtype: precision of the coalitions' forward passes; None is the teacher's own.
+        output: value of a coalition: "logit", "probability", "log_probability" or a function.
+        baseline: what an absent patch shows (paper: 0, the mean colour): a number, a colour, or a
+            function of the images.
+        batch_size: masked images in flight at once.
+        seed: of the draw of coalitions.
+
+    Raises:
+        InputError: a budget below what the strategy needs, a negative `confidence`, a window that
+            does not fit the grid, or an unknown output.
+    """
+
+    grid: int | tuple[int, int] = 4
+    budget: int = 256
+    strategy: Strategy = "gaussian"
+    confidence: float = 2.0
+    window: int | tuple[int, int] | None = None
+    dtype: Literal["float32", "bfloat16"] | None = None
+    output: str | Output = "logit"
+    baseline: Any = 0.0
+    batch_size: int = 256
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.confidence >= 0:
+            raise InputError(
+                f"confidence is {self.confidence}; give standard deviations, 0 or more"
+            )
+        if isinstance(self.output, str) and self.output not in OUTPUTS:
+            raise InputError(
+                f"unknown output {self.output!r}: choose {', '.join(OUTPUTS)} or a function."
+            )
+        if isinstance(self.baseline, np.ndarray | jax.Array):
+            if self.baseline.size > LARGEST_BASELINE:
+                raise InputError(
+                    f"baseline is an array of shape {self.baseline.shape}; a config holds a "
+                    "number, a colour or a function of the images: give a function that returns it"
+                )
+            object.__setattr__(self, "baseline", _as_tuples(self.baseline.tolist()))
+        (rows, columns), window = both(self.grid), self.window
+        height, width = default_window((rows, columns)) if window is None else both(window)
+        if not (1 <= height <= rows and 1 <= width <= columns):
+            raise InputError(
+                f"the window {height}x{width} does not fit a map of {rows}x{columns} patches"
+            )
+        # A bad budget is told before any work.
+        if self.staged:
+            self.staged_design()
+        else:
+            self.design()
+
+    @property
+    def staged(self) -> bool:
+        """Whether images are done at different times."""
+        return self.strategy == "gaussian" and math.isfinite(self.confidence)
+
+    def design(self) -> CoalitionDesign:
+        """The coalitions of every image; made once for equal arguments."""
+        return _design(both(self.grid), self.budget, self.strategy, self.seed)
+
+    def staged_design(self) -> StagedDesign:
+        """The coalitions in stages that fit batch and budget; made once for equal arguments."""
+        step = max(2, min(STEP, self.batch_size // 2 * 2, -(-self.budget // 2) * 2))
+        return _staged_design(both(self.grid), self.budget, self.window, step, self.seed)
+
+
+def _as_tuples(value: Any) -> Any:
+    return tuple(map(_as_tuples, value)) if isinstance(value, list) else value
 
 
 @lru_cache(maxsize=32)
-def design_once(
-    grid: tuple[int, int], budget: int, strategy: str, seed: int = 0
-) -> CoalitionDesign:
-    """`coalition_design` of these arguments, made once."""
+def _design(grid: tuple[int, int], budget: int, strategy: str, seed: int) -> CoalitionDesign:
     return coalition_design(grid[0] * grid[1], budget, strategy=strategy, seed=seed, grid=grid)
 
 
 @lru_cache(maxsize=32)
-def staged_once(
-    grid: tuple[int, int], budget: int, window: Any, batch_size: int, seed: int = 0
+def _staged_design(
+    grid: tuple[int, int], budget: int, window: Any, step: int, seed: int
 ) -> StagedDesign:
-    """`staged_design` of these arguments, made once, in stages that fit batch and budget."""
-    step = max(2, min(STEP, batch_size // 2 * 2, -(-budget // 2) * 2))
     return staged_design(grid, budget, window=window, step=step, seed=seed)
 
 
-def shapley_maps(
-    predict,
-    variables,
-    images,
-    labels,
-    keys=None,
-    *,
-    grid: int | tuple[int, int] = 4,
-    budget: int = 128,
-    strategy: str = "gaussian",
-    design_seed: int = 0,
-    sure: float | None = None,
-    window: int | tuple[int, int] | None = None,
-    dtype: str | None = None,
-    baseline: Any = 0.0,
-    output: Any = "logit",
-    batch_size: int = 256,
-):
-    """`attribution.patch_shapley` with its design made from arguments, as `Recipe.attribute`.
+@dataclass(frozen=True)
+class ShapleyMaps:
+    """Shapley values of patches, as a recipe's `attribute`.
 
-    `dtype` is the precision of the forward passes (`patch_games.computing_in`). With `sure` it is
-    `staged.staged_shapley`, for the window that will be cut out; the strategy is then "gaussian".
-
-    Raises:
-        InputError: as `coalition_design` and `patch_shapley`, or their staged versions.
+    Attributes:
+        config: how they are estimated.
     """
-    grid_h, grid_w = (grid, grid) if isinstance(grid, int) else grid
-    if dtype is not None:
-        predict = computing_in(predict, dtype)
-    if sure is not None:
-        maps, _ = staged_shapley(
-            predict,
+
+    config: ShapleyConfig = field(default_factory=ShapleyConfig)
+
+    def __call__(
+        self,
+        predict: Predict,
+        variables: Any,
+        images: Images,
+        labels: Labels | None,
+        keys: Key[Array, " batch"] | None = None,
+        /,
+    ) -> Maps:
+        """One value a patch; `keys` is not used, for all images share the coalitions."""
+        config = self.config
+        game = patch_game(
+            predict if config.dtype is None else computing_in(predict, config.dtype),
             variables,
             images,
             labels,
-            staged_once((grid_h, grid_w), budget, window, batch_size, design_seed),
-            grid=grid,
-            sure=sure,
-            baseline=baseline,
-            output=output,
-            batch_size=batch_size,
+            grid=config.grid,
+            baseline=config.baseline,
+            output=config.output,
+            batch_size=config.batch_size,
         )
-        return maps
-    design = design_once((grid_h, grid_w), budget, strategy, design_seed)
-    return attribution.patch_shapley(
-        predict,
-        variables,
-        images,
-        labels,
-        design,
-        grid=grid,
-        baseline=baseline,
-        output=output,
-        batch_size=batch_size,
-    )
+        if not config.staged:
+            return shapley_values(game, config.design()).T.reshape(-1, *game.grid)
+        design = config.staged_design()
+        at_once = max(1, config.batch_size // design.masks.shape[1])
+        phi, _ = staged_shapley(game, design, confidence=config.confidence, at_once=at_once)
+        return phi.reshape(-1, *game.grid)

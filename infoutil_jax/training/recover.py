@@ -19,6 +19,7 @@ from tqdm.auto import tqdm
 
 from infoutil_jax.data import augment
 from infoutil_jax.errors import InputError
+from infoutil_jax.image.resampling import resample, resampling_weights
 from infoutil_jax.models.statistics import Statistics, batch_norm_inputs
 from infoutil_jax.training.teacher import Teacher
 
@@ -155,11 +156,11 @@ def random_view(
         return box, flipped, jax.random.randint(shift_key, (2,), 0, settings.jitter + 1)
 
     boxes, flipped, shifts = jax.vmap(draw)(keys)
-    rows = augment.resampling(boxes[:, 0], boxes[:, 2], height, height)
-    columns = augment.resampling(boxes[:, 1], boxes[:, 3], width, width)
+    rows = resampling_weights(boxes[:, 0], boxes[:, 2], height, height)
+    columns = resampling_weights(boxes[:, 1], boxes[:, 3], width, width)
     columns = jnp.where(flipped[:, None, None], columns[:, ::-1], columns)
     roll = jax.vmap(partial(jnp.roll, axis=0))
-    return augment.resample(images, roll(rows, shifts[:, 0]), roll(columns, shifts[:, 1]))
+    return resample(images, roll(rows, shifts[:, 0]), roll(columns, shifts[:, 1]))
 
 
 # The bounds are traced, so that one compilation serves every block of iterations.

@@ -50,6 +50,7 @@ class Teacher:
     name: str = "user"
     stage: str = "converged"
     accuracy: float | None = None
+    version: str | None = None
 
     def __post_init__(self):
         for name in ("mean", "std"):  # an array's, too
@@ -113,6 +114,7 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
         name=config["backbone"],
         stage=stage,
         accuracy=accuracy,
+        version="temporary",
     )
 
 

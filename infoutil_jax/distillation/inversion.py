@@ -18,11 +18,11 @@ import numpy as np
 import optax
 from tqdm.auto import tqdm
 
-from infoutil_jax import provenance
-from infoutil_jax.checks import check_teacher
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
 from infoutil_jax.data.sources import Source
-from infoutil_jax.distill import label_crops
+from infoutil_jax.distillation.checks import check_teacher
+from infoutil_jax.distillation.distill import label_crops
+from infoutil_jax.distillation.manifest import inputs
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.recover import Inversion, invert, objective
 from infoutil_jax.training.teacher import Teacher
@@ -155,7 +155,7 @@ def sre2l(
             "images_per_class": images_per_class,
             "pool": 0,
             "seed": seed,
-            **provenance.inputs(source, teacher, label_teacher),
+            **inputs(source, teacher, label_teacher),
         },
         overwrite=overwrite,
     )

@@ -27,8 +27,8 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from infoutil_jax.method import coalitions
-from infoutil_jax.method.coalitions import Masks, Operator
+from infoutil_jax.shapley import coalitions
+from infoutil_jax.shapley.coalitions import Masks, Operator
 
 Grid = tuple[int, int]
 Pairs = Float[np.ndarray, " pairs"]

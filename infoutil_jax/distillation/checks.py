@@ -1,8 +1,9 @@
-"""What must fit together before any work starts: source, teacher, recipe, budget (host)."""
+"""Checks that source, teacher, recipe and budget fit together, before any work starts (host)."""
 
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -86,3 +87,22 @@ def check_shape(what: str, array: Any, shape: tuple[int | None, ...]) -> None:
         raise InputError(
             f"the recipe's {what} returned an array of shape {array.shape}; it must be [{wanted}]."
         )
+
+
+def check_columns(what: str, columns: Any, rows: int) -> None:
+    """A recipe's function must return columns by name, each of so many rows.
+
+    Raises:
+        InputError: naming the function and what it returned.
+    """
+    if not isinstance(columns, Mapping):
+        raise InputError(
+            f"the recipe's {what} returned {type(columns).__name__}; it must return columns by "
+            'name, such as {"mine": array}.'
+        )
+    for name, column in columns.items():
+        if not column.ndim or len(column) != rows:
+            raise InputError(
+                f"the recipe's {what} returned a column {name!r} of shape {column.shape}; its "
+                f"first axis must be the {rows} crops."
+            )

@@ -8,7 +8,7 @@ falls,
           \qquad \dot\ell_j = \langle g_j, \dot\theta \rangle
 
 with :math:`g_j` the gradient of example j and :math:`\dot\theta` what the optimiser adds to the
-parameters in one step. `method/utility.py` has the cheap score that stands in for it.
+parameters in one step. `gradient_norms` is the cheap score that stands in for it.
 
 What the update is, decides what utility is:
 
@@ -43,7 +43,7 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.utility import gradient_norms
+from infoutil_jax.gradients.norms import gradient_norms
 
 Loss = Callable[[Any, Any], Any]
 REDUCTIONS = ("sum", "mean")
@@ -221,14 +221,14 @@ def utility_bound(
 
     Args:
         loss_fn: as in `exact_utilities`.
-        params: as in `utility.gradient_norms`.
+        params: as in `gradient_norms`.
         batch: the mini-batch.
         learning_rate: :math:`\eta`, positive.
         probes: the examples j; None is the batch itself.
         microbatch_size: gradients in memory at once; None for all.
 
     Raises:
-        InputError: a rate that is not positive, no probes, or as `utility.gradient_norms`.
+        InputError: a rate that is not positive, no probes, or as `gradient_norms`.
     """
     if not learning_rate > 0:
         raise InputError(f"learning_rate is {learning_rate}; it must be positive")

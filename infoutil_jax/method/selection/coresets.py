@@ -2,10 +2,14 @@
 
 A choice maps one class's features `[n, dim]` to `k` distinct rows in the order of their choosing,
 so that the first rows are the best smaller subset, too (but for k-means). Ties go to the first row.
-`coreset` applies a choice to every class of a table whose rows have features (`Recipe.embed`).
+`Coreset` applies a choice to every class of a table whose rows have features (`Recipe.embed`).
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -13,55 +17,78 @@ from jaxtyping import Array, Float, Int, Key
 from sklearn.cluster import KMeans
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.selection import Candidates, best_crop, check_full, take
+from infoutil_jax.method.contracts import Candidates, take
+from infoutil_jax.method.selection.ranking import Keep, best_crop, check_full, check_keep
 
 Features = Float[np.ndarray, "n dim"]
 Choice = Callable[[Features, int, int], Int[np.ndarray, " k"]]
 
 
-def coreset(
-    key: Key[Array, ""],
-    candidates: Candidates,
-    per_class: int,
-    *,
-    choose: Choice,
-    keep: str = "lowest",
-    among: int | None = None,
-) -> Candidates:
-    """`per_class` rows of every class that `choose` takes, from all or from the best-scored.
+@dataclass(frozen=True)
+class Coreset:
+    """Rows that stand for their class, by what the crops' features say.
 
-    Args:
-        key: seeds the choices that draw (k-means).
-        candidates: with features.
-        per_class: rows to keep in each class.
+    One crop of each example takes part. After a `Shortlist`, in a `Chain`, it chooses among the
+    best-scored.
+
+    Attributes:
         choose: `(features [n, dim], k, seed) -> rows [k]`: `herding`, `k_means`, `k_center`,
-            `facility_location`, or your own.
+            `facility_location`, or a function of your own.
         keep: which crop of an example takes part: that with the "lowest" score, the "highest", or
             the one "middle"most.
-        among: only the `among * per_class` examples of a class that `keep` ranks first take part;
-            None for all.
+        column: name of the features; None where there is one column.
 
     Raises:
-        InputError: no features, a score or feature that is no number, a class of fewer than
-            `per_class` examples, or an argument out of range.
+        InputError: from `finalize`: no such features, a score or feature that is no number, or a
+            class of fewer than `per_class` examples.
     """
-    if among is not None and among < 1:
-        raise InputError(f"among is {among}; give how many times as many take part, at least 1")
-    if candidates.features is None:
+
+    choose: Choice
+    keep: Keep = "lowest"
+    column: str | None = None
+    reduce: ClassVar[None] = None
+
+    def __post_init__(self) -> None:
+        check_keep(self.keep)
+
+    def finalize(
+        self, key: Key[Array, ""] | None, candidates: Candidates, per_class: int, /
+    ) -> Candidates:
+        """What `choose` takes of every class; `key` seeds the choices that draw (k-means)."""
+        rows = best_crop(candidates, self.keep)
+        check_full(np.unique(candidates.labels), rows.labels, per_class)
+        features = np.asarray(feature(rows, self.column), np.float64)
+        for row in np.flatnonzero(~np.isfinite(features).all(1))[:1]:
+            raise InputError(f"the features of example {rows.ids[row]} are not all numbers")
+        seed = 0 if key is None else int(jax.random.bits(key)) % 2**31
+        kept = []
+        for label in np.unique(candidates.labels):
+            members = np.flatnonzero(rows.labels == label)
+            members = members[np.argsort(rows.ids[members])]
+            kept.append(members[self.choose(features[members], per_class, seed)])
+        return take(rows, np.concatenate(kept))
+
+
+def feature(candidates: Candidates, column: str | None = None) -> Features:
+    """A column of the candidates' features.
+
+    Args:
+        candidates: with features.
+        column: its name; None where there is one only.
+
+    Raises:
+        InputError: there is no such column, or several to choose from.
+    """
+    names = list(candidates.features)
+    if not names:
         raise InputError("the candidates have no features; give the recipe an embed function")
-    rows = best_crop(candidates, keep)
-    check_full(np.unique(candidates.labels), rows.labels, per_class)
-    features = np.asarray(rows.features, np.float64)
-    for row in np.flatnonzero(~np.isfinite(features).all(1))[:1]:
-        raise InputError(f"the features of example {rows.ids[row]} are not all numbers")
-    seed = int(jax.random.bits(key)) % 2**31
-    kept = []
-    for label in np.unique(candidates.labels):
-        members = np.flatnonzero(rows.labels == label)
-        members = members[: among and among * per_class]
-        members = members[np.argsort(rows.ids[members])]
-        kept.append(members[choose(features[members], per_class, seed)])
-    return take(rows, np.concatenate(kept))
+    if column is None and len(names) == 1:
+        return candidates.features[names[0]]
+    if column not in names:
+        raise InputError(
+            f"the candidates' features are {', '.join(names)}; name one of them, not {column!r}"
+        )
+    return candidates.features[column]
 
 
 def herding(features: Features, k: int, seed: int = 0) -> Int[np.ndarray, " k"]:

@@ -1,8 +1,8 @@
 """Tiles to full images and back. NumPy on the host or JAX on the device: arrays decide.
 
 An image holds k tiles, k a square, in a √k×√k grid, row by row. Its cells are those of
-`cropping.edges`; where they are not all of one size, tiles have that of the largest, and in a cell
-one pixel smaller the tile's last row or column is left out. Pixels are copied, never resampled.
+`image.grid.edges`. Where they differ in size, tiles have that of the largest, and a cell one pixel
+smaller leaves out the tile's last row or column. Pixels are copied, never resampled.
 """
 
 from math import isqrt
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Int, Shaped
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.cropping import edges
+from infoutil_jax.image.grid import edges
 
 Images = TypeVar("Images", Array, np.ndarray)
 

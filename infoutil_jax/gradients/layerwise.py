@@ -2,7 +2,7 @@
 
 The loss of one example is traced. A weight that enters by a dense layer or a convolution, and
 nowhere else, needs no gradient: its norm comes from the layer's input and the cotangent of its
-output (`infoutil_jax.method.linear_layers`), and nothing of one layer outlives it. All other
+output (`infoutil_jax.gradients.linear_layers`), and nothing of one layer outlives it. All other
 parameters (shifts and scales, shared weights, weights of which something is computed first, layers
 of any other kind) are differentiated for each example, as `jax.vmap(jax.grad)` does with all.
 """
@@ -21,7 +21,7 @@ import jax.numpy as jnp
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 from jaxtyping import Array, Float, PyTree
 
-from infoutil_jax.method.linear_layers import Layer, norm, recognise
+from infoutil_jax.gradients.linear_layers import Layer, is_registered, norm, recognise
 
 # Calls that do nothing but group equations. Custom rules are none: they may say anything.
 _GROUPS = ("jit", "pjit", "closed_call", "core_call", "remat", "remat2", "checkpoint")
@@ -70,17 +70,14 @@ class _Equation:
     def kind(self) -> tuple[str, dict[str, Any]]:
         """Primitive and parameters.
 
-        A custom rule that has the name of the one primitive it computes declares the same
-        derivative, and counts as that one.
+        A registered custom rule (`register_linear`) counts as the one primitive that it computes.
         """
-        name, inner = self.primitive.name, self.options.get("call_jaxpr")
-        if name.startswith("custom_vjp_call") and isinstance(inner, ClosedJaxpr):
+        inner = self.options.get("call_jaxpr")
+        if isinstance(inner, ClosedJaxpr) and is_registered(self.options.get("bwd")):
             jaxpr = inner.jaxpr
             if len(jaxpr.eqns) == 1 and jaxpr.eqns[0].invars == jaxpr.invars:
-                only = jaxpr.eqns[0]
-                if only.primitive.name == jaxpr.debug_info.func_name:
-                    return only.primitive.name, only.params
-        return name, self.options
+                return jaxpr.eqns[0].primitive.name, jaxpr.eqns[0].params
+        return self.primitive.name, self.options
 
     @property
     def isometric(self) -> bool:

@@ -2,7 +2,7 @@
 
 Each strategy maps (generator, players, budget) to distinct coalitions, the empty one first and
 the full one second, and the float64 matrix that turns their values into Shapley values.
-`shapley.coalition_design` is the way in, checks the arguments and says what the strategies are;
+`coalition_design` is the way in, checks the arguments and says what the strategies are;
 that called "gaussian" is in `bayesian_quadrature`.
 
 A pair is a coalition S and its complement; stratum h holds the pairs whose smaller half has h

@@ -1,12 +1,12 @@
-"""Shapley values of cooperative games, from few coalitions.
+"""Shapley values from the values of some coalitions.
 
 Every estimator here is linear in the evaluated coalitions' values, `phi = operator @ values`. The
 coalitions and the operator do not depend on the game: `coalition_design` computes them once, on
 the host, in float64 NumPy. `shapley_values` is JAX: one call of the value function, one matmul.
 
 Which strategy:
-    gaussian: Bayesian quadrature, the smallest error on image games at every budget; the default.
-        Give the grid where players are patches: it then knows who is beside whom.
+    gaussian: Bayesian quadrature; the default. Of all here it errs least on games of image patches,
+        at every budget. Where players lie on a grid, give it: neighbours then act together.
     leverage: Musco & Witter, "Provably accurate Shapley value estimation via leverage score
         sampling", ICLR 2025, arXiv 2410.01917.
     kernel: KernelSHAP, Lundberg & Lee, "A unified approach to interpreting model predictions",
@@ -27,12 +27,13 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method import coalitions
-from infoutil_jax.method.bayesian_quadrature import gaussian
+from infoutil_jax.shapley import coalitions
+from infoutil_jax.shapley.bayesian_quadrature import gaussian
 
-ValueFn = Callable[
+Game = Callable[
     [Bool[Array, " coalitions players"]], Float[Array | np.ndarray, " coalitions *outputs"]
 ]
+"""What coalitions are worth: masks `[k, players]` -> values `[k, *outputs]`."""
 
 STRATEGIES: dict[str, coalitions.Strategy] = {
     "gaussian": gaussian,
@@ -88,7 +89,7 @@ class CoalitionDesign:
             )
 
 
-def exact_shapley(value_fn: ValueFn, num_players: int) -> Float[Array, " players *outputs"]:
+def exact_shapley(value_fn: Game, num_players: int) -> Float[Array, " players *outputs"]:
     """Shapley values from all `2**num_players` coalitions.
 
     Args:
@@ -119,25 +120,24 @@ def coalition_design(
     seed: int = 0,
     grid: int | tuple[int, int] | None = None,
 ) -> CoalitionDesign:
-    """Chooses coalitions and computes the estimator's matrix; NumPy on the host.
+    """Chooses coalitions and computes the matrix of the estimator; NumPy on the host.
 
     The same arguments give the same bytes. A budget of `2**num_players` or more returns all
-    coalitions and the exact operator, whatever the strategy: `masks` then has `2**num_players`
-    rows. Otherwise it has `budget` rows.
+    coalitions and the exact operator, whatever the strategy; a smaller one gives `budget` rows.
 
     Args:
-        num_players: 1 or more; 14×14 grids (196 players) work.
+        num_players: 1 or more; 196 players (a 14×14 grid) work.
         budget: evaluated coalitions, the empty and the full one included. "gaussian" needs 2,
             "kernel" and "leverage" need `2 * num_players`: a pair tells one linear combination
             of the players, and efficiency another. Where a draw leaves players
             indistinguishable nevertheless, they share their surplus (minimum norm).
         strategy: "gaussian", "leverage" or "kernel"; see the module's docstring.
         seed: of the draw of coalitions, 0 or more.
-        grid: where the players are patches of an image, row by row: patches a side, or (rows,
-            columns). "gaussian" then expects neighbours to act together; the others ignore it.
+        grid: where the players lie on a grid, row by row: players a side, or (rows, columns).
+            "gaussian" then expects neighbours to act together; the others ignore it.
 
     Returns:
-        The design; use it with `shapley_values`.
+        The design, for `shapley_values`.
 
     Raises:
         InputError: an unknown strategy, a budget below its need, or a bad number.
@@ -165,7 +165,7 @@ def coalition_design(
     return CoalitionDesign(masks, operator.astype(np.float32))
 
 
-def shapley_values(value_fn: ValueFn, design: CoalitionDesign) -> Float[Array, " players *outputs"]:
+def shapley_values(value_fn: Game, design: CoalitionDesign) -> Float[Array, " players *outputs"]:
     """Shapley values estimated from the design's coalitions; traceable under `jax.jit`.
 
     Args:
@@ -198,7 +198,7 @@ def shapley_values(value_fn: ValueFn, design: CoalitionDesign) -> Float[Array, "
 
 
 def kernel_shap(
-    value_fn: ValueFn, num_players: int, budget: int, *, seed: int = 0
+    value_fn: Game, num_players: int, budget: int, *, seed: int = 0
 ) -> Float[Array, " players *outputs"]:
     """KernelSHAP: `shapley_values` on a "kernel" design.
 

@@ -1,0 +1,56 @@
+"""Rows in blocks of one size, so that one compiled program serves any number of them.
+
+The last row is repeated where the last block would be short, and what comes of the copies is
+dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, PyTree, Shaped
+
+
+def block_rows(count: int, size: int) -> Int[np.ndarray, "blocks size"]:
+    """Numbers of the rows of each block.
+
+    Args:
+        count: rows, at least one.
+        size: rows of a block.
+    """
+    blocks = -(-count // size)
+    return np.minimum(np.arange(blocks * size), count - 1).reshape(blocks, size)
+
+
+def padded(rows: Shaped[np.ndarray, "count ..."], size: int) -> Shaped[np.ndarray, "size ..."]:
+    """One block of at most `size` rows, filled up."""
+    return rows[block_rows(len(rows), size)[0]] if len(rows) < size else rows
+
+
+def map_blocks(function: Callable[[Any], Array], rows: PyTree, most: int) -> Array:
+    """`function` of blocks of at most `most` rows, one after the other; on the device.
+
+    Args:
+        function: from a pytree of arrays with one leading axis to an array with that axis.
+        rows: such a pytree; its blocks are as even as can be.
+        most: rows in memory at once.
+    """
+    count = jax.tree.leaves(rows)[0].shape[0]
+    size = -(-count // max(1, -(-count // most)))
+    index = block_rows(count, size)
+    results = jax.lax.map(function, jax.tree.map(lambda leaf: leaf[index], rows))
+    return results.reshape(-1, *results.shape[2:])[:count]
+
+
+def each_block(
+    function: Callable[[Any], Any], rows: Shaped[np.ndarray, "count ..."], size: int
+) -> Float[np.ndarray, "count ..."]:
+    """`function` of blocks of `size` rows, called from the host; its results as float32.
+
+    So an image's result does not depend on how many others come with it.
+    """
+    results = [function(rows[index]) for index in block_rows(len(rows), size)]
+    return np.concatenate([np.asarray(result, np.float32) for result in results])[: len(rows)]

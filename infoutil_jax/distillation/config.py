@@ -1,0 +1,38 @@
+"""How distilling runs, apart from the method and the budget (host)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.parallel import Devices
+
+
+@dataclass(frozen=True)
+class DistillConfig:
+    """How distilling runs.
+
+    Attributes:
+        pool: training images of a class that compete (paper: 300); None for all.
+        batch_size: images in flight at once on each device. Every batch is filled up to it, so
+            that one compilation serves all.
+        devices: share each batch (`parallel.devices_of`); None for the first.
+        overwrite: replace a distilled set that is already there.
+        progress: show a progress line: images a second, the share of time that the host waits for
+            the device, and the most memory used.
+
+    Raises:
+        InputError: an empty pool or batch.
+    """
+
+    pool: int | None = 300
+    batch_size: int = 64
+    devices: Devices | None = None
+    overwrite: bool = False
+    progress: bool = True
+
+    def __post_init__(self) -> None:
+        if self.pool is not None and self.pool < 1:
+            raise InputError(f"the pool is {self.pool} images a class; it must be at least 1")
+        if self.batch_size < 1:
+            raise InputError(f"batch_size is {self.batch_size}; it must be at least 1")

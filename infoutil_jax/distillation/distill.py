@@ -1,0 +1,231 @@
+"""The conductor: maps a recipe over a source of images and writes the distilled set (host).
+
+What the recipe selects from the scored pool is cut again from the source, tiled, labelled and
+written.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float, Int, UInt8
+
+from infoutil_jax import parallel, provenance
+from infoutil_jax.blocks import each_block, padded
+from infoutil_jax.data.augment import normalise
+from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
+from infoutil_jax.data.sources import Source
+from infoutil_jax.distillation.checks import check_budget, check_teacher
+from infoutil_jax.distillation.config import DistillConfig
+from infoutil_jax.distillation.examine import SELECT, Examined, stream
+from infoutil_jax.distillation.manifest import inputs
+from infoutil_jax.distillation.pool import ScoredPool, score_pool
+from infoutil_jax.errors import InputError
+from infoutil_jax.image import mosaic
+from infoutil_jax.image.resampling import extract, resized
+from infoutil_jax.method.contracts import Predict
+from infoutil_jax.method.recipes import Recipe
+from infoutil_jax.training.teacher import Teacher
+
+
+def distill(
+    source: Source,
+    teacher: Teacher,
+    recipe: Recipe,
+    *,
+    images_per_class: int,
+    workdir: str | Path,
+    label_teacher: Teacher | None = None,
+    seed: int = 0,
+    config: DistillConfig = DistillConfig(),
+) -> DistilledDataset:
+    """Distils `source` into `images_per_class` images a class with soft labels.
+
+    Args:
+        source: where images come from (`open_source`).
+        teacher: attributes and scores, unless the recipe leaves that to the one that labels;
+            `Teacher(predict, variables, mean=..., std=...)` for a model of your own.
+        recipe: the method: `infoutil()`, `rded()`, or your own composition.
+        images_per_class: the budget; each image holds `recipe.tiles` crops.
+        workdir: where the set is written: a new or empty folder, or with `overwrite` a set's.
+            Beside it `workdir`.scoring.json says what scoring took: images a second, memory.
+        label_teacher: labels the crops; None is `teacher`. The paper labels with an early
+            teacher up to 10 images a class and with the converged one at 50.
+        seed: of every random draw. Same seed, same bytes.
+        config: the pool's size, batches, devices, overwriting, progress.
+
+    Returns:
+        The distilled set, loaded from disk.
+
+    Raises:
+        InputError: in one sentence, before anything is written.
+    """
+    labeller = label_teacher or teacher
+    scorer = labeller if recipe.scorer == "labeller" else teacher
+    check_teacher(scorer, source)
+    check_teacher(labeller, source)
+    check_budget(source, recipe, images_per_class, config.pool)
+    check_destination(workdir, overwrite=config.overwrite)
+    workdir = Path(workdir)
+    parts = workdir.with_name(workdir.name + ".scoring")
+    scored = score_pool(
+        source,
+        scorer,
+        recipe,
+        seed=seed,
+        per_class=images_per_class * recipe.tiles,
+        folder=parts,
+        config=config,
+    )
+
+    def finish() -> None:
+        _write(scored, labeller, images_per_class, workdir)
+
+    if parallel.first_alone(finish):  # else somebody may still be reading them
+        shutil.rmtree(parts, ignore_errors=True)
+    return DistilledDataset.load(workdir)
+
+
+def distill_pool(
+    scored: ScoredPool,
+    *,
+    images_per_class: int,
+    workdir: str | Path,
+    label_teacher: Teacher | None = None,
+) -> DistilledDataset:
+    """Spends a pool that `score_pool` has scored, all rows of it, on one budget.
+
+    The set is the one that `distill` makes with the same arguments.
+
+    Args:
+        scored: the pool.
+        images_per_class: the budget.
+        workdir: as in `distill`.
+        label_teacher: labels the crops; None is the one that scored.
+
+    Raises:
+        InputError: in one sentence, before anything is written.
+    """
+    labeller = label_teacher or scored.teacher
+    check_teacher(labeller, scored.source)
+    check_budget(scored.source, scored.recipe, images_per_class, scored.config.pool)
+    check_destination(workdir, overwrite=scored.config.overwrite)
+    _write(scored, labeller, images_per_class, Path(workdir))
+    return DistilledDataset.load(workdir)
+
+
+def selected(scored: ScoredPool, per_class: int) -> Examined:
+    """What the recipe selects, by class, best first within each.
+
+    Raises:
+        InputError: not `per_class` crops of every class, or crops that the pool does not have.
+    """
+    rows, key = scored.rows, stream(scored.seed, SELECT)
+    kept = rows.follow(scored.recipe.selector.finalize(key, rows.candidates, per_class))
+    labels = kept.candidates.labels
+    classes, counts = np.unique(labels, return_counts=True)
+    every = np.unique(rows.candidates.labels)
+    if not (np.array_equal(classes, every) and (counts == per_class).all()):
+        found = ", ".join(f"{n} of class {c}" for c, n in zip(classes, counts, strict=True))
+        raise InputError(
+            f"the recipe's select returned {found or 'nothing'}; it must be {per_class} of each."
+        )
+    return kept.take(np.argsort(labels, kind="stable"))
+
+
+def _write(scored: ScoredPool, labeller: Teacher, images_per_class: int, workdir: Path) -> None:
+    """The set that the recipe's selection makes."""
+    source, recipe, batch_size = scored.source, scored.recipe, scored.config.batch_size
+    classes, per_class = len(source.class_names), images_per_class * recipe.tiles
+    kept = selected(scored, per_class)
+    crops = read_crops(source, kept, mosaic.tile_size(source.image_size, recipe.tiles), batch_size)
+    ranks = mosaic.arrange(images_per_class, recipe.tiles, recipe.tile_order)
+    rows = (np.arange(classes)[:, None, None] * per_class + ranks).reshape(-1, recipe.tiles)
+    write_distilled(
+        workdir,
+        images=np.asarray(mosaic.assemble(crops[rows], source.image_size)),
+        labels=np.repeat(np.arange(classes, dtype=np.int32), images_per_class),
+        soft_labels=label_crops(labeller, crops, source.image_size, batch_size)[rows],
+        class_names=source.class_names,
+        records=[_record(source, kept, row, per_class) for row in rows],
+        manifest={
+            "recipe": {one.name: _described(recipe, one.name) for one in fields(recipe)},
+            "images_per_class": images_per_class,
+            "pool": scored.config.pool,
+            "seed": scored.seed,
+            **inputs(source, scored.teacher, labeller),
+        },
+        overwrite=scored.config.overwrite,
+    )
+
+
+def _described(recipe: Recipe, part: str) -> Any:
+    return provenance.describe(getattr(recipe, part))
+
+
+def label_crops(
+    teacher: Teacher,
+    crops: UInt8[np.ndarray, "n height width channels"],
+    image_size: tuple[int, int],
+    batch_size: int = 64,
+) -> Float[np.ndarray, "n classes"]:
+    """The teacher's logits on each crop, resized to the teacher's input by itself."""
+    mean, std = (np.asarray(value, np.float32) for value in (teacher.mean, teacher.std))
+    label = partial(_label, teacher.predict, image_size, teacher.variables, mean, std)
+    return each_block(label, crops, batch_size)
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _label(
+    predict: Predict,
+    image_size: tuple[int, int],
+    variables: Any,
+    mean: Array,
+    std: Array,
+    crops: Array,
+) -> Any:
+    return predict(variables, resized(normalise(crops, mean, std), image_size))
+
+
+def read_crops(
+    source: Source, kept: Examined, size: tuple[int, int], batch_size: int = 64
+) -> UInt8[np.ndarray, "rows height width channels"]:
+    """Pixels of the kept crops, in the table's order."""
+    ids = kept.candidates.ids
+    order = np.argsort(ids, kind="stable")
+    crops = np.empty((len(order), *size, source.channels), np.uint8)
+    start = 0
+    for some, images in source.train.batches(ids[order], batch_size):
+        rows = order[start : start + len(some)]
+        boxes = kept.boxes[rows][:, None]
+        cut = extract(padded(images, batch_size), padded(boxes, batch_size), size)
+        crops[rows] = cut[: len(some), 0]
+        start += len(some)
+    return crops
+
+
+def _record(
+    source: Source, kept: Examined, row: Int[np.ndarray, " tiles"], per_class: int
+) -> dict[str, Any]:
+    """The audit record of one image: where each of its tiles comes from, and why it was kept."""
+    candidates = kept.candidates
+    return {
+        "tiles": [
+            {
+                "source": source.train.ids[candidates.ids[i]],
+                "example": int(candidates.ids[i]),
+                "crop": int(candidates.crops[i]),
+                "box": kept.boxes[i].tolist(),
+                "score": float(candidates.scores[i]),
+                "rank": int(i % per_class),
+                "map": kept.maps[i].tolist(),
+            }
+            for i in row
+        ]
+    }

@@ -1,0 +1,187 @@
+"""What runs for every image of the pool: attribute, crop, score, embed, in one program (JAX).
+
+The host sends batches of one size, one ahead of the device, and makes rows of what comes back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Float32, Int32, Integer, Key, UInt8, UInt32
+
+from infoutil_jax import parallel
+from infoutil_jax.data.augment import normalise
+from infoutil_jax.distillation.checks import check_columns, check_shape
+from infoutil_jax.errors import InputError
+from infoutil_jax.image.resampling import centred, extract, resized
+from infoutil_jax.method.contracts import Candidates, PerImage, Predict, concatenate, take
+
+# Independent streams of one seed; an example's draws never depend on another's.
+POOL, ATTRIBUTE, CROP, SELECT = range(4)
+
+
+def stream(seed: int, number: int) -> Key[Array, ""]:
+    """The key of one of a seed's independent streams."""
+    return jax.random.fold_in(jax.random.key(seed), number)
+
+
+@dataclass(frozen=True)
+class Program:
+    """All that the compiled program depends on, apart from shapes."""
+
+    per_image: PerImage
+    predict: Predict
+    tile_size: tuple[int, int]
+    devices: parallel.Devices
+
+
+class Shared(NamedTuple):
+    """What all batches share: a teacher's arrays, and the seed's key."""
+
+    variables: Any
+    mean: Float[Array, " channels"]
+    std: Float[Array, " channels"]
+    key: Key[Array, ""]
+
+
+class Results(NamedTuple):
+    """What comes back of a batch, on the device."""
+
+    maps: Float[Array, "batch grid_h grid_w"]
+    boxes: Int32[Array, "batch crops 4"]
+    scores: Float[Array, " rows"]
+    features: Mapping[str, Float[Array, "rows ..."]]
+
+
+class Examined(NamedTuple):
+    """Rows of crops: what a selector knows of them, and beside it what it need not know.
+
+    Attributes:
+        candidates: ids, scores, labels and features.
+        boxes: (top, left, height, width) in the source image.
+        maps: the source example's patch map.
+    """
+
+    candidates: Candidates
+    boxes: Int32[np.ndarray, "rows 4"]
+    maps: Float32[np.ndarray, "rows grid_h grid_w"]
+
+    @classmethod
+    def of(cls, ids: np.ndarray, labels: np.ndarray, results: Results) -> Examined:
+        """The images of a filled-up batch, a row a crop.
+
+        Raises:
+            InputError: a map is not finite.
+        """
+        maps, count, crops = results.maps, len(ids), results.boxes.shape[1]
+        for row in np.flatnonzero(~np.isfinite(maps[:count]).all((1, 2)))[:1]:
+            raise InputError(
+                f"the map of example {ids[row]} is not all finite numbers; check the teacher's "
+                "logits there, also of the image with patches hidden"
+            )
+        rows = count * crops
+        candidates = Candidates(
+            ids=np.repeat(ids.astype(np.int64), crops),
+            crops=np.tile(np.arange(crops, dtype=np.int32), count),
+            labels=np.repeat(labels.astype(np.int32), crops),
+            scores=np.asarray(results.scores[:rows], np.float32),
+            features={
+                name: np.asarray(column[:rows], np.float32)
+                for name, column in results.features.items()
+            },
+        )
+        return cls(
+            candidates,
+            boxes=np.asarray(results.boxes[:count], np.int32).reshape(-1, 4),
+            maps=np.repeat(np.asarray(maps[:count], np.float32), crops, axis=0),
+        )
+
+    @classmethod
+    def joined(cls, *tables: Examined) -> Examined:
+        """All rows of all tables, in their order."""
+        candidates = concatenate(*(table.candidates for table in tables))
+        boxes = np.concatenate([table.boxes for table in tables])
+        return cls(candidates, boxes, np.concatenate([table.maps for table in tables]))
+
+    def take(self, rows: np.ndarray) -> Examined:
+        """The rows of these numbers, in their order."""
+        return Examined(take(self.candidates, rows), self.boxes[rows], self.maps[rows])
+
+    def follow(self, chosen: Candidates) -> Examined:
+        """The rows that a selector has chosen, with its scores, and what is beside them.
+
+        Raises:
+            InputError: a row that is not in this table.
+        """
+        mine, crops = self.candidates, int(self.candidates.crops.max(initial=0)) + 1
+        names = mine.ids * crops + mine.crops
+        order = np.argsort(names, kind="stable")
+        wanted = chosen.ids * crops + chosen.crops
+        place = np.minimum(np.searchsorted(names[order], wanted), len(order) - 1)
+        rows = order[place]
+        found = (mine.ids[rows] == chosen.ids) & (mine.crops[rows] == chosen.crops)
+        for wrong in np.flatnonzero(~found)[:1]:
+            raise InputError(
+                f"the recipe's select returned crop {chosen.crops[wrong]} of example "
+                f"{chosen.ids[wrong]}, which is not among its candidates"
+            )
+        return Examined(chosen, self.boxes[rows], self.maps[rows])
+
+    def in_order(self) -> Examined:
+        """The rows by example id, then crop."""
+        return self.take(np.lexsort((self.candidates.crops, self.candidates.ids)))
+
+
+@partial(jax.jit, static_argnums=0)
+def examine(
+    program: Program,
+    shared: Shared,
+    images: UInt8[Array | np.ndarray, "batch height width channels"],
+    labels: Integer[Array | np.ndarray, " batch"],
+    ids: UInt32[Array | np.ndarray, " batch"],
+) -> Results:
+    """One filled-up batch through the device half of a recipe; nothing leaves the device between.
+
+    Raises:
+        InputError: a part of the recipe returns an array of another shape than it promises.
+    """
+    one: Callable[..., Results] = partial(_examine, program)
+    results: Results = parallel.by_device(one, program.devices, 1)(shared, images, labels, ids)
+    return results
+
+
+def _examine(program: Program, shared: Shared, images: Array, labels: Array, ids: Array) -> Results:
+    """What one device does with its rows."""
+    parts, (variables, mean, std, key) = program.per_image, shared
+    image_size = (images.shape[1], images.shape[2])
+    normalised = normalise(images, mean, std)
+    maps = parts.attribute(
+        program.predict, variables, normalised, labels, _keys(key, ATTRIBUTE, ids)
+    )
+    check_shape("attribute", maps, (len(images), None, None))
+    boxes = parts.crop(_keys(key, CROP, ids), maps, image_size)
+    check_shape("crop", boxes, (len(images), None, 4))
+    crops = extract(images, boxes, program.tile_size)
+    crops = normalise(crops.reshape(-1, *crops.shape[2:]), mean, std)
+    fitted = centred(crops, image_size) if parts.fit == "pad" else resized(crops, image_size)
+    repeated = jnp.repeat(labels, boxes.shape[1])
+    scores = parts.score(program.predict, variables, fitted, repeated)
+    check_shape("score", scores, (len(crops),))
+    features: Mapping[str, Array] = {}
+    if parts.embed is not None:
+        features = parts.embed(program.predict, variables, fitted, repeated)
+        check_columns("embed", features, len(crops))
+        features = dict(features)
+    return Results(maps, boxes, scores, features)
+
+
+def _keys(key: Key[Array, ""], number: int, ids: Array) -> Key[Array, " batch"]:
+    """Each example's own key of a stream."""
+    keys: Array = jax.vmap(partial(jax.random.fold_in, jax.random.fold_in(key, number)))(ids)
+    return keys

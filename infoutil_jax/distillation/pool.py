@@ -1,0 +1,245 @@
+"""The pool of a recipe: every image attributed, cropped and scored; a table without pixels (host).
+
+While the device computes, the next batch is read, decoded and sent. With a folder the pool goes in
+parts, and what is done is a file: a stopped run goes on, several processes share the work, and each
+helps where another is late or lost. Where the selector reduces, only what it can still choose is
+held, so that memory does not grow with the images.
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int, Int32, Key
+from tqdm.auto import tqdm
+
+from infoutil_jax import parallel, provenance
+from infoutil_jax.blocks import padded
+from infoutil_jax.data.sources import Source
+from infoutil_jax.distillation import parts
+from infoutil_jax.distillation.config import DistillConfig
+from infoutil_jax.distillation.examine import (
+    POOL,
+    SELECT,
+    Examined,
+    Program,
+    Results,
+    Shared,
+    examine,
+    stream,
+)
+from infoutil_jax.image import mosaic
+from infoutil_jax.method.recipes import Recipe
+from infoutil_jax.training.teacher import Teacher
+
+Keep = Callable[[Examined], Examined]
+
+
+@dataclass(frozen=True, eq=False)
+class ScoredPool:
+    """The crops of a pool with their scores, to be spent on one budget or on several.
+
+    Attributes:
+        source: where the images come from.
+        teacher: attributed and scored.
+        recipe: was asked; one that differs only in its selector may take its place.
+        seed: of every random draw.
+        config: how it ran.
+        rows: a row a crop, in order of example ids.
+    """
+
+    source: Source
+    teacher: Teacher
+    recipe: Recipe
+    seed: int
+    config: DistillConfig
+    rows: Examined
+
+
+def score_pool(
+    source: Source,
+    teacher: Teacher,
+    recipe: Recipe,
+    *,
+    seed: int = 0,
+    per_class: int | None = None,
+    folder: str | Path | None = None,
+    config: DistillConfig = DistillConfig(),
+) -> ScoredPool:
+    """Attributes, crops and scores the pool.
+
+    Args:
+        source: where images come from.
+        teacher: attributes and scores.
+        recipe: the method.
+        seed: of every random draw.
+        per_class: only what the recipe's selector can still choose for so many of each class is
+            kept, if it reduces; None keeps all rows.
+        folder: where parts of the table are kept until it is whole, to go on after a stop, or to
+            share the work with other processes (`parallel.start`) that see the same folder. What
+            the first of them took, images a second and memory, is then in `folder`.json. None
+            keeps nothing.
+        config: the pool's size, batches and devices.
+
+    Raises:
+        InputError: a part of the recipe returns something else than it promises, or a kept part is
+            damaged.
+    """
+    indices = choose_pool(source.train.labels, config.pool, seed)
+    run = _Run(source, teacher, recipe, seed, config)
+    keep = _keep(recipe, seed, per_class, config.progress)
+    with tqdm(
+        total=len(indices),
+        desc=f"scoring ({recipe.name})",
+        unit="image",
+        disable=not config.progress,
+    ) as bar:
+        if folder is None:
+            rows = _folded(run.score(indices, bar), keep)
+        else:
+            rows = _in_parts(run, indices, keep, bar, Path(folder), per_class)
+    return ScoredPool(source, teacher, recipe, seed, config, rows)
+
+
+def choose_pool(
+    labels: Int32[np.ndarray, " n"], pool: int | None, seed: int
+) -> Int[np.ndarray, " pool"]:
+    """Indices of `pool` images of each class, drawn by each example's own key, ascending."""
+    if pool is None:
+        return np.arange(len(labels))
+    draws = _uniform(stream(seed, POOL), jnp.arange(len(labels), dtype=jnp.uint32))
+    order = np.lexsort((np.arange(len(labels)), np.asarray(draws), labels))
+    sorted_labels = labels[order]
+    first = np.searchsorted(sorted_labels, sorted_labels)
+    return np.sort(order[np.arange(len(labels)) - first < pool])
+
+
+class _Run:
+    """What all batches of a pool share, and what they have taken so far."""
+
+    def __init__(
+        self, source: Source, teacher: Teacher, recipe: Recipe, seed: int, config: DistillConfig
+    ):
+        devices = config.devices or parallel.devices_of(1)
+        self.source, self.teacher, self.recipe = source, teacher, recipe
+        self.seed, self.config, self.size = seed, config, config.batch_size * len(devices)
+        tile_size = mosaic.tile_size(source.image_size, recipe.tiles)
+        mean, std = (jnp.asarray(v, jnp.float32) for v in (teacher.mean, teacher.std))
+        shared = Shared(teacher.variables, mean, std, jax.random.key(seed))
+        if len(devices) > 1:
+            shared = parallel.replicated(shared, devices)
+        program = Program(recipe.per_image, teacher.predict, tile_size, devices)
+        self.examine = partial(examine, program, shared)
+        self.images, self.waited, self.started = 0, 0.0, time.perf_counter()
+
+    def score(self, indices: Int[np.ndarray, " images"], bar: Any) -> Iterator[Examined]:
+        """Tables of batches, one behind the device."""
+        train = self.source.train
+        flying: deque[tuple[np.ndarray, np.ndarray, Results]] = deque()
+        for ids, images in train.batches(indices, self.size):
+            labels = train.labels[ids]
+            batch = images, labels, ids.astype(np.uint32)
+            flying.append((ids, labels, self.examine(*(padded(a, self.size) for a in batch))))
+            if len(flying) > 1:
+                yield self._landed(*flying.popleft(), bar)
+        while flying:
+            yield self._landed(*flying.popleft(), bar)
+
+    def _landed(self, ids: np.ndarray, labels: np.ndarray, results: Results, bar: Any) -> Examined:
+        """The rows of a batch, once the device is done with it."""
+        before = time.perf_counter()
+        results = jax.device_get(results)
+        self.waited += time.perf_counter() - before
+        self.images += len(ids)
+        if not bar.disable:
+            cost = self.cost()
+            share, memory = cost["waiting_for_device"], cost["peak_bytes"] / 2**30
+            bar.set_postfix_str(f"device {share:.0%}, {memory:.1f} GiB", False)
+            bar.update(len(ids))
+        return Examined.of(ids, labels, results)
+
+    def cost(self) -> dict[str, Any]:
+        """What this process has taken so far; not in the manifest, for no two runs agree on it."""
+        seconds = time.perf_counter() - self.started
+        return {
+            "images": self.images,
+            "seconds": seconds,
+            "images_per_second": self.images / seconds,
+            "waiting_for_device": self.waited / seconds,
+            "peak_bytes": _peak_bytes(),
+            "hardware": provenance.hardware(),
+        }
+
+
+def _in_parts(
+    run: _Run,
+    indices: Int[np.ndarray, " pool"],
+    keep: Keep,
+    bar: Any,
+    folder: Path,
+    per_class: int | None,
+) -> Examined:
+    """The whole table, by way of parts on disk."""
+    reason = parts.unnamed(run.recipe, run.teacher)
+    if reason and run.config.progress:
+        tqdm.write(f"scoring anew, and not to be resumed after a stop: {reason}", file=sys.stderr)
+    numbers = run.seed, run.config.pool, per_class
+    name = parts.name_of(run.source, run.teacher, run.recipe, numbers)
+    files = parts.parts_of(folder / name, indices)
+    for path, part in parts.missing(files):
+        parts.save(path, _folded(run.score(part, bar), keep))
+    if run.images and jax.process_index() == 0:
+        Path(f"{folder}.json").write_text(json.dumps(run.cost(), indent=1) + "\n")
+    return _folded(map(parts.load, files), keep)
+
+
+def _keep(recipe: Recipe, seed: int, per_class: int | None, progress: bool) -> Keep:
+    """Reduces a table as the recipe's selector does; says so once where it cannot."""
+    reduce, key = recipe.selector.reduce, stream(seed, SELECT)
+    if per_class is None:
+        return lambda rows: rows
+    if reduce is None:
+        if progress:
+            tqdm.write(
+                f"{recipe.name} compares all crops of the pool: every row stays in memory",
+                sys.stderr,
+            )
+        return lambda rows: rows
+    return lambda rows: rows.follow(reduce(key, rows.candidates, per_class))
+
+
+def _folded(tables: Iterator[Examined], keep: Keep) -> Examined:
+    """All tables in one, of which only what `keep` keeps is ever held."""
+    rows: list[Examined] = []
+    waiting: list[Examined] = []
+    for table in tables:
+        waiting.append(table)
+        # Reducing costs a sort: it waits until there are as many new rows as old ones.
+        if not rows or sum(len(t.boxes) for t in waiting) >= len(rows[0].boxes):
+            rows, waiting = [keep(Examined.joined(*rows, *waiting))], []
+    return keep(Examined.joined(*rows, *waiting)).in_order()
+
+
+@jax.jit
+def _uniform(key: Key[Array, ""], ids: Array) -> Array:
+    return jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(ids)
+
+
+def _peak_bytes() -> int:
+    """The most memory of this process so far, or of its device where JAX tells it."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    unit = 1 if sys.platform == "darwin" else 1024
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    return int(stats.get("peak_bytes_in_use") or host)

@@ -1,0 +1,90 @@
+"""A distillation method is a recipe of four parts: attribute, crop, score, select.
+
+Compose your own with `dataclasses.replace`:
+
+    recipe = dataclasses.replace(infoutil(), score=mine, version="mine 1")
+
+where `mine(predict, variables, crops, labels) -> [batch]` is any function JAX can trace.
+`method.contracts` says what each part takes and gives.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.contracts import (
+    Attribute,
+    Choose,
+    Crop,
+    Embed,
+    Fit,
+    PerImage,
+    Score,
+    Selector,
+    as_selector,
+)
+
+TileOrder = Literal["consecutive", "strided"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a method does to an image set; every field can be replaced by a part of yours.
+
+    Attributes:
+        name: how results call it.
+        attribute: which parts of an image matter.
+        crop: what is cut out of it.
+        score: how useful a crop is.
+        select: which crops are kept: a selector, or a function `(key, candidates, per_class) ->
+            candidates`, best first within each class.
+        tiles: crops that share a distilled image: 1, 4 or 9.
+        fit: how a crop is brought to the teacher's input size for scoring: "resize", or "pad"
+            (RDED: centred, in the mean colour).
+        tile_order: which ranks share an image: "consecutive" (InfoUtil, Algorithm 1) or "strided"
+            (RDED: image j holds ranks j, n + j, 2n + j, 3n + j).
+        embed: what a selector wants to know of a crop beside its score, as named columns.
+        scorer: which teacher attributes and scores, where there are two: the "teacher", or the
+            "labeller", that is the one that labels.
+        version: names what your own functions compute, for parts of a pool that are kept on disk
+            (`score_pool`): change it when you change them. None: nothing of theirs is resumed.
+
+    Raises:
+        InputError: tiles that make no square, or another word for `fit`, `tile_order` or `scorer`.
+    """
+
+    name: str
+    attribute: Attribute
+    crop: Crop
+    score: Score
+    select: Selector | Choose
+    tiles: int = 1
+    fit: Fit = "resize"
+    tile_order: TileOrder = "consecutive"
+    embed: Embed | None = None
+    scorer: Literal["teacher", "labeller"] = "teacher"
+    version: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.tiles < 1 or math.isqrt(self.tiles) ** 2 != self.tiles:
+            raise InputError(f"tiles is {self.tiles}; it must be a square number: 1, 4, 9, ...")
+        for name, value, known in (
+            ("fit", self.fit, ("resize", "pad")),
+            ("tile_order", self.tile_order, ("consecutive", "strided")),
+            ("scorer", self.scorer, ("teacher", "labeller")),
+        ):
+            if value not in known:
+                raise InputError(f'{name} is "{value}"; choose "{known[0]}" or "{known[1]}"')
+
+    @property
+    def per_image(self) -> PerImage:
+        """The device half."""
+        return PerImage(self.attribute, self.crop, self.score, self.embed, self.fit)
+
+    @property
+    def selector(self) -> Selector:
+        """The host half."""
+        return as_selector(self.select)

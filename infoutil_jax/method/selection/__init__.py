@@ -1,0 +1,52 @@
+"""Selectors: the host half of a recipe. NumPy.
+
+Here lives what chooses among the crops of a pool by their scores, labels, ids and features. Pixels,
+boxes and maps are not known here, nor is any model.
+
+    select = Chain(Shortlist(times=4), Coreset(facility_location))
+"""
+
+from infoutil_jax.method.contracts import (
+    Candidates,
+    Choosing,
+    Reduce,
+    Selector,
+    concatenate,
+    take,
+)
+from infoutil_jax.method.selection.compose import Chain, Shortlist, running
+from infoutil_jax.method.selection.coresets import (
+    Coreset,
+    facility_location,
+    feature,
+    herding,
+    k_center,
+    k_means,
+)
+from infoutil_jax.method.selection.kernel_student import KernelStudent, MostUseful
+from infoutil_jax.method.selection.ranking import ByStatistic, Keep, RandomK, TopK, best_crop
+
+__all__ = [
+    "ByStatistic",
+    "Candidates",
+    "Chain",
+    "Choosing",
+    "Coreset",
+    "Keep",
+    "KernelStudent",
+    "MostUseful",
+    "RandomK",
+    "Reduce",
+    "Selector",
+    "Shortlist",
+    "TopK",
+    "best_crop",
+    "concatenate",
+    "facility_location",
+    "feature",
+    "herding",
+    "k_center",
+    "k_means",
+    "running",
+    "take",
+]

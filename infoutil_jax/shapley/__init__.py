@@ -1,0 +1,32 @@
+"""Cooperative games and their Shapley values, from few coalitions.
+
+Here live coalition designs, estimators and the protocols of a game. A game is any function of
+coalitions: nothing in this room knows of images, networks or data sets. Designs are made once, in
+float64 NumPy on the host; estimates are JAX.
+
+    design = coalition_design(num_players, budget)
+    phi = shapley_values(game, design)
+"""
+
+from infoutil_jax.shapley.estimate import (
+    CoalitionDesign,
+    Game,
+    coalition_design,
+    exact_shapley,
+    kernel_shap,
+    shapley_values,
+)
+from infoutil_jax.shapley.staged import GameBatch, StagedDesign, staged_design, staged_shapley
+
+__all__ = [
+    "CoalitionDesign",
+    "Game",
+    "GameBatch",
+    "StagedDesign",
+    "coalition_design",
+    "exact_shapley",
+    "kernel_shap",
+    "shapley_values",
+    "staged_design",
+    "staged_shapley",
+]
