@@ -1,8 +1,10 @@
-# Both targets make .venv when it is missing or pyproject.toml has changed, and nothing twice.
+# Targets make .venv when it is missing or pyproject.toml has changed, and nothing twice.
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
+# Tests run on known versions where there is a list of them; users get the ranges of pyproject.toml.
+LOCK = $(shell .venv/bin/python -c 'import sys; print("-c requirements.lock" * (sys.version_info[:2] == (3, 11) and sys.platform == "linux"))')
 
-.PHONY: quickstart test lint clean
+.PHONY: quickstart test lint lock clean
 
 quickstart: .venv/installed
 	.venv/bin/infoutil quickstart
@@ -14,6 +16,11 @@ lint: .venv/installed-test
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
+	.venv/bin/python -m tools.house
+
+lock: .venv/installed-test
+	sed -i '/^[^#]/d' requirements.lock
+	.venv/bin/python -m pip freeze --exclude-editable >> requirements.lock
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "infoutil_jax needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -23,8 +30,8 @@ lint: .venv/installed-test
 	$(PIP) --editable .
 	touch $@
 
-.venv/installed-test: pyproject.toml | .venv/bin/python
-	$(PIP) --editable '.[test]'
+.venv/installed-test: pyproject.toml requirements.lock | .venv/bin/python
+	$(PIP) $(LOCK) --editable '.[test]'
 	touch $@ .venv/installed
 
 clean:
