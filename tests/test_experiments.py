@@ -187,7 +187,7 @@ def test_steps_are_columns(tmp_path):
 
 def result(row, budget, top1, teacher="a", labels=100, set_seed=0):
     return {
-        "arguments": {"set_seed": set_seed},
+        "arguments": {"set_seed": set_seed, "pool": 300},
         "dataset": "CIFAR-10",
         "cell": {"row": {"name": row}, "images_per_class": budget},
         "student": {"top1_mean": top1, "top1_std": None if budget == 50 else 1.0},

@@ -5,9 +5,10 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from experiments import report, store
+from experiments import held_out, rded_parity, report, store
 from experiments.store import Key
 from infoutil_jax.errors import InputError
 
@@ -100,16 +101,22 @@ def test_a_damaged_line_is_told(tmp_path, line, sentence):
         store.cells(tmp_path)
 
 
-def test_committed_files_are_small_and_as_the_store_writes_them(tmp_path):
-    files = [
-        file
-        for name in report.settings(report.RESULTS)
-        for file in (report.RESULTS / name).glob("*.jsonl")
-    ]
+@pytest.mark.parametrize("results", [report.RESULTS, held_out.RESULTS], ids=lambda path: path.name)
+def test_committed_files_are_small_and_as_the_store_writes_them(results):
+    files = [file for name in report.settings(results) for file in (results / name).iterdir()]
+    files = [file for file in files if file.suffix == ".jsonl"]
     assert files
     for file in files:
         assert file.stat().st_size < 2**20
-        results = store.read(file, Key.of)
-        assert list(results) == sorted(results) and {key.file for key in results} == {file.name}
-        lines = [json.dumps(one, separators=(",", ":")) for one in results.values()]
+        found = store.read(file, Key.of)
+        assert list(found) == sorted(found) and {key.file for key in found} == {file.name}
+        lines = [json.dumps(one, separators=(",", ":")) for one in found.values()]
         assert file.read_text().splitlines() == lines
+
+
+def test_the_figures_of_rded_under_its_own_teacher_are_the_committed_ones():
+    found = store.read(rded_parity.RESULTS, rded_parity.budget_and_set)
+    readme = " ".join((report.HERE / "README.md").read_text().split())
+    for budget, sets in ((1, "five"), (10, "three")):
+        top1 = [one["top1_best"][0] for (of, _), one in found.items() if of == budget]
+        assert f"{np.mean(top1):.1f} ± {np.std(top1, ddof=1):.1f} over {sets}" in readme
