@@ -131,7 +131,7 @@ def _rows() -> dict[str, Row]:
     ]
     rows += [replace(_method(name), name=f"{name}-steps5", steps=5) for name in METHODS]
     rows += [
-        replace(_method(name), name=f"tiles4-{name}", recipe=RecipeOptions(name, tiles=4))
+        replace(_method(name), name=f"tiles4-{name}", recipe=replace(_method(name).recipe, tiles=4))
         for name in METHODS
     ]
     return {row.name: row for row in rows}
