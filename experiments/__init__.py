@@ -1,1 +1,1 @@
-"""Runs behind the published figures: benchmarks, table configurations and their results."""
+"""Runs behind the published figures: tables, benchmarks and their results."""

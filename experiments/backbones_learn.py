@@ -4,12 +4,11 @@
 
 Each network starts from the same weights and sees the same batches in both precisions. It is
 asked, in evaluation mode, for the classes of its training images every ten steps, and stops once it
-knows 95% of them. A file a backbone: steps, accuracy, and the loss of every step.
+knows 95% of them. A backbone's result is one line: steps, accuracy, and the loss of every step.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -24,13 +23,14 @@ import optax
 import tyro
 from flax import nnx
 
+from experiments import store
 from infoutil_jax import models, provenance
 from infoutil_jax.data.augment import channel_statistics, normalise
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.fit import Fit, run_steps
 
-RESULTS = Path(__file__).parent / "results" / "backbones_learn"
+RESULTS = Path(__file__).parent / "results" / "backbones_learn.jsonl"
 # Narrow enough for a CPU, where the network has a width.
 NARROW: dict[str, dict[str, Any]] = {
     **{f"convnet{depth}": {"width": 64} for depth in (3, 4, 5)},
@@ -42,6 +42,12 @@ NARROW: dict[str, dict[str, Any]] = {
     "vgg11": {},
     "swin_v2_t": {},
 }
+
+
+def backbone(result: store.Result) -> str:
+    """The key of a result."""
+    name: str = result["backbone"]
+    return name
 
 
 @dataclass(frozen=True)
@@ -61,17 +67,15 @@ class BackbonesLearn:
     learning_rate: float = 5e-4
     """AdamW's, after a warm-up of twenty steps."""
     results: Path = RESULTS
-    """A JSON a backbone; what is there is not run again."""
+    """File of the results, one a line; a backbone that has one is not trained again."""
 
     def run(self) -> None:
         """Run what has no result yet."""
-        self.results.mkdir(parents=True, exist_ok=True)
         failed = []
         for name in self.backbones:
-            file = self.results / f"{name}.json"
-            if not file.exists():
-                file.write_text(json.dumps(self._learn(name), indent=1) + "\n")
-            found = json.loads(file.read_text())
+            if name not in store.read(self.results, backbone):
+                store.add(self.results, self._learn(name), backbone)
+            found = store.read(self.results, backbone)[name]
             for kind, run in found["runs"].items():
                 print(f"{name:13s} {kind:9s} {run['top1']:5.1f}% after {run['steps']} steps")
                 failed += [f"{name} in {kind}"] if run["top1"] < self.known else []

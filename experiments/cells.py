@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from experiments import published
+from experiments.store import Key
 from infoutil_jax.method.recipes import Keep
 from infoutil_jax.options import LabelPolicy, RecipeOptions, Stage
 
@@ -44,12 +45,9 @@ class Cell:
     row: Row
     images_per_class: int
 
-    @property
-    def file(self) -> str:
-        """Name of its result."""
-        if self.row.name == "everything":
-            return "everything.json"
-        return f"{self.row.name}-ipc{self.images_per_class}.json"
+    def key(self, set_seed: int = 0) -> Key:
+        """Names the result of one of its distilled sets."""
+        return Key(self.row.name, self.images_per_class, set_seed)
 
 
 # The printed rule, its Shapley values by our estimator: it finds the same windows (98 of 100) from
@@ -133,7 +131,7 @@ def _rows() -> dict[str, Row]:
     ]
     rows += [replace(_method(name), name=f"{name}-steps5", steps=5) for name in METHODS]
     rows += [
-        replace(_method(name), name=f"tiles4-{name}", recipe=RecipeOptions(name, tiles=4))
+        replace(_method(name), name=f"tiles4-{name}", recipe=replace(_method(name).recipe, tiles=4))
         for name in METHODS
     ]
     return {row.name: row for row in rows}

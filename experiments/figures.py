@@ -7,9 +7,9 @@ from matplotlib.figure import Figure
 
 
 def accuracy(group: Mapping[tuple[str, int], Any], rows: Sequence[str]) -> Figure:
-    """Top-1 against images a class, a line a method, bars of a standard deviation.
+    """Draws top-1 against images a class, one line per row, with bars of a standard deviation.
 
-    Beside it the same on the scale on which methods differ: ahead of random images.
+    A second plot shows the lead over random images, on the scale on which methods differ.
     """
     drawn = Figure(figsize=(10, 3.8), layout="constrained")
     absolute, ahead = drawn.subplots(1, 2)

@@ -10,17 +10,18 @@ comes as PyTorch weights in an npz file, one array a tensor.
 from __future__ import annotations
 
 import itertools
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
+from experiments import store
 from infoutil_jax import Teacher, distill, models, open_source, provenance, rded, train_student
 
-RESULTS = Path(__file__).parent / "results" / "rded_parity"
+RESULTS = Path(__file__).parent / "results" / "rded_parity.jsonl"
 RDED_ITSELF = {1: 27.3, 10: 59.6}
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
@@ -61,14 +62,22 @@ def load_teacher(path: Path) -> Teacher:
     )
     variables = {"params": params, "batch_stats": statistics}
     return Teacher(
-        predict, _on_device(variables), MEAN, STD, num_classes=len(weight), name="conv3_cifar10"
+        predict,
+        jax.tree.map(_float32, variables),
+        MEAN,
+        STD,
+        num_classes=len(weight),
+        name="conv3_cifar10",
     )
 
 
-def _on_device(tree):
-    if isinstance(tree, dict):
-        return {key: _on_device(value) for key, value in tree.items()}
-    return jnp.asarray(tree, jnp.float32)
+def _float32(array: np.ndarray) -> jax.Array:
+    return jnp.asarray(array, jnp.float32)
+
+
+def budget_and_set(result: store.Result) -> tuple[int, int]:
+    """The key of a result: images a class, and the seed of the distilled set."""
+    return result["images_per_class"], result["distilled"]["seed"]
 
 
 @dataclass(frozen=True)
@@ -82,25 +91,24 @@ class Parity:
     budgets: tuple[int, ...] = (1, 10)
     """Images a class."""
     sets: tuple[int, ...] = (0,)
-    """Seeds of the pool and its crops, a distilled set each: at 1 image a class they decide more
-    than the students' do."""
+    """Seeds of the pool and its crops, one distilled set each: at 1 image a class they move
+    accuracy more than the students' seeds do."""
     seeds: tuple[int, ...] = (0,)
     """Students."""
     workdir: Path = Path("runs/rded_parity")
     """Distilled sets."""
     results: Path = RESULTS
-    """Where the JSON files go."""
+    """File of the results, one a line."""
 
     def run(self) -> None:
-        """Run the budgets that have no result yet."""
+        """Run each budget and set that has no result yet."""
         source = open_source(self.data)
         teacher = load_teacher(self.teacher)
         test_images, test_labels = source.test.arrays()
-        self.results.mkdir(parents=True, exist_ok=True)
+        done = store.read(self.results, budget_and_set)
         for budget, seed in itertools.product(self.budgets, self.sets):
             name = f"ipc{budget}" + (f"-set{seed}" if seed else "")
-            path = self.results / f"{name}.json"
-            if path.exists():
+            if (budget, seed) in done:
                 continue
             distilled = distill(
                 source,
@@ -141,7 +149,7 @@ class Parity:
                 "versions": provenance.versions(),
                 "hardware": provenance.hardware(),
             }
-            path.write_text(json.dumps(result, indent=1) + "\n")
+            store.add(self.results, result, budget_and_set)
             print(name, result["top1_best"], result["top1_last"], flush=True)
 
 

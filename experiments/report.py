@@ -1,18 +1,16 @@
-"""Renders what has been run: tables in Markdown, figures, and the README's results.
+"""Renders the stored results: tables in Markdown, figures, and the README's results.
 
     python -m experiments.report
 
-A cell without a result is shown as not run. Figures are compared under one teacher only: results
-of another teacher (another machine's, say) come in a table of their own.
+A cell without a result is shown as "not run". A table compares results under one teacher only:
+those of another teacher, another machine's for instance, get a table of their own.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tyro
@@ -20,6 +18,8 @@ import tyro
 from experiments.cells import METHODS, ROWS, TABLES, Table
 from experiments.datasets import DATASETS
 from experiments.figures import accuracy
+from experiments.store import Key, Result
+from experiments.store import cells as stored
 from infoutil_jax.training.ranking import augmentation_robust_score, label_robust_score
 
 HERE = Path(__file__).parent
@@ -28,7 +28,7 @@ README = HERE.parent / "README.md"
 README_SETTINGS = ("cifar10_convnet3", "cifar10_convnet3_reduced", "imagenette_convnet4_reduced")
 OURS = "infoutil_kernel"
 RIVALS = ("infoutil_paper_gp", "rded", "random", "herding", "k_means", "forgetting", "grad_cam")
-ONE_TEACHER = "rded-by-early"  # scores by the teacher that labels, as ours does, up to 10 images
+ONE_TEACHER = "rded-by-early"  # up to 10 images a class the early teacher labels, and scores here
 README_ROWS = (
     *("infoutil_paper_gp", "infoutil_clear", "infoutil_kernel", "rded", ONE_TEACHER, "random"),
     *("herding", "k_means", "forgetting", "grad_cam", "sre2l", "everything"),
@@ -36,37 +36,31 @@ README_ROWS = (
 REDUCED = "_reduced"
 FAIR = ("online", "stored", "hard", "plain views", "LRS", "ARS", "images", "labels")
 
-Result = dict[str, Any]
-
 
 def load(folder: Path) -> list[Result]:
-    """The folder's results, those of one teacher together, the most results first."""
-    found = [json.loads(path.read_text()) for path in sorted(folder.glob("*.json"))]
+    """The results of a setting's folder, by teacher, the teacher with the most results first."""
+    found = list(stored(folder).values())
     teachers = [_teacher(result) for result in found]
     return sorted(found, key=lambda r: (-teachers.count(_teacher(r)), _teacher(r)))
 
 
 def _teacher(result: Result) -> str:
-    return result["teacher_digest"]["converged"]
+    digest: str = result["teacher_digest"]["converged"]
+    return digest
 
 
 def by_teacher(results: Iterable[Result]) -> list[dict[tuple[str, int], Result]]:
-    """For each teacher, (row, budget) -> result; several distilled sets of a cell as one."""
+    """For each teacher (row, budget) -> result, where several sets of a cell are pooled."""
     groups: dict[str, dict[tuple[str, int], list[Result]]] = {}
     for result in results:
-        cell = result["cell"]
-        key = (cell["row"]["name"], cell["images_per_class"])
+        key = Key.of(result)[:2]
         groups.setdefault(_teacher(result), {}).setdefault(key, []).append(result)
     return [{key: _pooled(sets) for key, sets in group.items()} for group in groups.values()]
 
 
-def _set(result: Result) -> int:
-    return result["arguments"].get("set_seed", 0)
-
-
 def _pooled(sets: list[Result]) -> Result:
     """The first set's result, with the students of all sets."""
-    first = min(sets, key=_set)
+    first = min(sets, key=Key.of)
     if len(sets) == 1:
         return first
     top1 = np.array([value for result in sets for value in result["student"]["top1"]])
@@ -76,7 +70,7 @@ def _pooled(sets: list[Result]) -> Result:
 
 
 def top1(result: Result | None, step: int = -1) -> str:
-    """Mean, and deviation over seeds, of a result; "not run" where there is none."""
+    """Mean and standard deviation over students, as text; "not run" where there is no result."""
     if result is None:
         return "not run"
     student = result["student"] if step == -1 else result["steps"][step]
@@ -86,7 +80,7 @@ def top1(result: Result | None, step: int = -1) -> str:
 
 
 def heading(group: dict[tuple[str, int], Result]) -> str:
-    """Under what conditions the group's figures were measured."""
+    """Tells under which conditions the group's figures were measured."""
     first = next(iter(group.values()))
     teacher = ", ".join(f"{stage} {value:.1f}" for stage, value in first["teacher_top1"].items())
     student = first["teacher_options"]["backbone"]
@@ -103,7 +97,7 @@ def heading(group: dict[tuple[str, int], Result]) -> str:
 
 
 def teachers(group: dict[tuple[str, int], Result]) -> list[str]:
-    """How accurate and how well calibrated the teachers are that label."""
+    """Table of the teachers' accuracy and calibration."""
     first = next(iter(group.values()))
     lines = ["| teacher | top-1 | calibration error | entropy, nats |", "|" + " --- |" * 4]
     for stage, measured in first["teacher_calibration"].items():
@@ -120,7 +114,7 @@ def cost(group: dict[tuple[str, int], Result]) -> list[str]:
 
 
 def agreement(group: dict[tuple[str, int], Result]) -> list[str]:
-    """Share of the kept crops that the labelling teacher takes for their class."""
+    """Share of the kept crops that the labelling teacher assigns to their class."""
     rows = [*METHODS, *(row for row in TABLES["why"].rows if row not in METHODS)]
     return _by_budget(group, rows, "labels_agree", "{:.2f}")
 
@@ -146,10 +140,10 @@ def _header(titles: Iterable[str]) -> list[str]:
 def render(
     table: Table, dataset: str, backbone: str, group: dict[tuple[str, int], Result]
 ) -> list[str]:
-    """Lines of a Markdown table, the paper's figures beside ours.
+    """Lines of a Markdown table, with the paper's figures beside ours.
 
-    A column is a budget, or for rows of several steps a step at the table's first budget. Rows of
-    which neither we nor the paper have a figure are named below.
+    A column is a budget or, for rows of several steps, a step at the table's first budget. Rows
+    without any figure, ours or the paper's, are listed below the table.
     """
     budgets = sorted({b for _, b in group if b} | set(table.budgets))
     columns = [(f"{budget} / class", budget, budget, -1) for budget in budgets]
@@ -176,10 +170,11 @@ def render(
 
 
 def fairness(group: dict[tuple[str, int], Result], budget: int) -> list[str]:
-    """How much is the images, how much labels and augmentation: policies, LRS, ARS, bytes.
+    """Table that separates the images' merit from that of labels and augmentation.
 
-    LRS and ARS are DD-Ranking's (Li et al. 2025); both need the four accuracies they compare. Of
-    several distilled sets the first stands here, the one that has every policy.
+    It has top-1 by label policy, DD-Ranking's label- and augmentation-robust scores (LRS and ARS,
+    Li et al. 2025), where the accuracies that they compare are known, and the bytes stored. Of
+    several distilled sets it shows the first, the only one with every policy.
     """
     group = {cell: result.get("first", result) for cell, result in group.items()}
     ends = {"online": "", "stored": "-stored", "hard": "-hard", "plain views": "-plain-views"}
@@ -208,10 +203,10 @@ def fairness(group: dict[tuple[str, int], Result], budget: int) -> list[str]:
 
 
 def lead(group: dict[tuple[str, int], Result]) -> list[str]:
-    """Our best recipe's accuracy, and how far it is ahead of the best rival, by labels and budget.
+    """Our best recipe's accuracy and its lead over the best rival, by label policy and budget.
 
-    On the first distilled set, which every recipe has; then of the means over all its sets, among
-    the rivals that have these.
+    The lead is that on the first distilled set, which every recipe has; where ours has several, a
+    second one compares means over them with those of the rivals that have the same sets.
     """
     budgets = sorted({b for _, b in group if b})
     lines = _header(f"{b} / class" for b in budgets)
@@ -220,7 +215,10 @@ def lead(group: dict[tuple[str, int], Result]) -> list[str]:
         for budget in budgets:
             rivals = RIVALS if budget > 10 else (*RIVALS, ONE_TEACHER)
             by_set = {
-                row: {_set(one): one["student"]["top1_mean"] for one in found.get("each", [found])}
+                row: {
+                    Key.of(one).set_seed: one["student"]["top1_mean"]
+                    for one in found.get("each", [found])
+                }
                 for row in (OURS, *rivals)
                 if (found := group.get((row + end, budget)))
             }
@@ -240,23 +238,23 @@ def lead(group: dict[tuple[str, int], Result]) -> list[str]:
 
 
 def _ahead(ours: dict[int, float], by_set: dict[str, dict[int, float]], sets: list[int]) -> str:
-    """How far our mean over the sets is ahead of the best rival's, and which that is."""
+    """Our mean over the sets minus the best rival's, and the rival's name."""
     means = {row: np.mean([found[s] for s in sets]) for row, found in by_set.items()}
     rival = max(means, key=lambda row: means[row])
     return f"{np.mean([ours[s] for s in sets]) - means[rival]:+.1f}, {rival}"
 
 
-def _if_known(score, *accuracies: float | None) -> float | None:
+def _if_known(score: Callable[..., float], *accuracies: float | None) -> float | None:
     known = [value / 100 for value in accuracies if value is not None]
     return 100 * score(*known) if len(known) == len(accuracies) else None
 
 
 def page(results: Path) -> str:
-    """Every table on every setting that has a result, as one Markdown page."""
+    """One Markdown page of all tables of all settings that have results."""
     lines = [
         "# Results",
         "",
-        "Rendered by `python -m experiments.report` from the JSON files here.",
+        "Rendered by `python -m experiments.report` from the JSON lines here.",
     ]
     for folder in settings(results):
         dataset, backbone = named(folder)
@@ -269,7 +267,7 @@ def page(results: Path) -> str:
                 lines += ["", f"![Top-1 by images a class]({folder}/accuracy.png)"]
             main = TABLES["table1"]
             for table in TABLES.values():
-                # Another table is worth its place for what it adds.
+                # Show another table only if it has results in rows that the main one lacks.
                 rows = set(table.rows) - (set(main.rows) if table is not main else set())
                 if any((row, b) in group for row in rows for b in (0, *table.budgets)):
                     lines += ["", f"### {table.title}", ""]
@@ -288,19 +286,19 @@ def page(results: Path) -> str:
 
 
 def settings(results: Path) -> list[str]:
-    """The folders that hold results of cells."""
-    folders = sorted({path.parent.name for path in results.glob("*_*/*.json")})
+    """Names of the folders that have results of cells."""
+    folders = sorted({path.parent.name for path in results.glob("*_*/*.jsonl")})
     return [folder for folder in folders if named(folder)[0] in DATASETS]
 
 
 def named(folder: str) -> tuple[str, str]:
-    """(dataset, backbone) of a folder."""
+    """(dataset, backbone) of a setting's folder."""
     dataset, _, backbone = folder.removesuffix(REDUCED).rpartition("_")
     return dataset, backbone
 
 
 def summary(results: Path) -> str:
-    """The README's part: the main rows of the settings it shows."""
+    """The results in the project's README: the main rows of the settings that it shows."""
     lines: list[str] = []
     for folder in README_SETTINGS:
         dataset, backbone = named(folder)
@@ -320,7 +318,10 @@ def summary(results: Path) -> str:
 
 
 def write_reports(results: Path) -> None:
-    """Write `README.md` and a figure a setting into `results`, and the project's README's part."""
+    """Write `README.md` and a figure for each setting into `results`.
+
+    The committed results go into the project's README, too.
+    """
     (results / "README.md").write_text(page(results))
     for folder in settings(results):
         for group in by_teacher(load(results / folder))[:1]:

@@ -1,12 +1,12 @@
-"""How far one folder of results is from another: what a second machine made of the same cells.
+"""Compares two folders of results, for instance of two machines, cell by cell.
 
     python -m experiments.run table1 --dataset cifar10 --backbone convnet3 --data folder:PATH \
         --results MINE
     python -m experiments.reproduced MINE
 
-Compared are cells that both have, with as many students, more than one. A cell's difference is that
-of the means; it is within the spread where it is at most the larger of the two standard deviations
-over students.
+It compares the cells that both folders have with the same number of students, two or more. A
+cell's difference is that of the means; it is within the spread if it is at most the larger of the
+two standard deviations over students.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 import tyro
 
+from experiments import store
 from experiments.report import RESULTS, settings
 from infoutil_jax.errors import InputError
 
@@ -29,11 +30,11 @@ class Reproduced:
     """Compares two folders of results."""
 
     mine: tyro.conf.Positional[Path]
-    """Results of one machine, as `experiments.run --results` writes them."""
+    """One folder, as `experiments.run --results` writes it."""
     theirs: Path = RESULTS
-    """Of the other; by default those that are committed."""
+    """The other one; by default the committed results."""
     save: Path | None = None
-    """Where the comparison goes, as JSON."""
+    """The JSON file to write the comparison to; by default none."""
 
     def run(self) -> dict[str, Any]:
         """Compare, print and save."""
@@ -54,13 +55,13 @@ class Reproduced:
 
     def _compared(self, folder: str) -> dict[str, Any]:
         cells = {}
-        for path in sorted((self.mine / folder).glob("*.json")):
-            other = self.theirs / folder / path.name
-            pair = [json.loads(p.read_text()) for p in (path, other) if p.exists()]
+        theirs = store.cells(self.theirs / folder)
+        for key, mine in store.cells(self.mine / folder).items():
+            pair = [mine, theirs[key]] if key in theirs else [mine]
             students = [result["student"] for result in pair]
             counts = {len(student["top1"]) for student in students}
             if len(pair) == 2 and pair[0] != pair[1] and len(counts) == 1 and counts != {1}:
-                cells[path.stem] = {
+                cells[str(key)] = {
                     "means": [student["top1_mean"] for student in students],
                     "stds": [student["top1_std"] for student in students],
                     "devices": [result["hardware"]["device"] for result in pair],

@@ -206,7 +206,7 @@ class Setting:
         scoring = self.teacher(row.scorer, cell.images_per_class)
         common: dict[str, Any] = {
             "images_per_class": cell.images_per_class,
-            "workdir": self.workdir / "sets" / cell.file.removesuffix(".json"),
+            "workdir": self.workdir / "sets" / str(cell.key()),
             "label_teacher": labeller,
             "seed": experiment.set_seed,
             "overwrite": True,

@@ -8,13 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from experiments import held_out, report
+from experiments import held_out, report, store
 from experiments.cells import ROWS, TABLES, Cell, Table
 from experiments.datasets import DATASETS
 from experiments.published import PAPER
 from experiments.reproduced import Reproduced
 from experiments.run import Experiment
 from experiments.setting import Setting
+from experiments.store import Key
 from infoutil_jax import load_teacher, open_source
 from infoutil_jax.errors import InputError
 from infoutil_jax.options import METHODS
@@ -94,7 +95,7 @@ def test_every_published_figure_of_table_1_can_be_found():
 
 
 def test_a_cell_says_what_it_is_and_what_it_was_made_with(ran):
-    result = json.loads((ran.results / ran.folder / "infoutil_paper_gp-ipc1.json").read_text())
+    result = store.cells(ran.results / ran.folder)[Key("infoutil_paper_gp", 1)]
     assert result["cell"]["row"]["name"] == "infoutil_paper_gp"
     assert len(result["student"]["top1"]) == 2
     assert result["student"]["top1_mean"] == pytest.approx(np.mean(result["student"]["top1"]))
@@ -112,10 +113,24 @@ def test_a_cell_says_what_it_is_and_what_it_was_made_with(ran):
 
 
 def test_what_has_run_is_not_run_again(ran, capsys):
-    file = ran.results / ran.folder / "random-ipc1.json"
+    file = ran.results / ran.folder / "ipc1.jsonl"
     before = file.read_bytes()
     ran.run()
     assert file.read_bytes() == before and "random" not in capsys.readouterr().out
+
+
+def test_a_cell_that_another_process_has_run_meanwhile_is_not_run_again(ran, monkeypatch):
+    def run_beside(setting, cell):
+        for row in ("random", "random-hard"):
+            store.add_cell(folder, result(row, 1, 20.0))
+        return result(cell.row.name, 1, 10.0)
+
+    monkeypatch.setattr(Setting, "run", run_beside)
+    beside = replace(ran, rows=("infoutil_paper_gp", "random"), results=ran.workdir / "beside")
+    folder = beside.results / beside.folder
+    beside.run()
+    means = {key.row: one["student"]["top1_mean"] for key, one in store.cells(folder).items()}
+    assert means == {"infoutil_paper_gp": 10.0, "random": 20.0, "random-hard": 20.0}
 
 
 def test_scored_pools_are_found_again(ran):
@@ -152,7 +167,7 @@ def test_classes_that_come_in_steps_have_a_figure_after_each(ran):
     steps = [step["top1_mean"] for step in result["steps"]]
     assert len(steps) == 2 and steps[-1] == result["student"]["top1_mean"]
     # After the last step all classes are seen: the cell without steps.
-    whole = json.loads((ran.results / ran.folder / "random-ipc1.json").read_text())
+    whole = store.cells(ran.results / ran.folder)[Key("random", 1)]
     assert steps[-1] == whole["student"]["top1_mean"]
 
 
@@ -172,7 +187,7 @@ def test_steps_are_columns(tmp_path):
 
 def result(row, budget, top1, teacher="a", labels=100, set_seed=0):
     return {
-        "arguments": {"set_seed": set_seed},
+        "arguments": {"set_seed": set_seed, "pool": 300},
         "dataset": "CIFAR-10",
         "cell": {"row": {"name": row}, "images_per_class": budget},
         "student": {"top1_mean": top1, "top1_std": None if budget == 50 else 1.0},
@@ -189,9 +204,8 @@ def result(row, budget, top1, teacher="a", labels=100, set_seed=0):
 
 
 def write(folder, *results):
-    folder.mkdir(parents=True, exist_ok=True)
-    for number, one in enumerate(results):
-        (folder / f"{number}.json").write_text(json.dumps(one))
+    for one in results:
+        store.add_cell(folder, one)
 
 
 def test_ours_stands_beside_the_papers_and_teachers_are_not_mixed(tmp_path):
@@ -281,8 +295,8 @@ def test_a_scorer_that_is_no_stage_is_made(ran):
     experiment = replace(ran, table="scoring")
     names = ("herding-by-untrained", "herding-by-convnet4")
     replace(experiment, rows=names, image_size=16, workdir=ran.workdir / "other").run()
-    folder = ran.results / ran.folder
-    untrained, other = (json.loads((folder / f"{n}-ipc1.json").read_text()) for n in names)
+    found = store.cells(ran.results / ran.folder)
+    untrained, other = (found[Key(name, 1)] for name in names)
     assert untrained["distilled"]["teacher"]["stage"] == "untrained"
     assert other["distilled"]["teacher"]["name"] == "convnet4"
     assert untrained["distilled"]["label_teacher"] == other["distilled"]["label_teacher"]
@@ -302,15 +316,10 @@ def test_reduced_results_lie_apart(reduced, end):
     assert report.named(f"digits_convnet3{end}") == ("digits", "convnet3")
 
 
-def test_a_result_file_is_named_by_row_and_budget():
-    assert Cell(ROWS["rded-stored"], 10).file == "rded-stored-ipc10.json"
-    assert Cell(ROWS["everything"], 0).file == "everything.json"
+def test_a_result_is_named_by_row_budget_and_set():
+    assert str(Cell(ROWS["rded-stored"], 10).key(2)) == "rded-stored-ipc10-set2"
     table = Table("t", (), ("rded", "everything"), (1, 10))
-    assert [c.file for c in table.cells()] == [
-        "rded-ipc1.json",
-        "rded-ipc10.json",
-        "everything.json",
-    ]
+    assert [str(c.key()) for c in table.cells()] == ["rded-ipc1", "rded-ipc10", "everything"]
 
 
 @pytest.mark.parametrize(
@@ -318,7 +327,7 @@ def test_a_result_file_is_named_by_row_and_budget():
     [
         ({"table": "table99"}, "table 'table99' is unknown"),
         ({"dataset": "mnist"}, "dataset 'mnist' is unknown"),
-        ({"backbone": "alexnet"}, "not run: backbone 'alexnet' is not there"),
+        ({"backbone": "alexnet"}, "not run: backbone 'alexnet' does not exist"),
         ({"rows": ("dream",)}, "row 'dream' is unknown"),
     ],
 )
@@ -338,7 +347,8 @@ def test_two_machines_results_are_compared_cell_by_cell(tmp_path, capsys):
     write(mine / "digits_convnet3", cell("rded", 10, 12), cell("random", 20, 22), cell("a", 1, 2))
     write(theirs / "digits_convnet3", cell("rded", 11, 13), cell("random", 30, 32))
     found = Reproduced(mine, theirs, tmp_path / "saved.json").run()["digits_convnet3"]
-    assert found["mean"] == 5.5 and found["outside"] == ["1"] and set(found["cells"]) == {"0", "1"}
+    assert found["mean"] == 5.5 and found["outside"] == ["random-ipc1"]
+    assert set(found["cells"]) == {"rded-ipc1", "random-ipc1"}
     assert "2 cells" in capsys.readouterr().out
     assert json.loads((tmp_path / "saved.json").read_text())["digits_convnet3"] == found
     with pytest.raises(InputError, match="no cell in common"):
