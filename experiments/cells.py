@@ -11,8 +11,9 @@ from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from experiments import published
+from infoutil_jax.app.options import RecipeOptions, Stage
 from infoutil_jax.method.recipes import Keep
-from infoutil_jax.options import LabelPolicy, RecipeOptions, Stage
+from infoutil_jax.training.config import LabelPolicy
 
 
 @dataclass(frozen=True)

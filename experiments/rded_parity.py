@@ -18,7 +18,17 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from infoutil_jax import Teacher, distill, models, open_source, provenance, rded, train_student
+from infoutil_jax import (
+    StudentConfig,
+    Supervision,
+    Teacher,
+    distill,
+    models,
+    open_source,
+    provenance,
+    rded,
+    train_student,
+)
 
 RESULTS = Path(__file__).parent / "results" / "rded_parity"
 RDED_ITSELF = {1: 27.3, 10: 59.6}
@@ -95,7 +105,6 @@ class Parity:
         """Run the budgets that have no result yet."""
         source = open_source(self.data)
         teacher = load_teacher(self.teacher)
-        test_images, test_labels = source.test.arrays()
         self.results.mkdir(parents=True, exist_ok=True)
         for budget, seed in itertools.product(self.budgets, self.sets):
             name = f"ipc{budget}" + (f"-set{seed}" if seed else "")
@@ -112,17 +121,10 @@ class Parity:
                 overwrite=True,
             )
             student = train_student(
-                distilled.images,
-                distilled.labels,
-                test_images,
-                test_labels,
-                num_classes=10,
-                mean=MEAN,
-                std=STD,
-                teacher=teacher,
-                width=128,
-                evaluate_every=30,
-                seeds=self.seeds,
+                (distilled.images, distilled.labels),
+                source.test.arrays(),
+                StudentConfig(width=128, evaluate_every=30, seeds=self.seeds),
+                supervision=Supervision(num_classes=10, teacher=teacher),
                 progress=True,
             )
             assert student.top1_best is not None

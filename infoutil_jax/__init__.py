@@ -1,5 +1,6 @@
 """Dataset distillation by informativeness and utility (InfoUtil, ICLR 2026) in JAX and Flax."""
 
+from infoutil_jax.app.report import overview
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.distill import distill
@@ -28,10 +29,12 @@ from infoutil_jax.method.staged import StagedDesign, staged_design, staged_shapl
 from infoutil_jax.method.utility import gradient_norms
 from infoutil_jax.models import as_predict, create
 from infoutil_jax.models.torch_weights import load_torchvision, to_torchvision
-from infoutil_jax.report import overview
 from infoutil_jax.scoring import score_pool
+from infoutil_jax.training.config import StudentConfig, TeacherConfig
 from infoutil_jax.training.forgetting import load_forgetting
+from infoutil_jax.training.recover import Inversion
 from infoutil_jax.training.student import train_student
+from infoutil_jax.training.supervision import Supervision
 from infoutil_jax.training.teacher import Teacher, load_teacher
 from infoutil_jax.training.train_teacher import train_teacher
 
@@ -39,10 +42,14 @@ __all__ = [
     "CoalitionDesign",
     "DistilledDataset",
     "InputError",
+    "Inversion",
     "Recipe",
     "Source",
     "StagedDesign",
+    "StudentConfig",
+    "Supervision",
     "Teacher",
+    "TeacherConfig",
     "as_predict",
     "coalition_design",
     "create",

@@ -16,8 +16,8 @@ from experiments.reproduced import Reproduced
 from experiments.run import Experiment
 from experiments.setting import Setting
 from infoutil_jax import load_teacher, open_source
+from infoutil_jax.app.options import METHODS
 from infoutil_jax.errors import InputError
-from infoutil_jax.options import METHODS
 
 TEACHERS = Path(report.HERE) / "teachers"
 TOY = Experiment(
