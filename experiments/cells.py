@@ -12,8 +12,9 @@ from typing import Any, get_args
 
 from experiments import published
 from experiments.store import Key
-from infoutil_jax.method.recipes import Keep
-from infoutil_jax.options import LabelPolicy, RecipeOptions, Stage
+from infoutil_jax.app.config import RecipeConfig, Stage
+from infoutil_jax.selection import Keep
+from infoutil_jax.training.config import LabelPolicy
 
 
 @dataclass(frozen=True)

@@ -37,9 +37,10 @@ from infoutil_jax.method.features import student_features
 from infoutil_jax.method.kernel_student import KernelStudent, arc_cosine
 from infoutil_jax.method.recipes import random, rded
 from infoutil_jax.method.selection import Candidates
-from infoutil_jax.options import StudentOptions
 from infoutil_jax.scoring import score_pool
+from infoutil_jax.training.config import StudentConfig
 from infoutil_jax.training.student import train_student
+from infoutil_jax.training.supervision import Supervision
 
 RESULTS = Path(__file__).parent / "results" / "measured_utility"
 
@@ -123,14 +124,11 @@ class Measurement:
         confirmed = {}
         for name, kept in chosen.items():
             full = replace(student, epochs=self.full_epochs, seeds=self.seeds).resolve(source)
-            options = {k: v for k, v in asdict(full).items() if k not in ("labels", "augment")}
             found = train_student(
-                *(crops[kept], table.labels[kept], *source.test.arrays()),
-                num_classes=len(source.class_names),
-                mean=labeller.mean,
-                std=labeller.std,
-                teacher=labeller,
-                **options,
+                (crops[kept], table.labels[kept]),
+                source.test.arrays(),
+                full,
+                supervision=Supervision(len(source.class_names), labeller),
             )
             confirmed[name] = [float(top1) for top1 in found.top1]
         record = {
@@ -198,20 +196,17 @@ class Measurement:
         outcomes = []
         for first in tqdm(range(0, self.students, 32), desc="trials"):
             now = slice(first, first + 32)
-            student = StudentOptions(
+            student = StudentConfig(
                 backbone=self.backbone,
                 width=self.width,
                 epochs=self.epochs,
                 seeds=tuple(seeds[now].tolist()),
             ).resolve(setting.source)
-            options = {k: v for k, v in asdict(student).items() if k not in ("labels", "augment")}
             found = train_student(
-                *(crops[sets[now]], np.arange(classes, dtype=np.int32), *test),
-                num_classes=classes,
-                mean=teacher.mean,
-                std=teacher.std,
-                teacher=teacher,
-                **options,
+                (crops[sets[now]], np.arange(classes, dtype=np.int32)),
+                test,
+                student,
+                supervision=Supervision(classes, teacher),
             )
             outcomes.append(found.top1)
         return sets, np.concatenate(outcomes)

@@ -19,7 +19,18 @@ import numpy as np
 import tyro
 
 from experiments import store
-from infoutil_jax import Teacher, distill, models, open_source, provenance, rded, train_student
+from infoutil_jax import (
+    DistillConfig,
+    StudentConfig,
+    Supervision,
+    Teacher,
+    distill,
+    models,
+    open_source,
+    provenance,
+    rded,
+    train_student,
+)
 
 RESULTS = Path(__file__).parent / "results" / "rded_parity.jsonl"
 RDED_ITSELF = {1: 27.3, 10: 59.6}

@@ -19,16 +19,23 @@ from flax import nnx
 
 from experiments.cells import TABLES, Cell, Row
 from experiments.datasets import DATASETS
-from infoutil_jax import forgetting, load_forgetting, models, provenance, scoring, sre2l
+from infoutil_jax import Inversion, forgetting, load_forgetting, models, provenance, scoring, sre2l
+from infoutil_jax.app.options import Stage
+from infoutil_jax.app.pipeline import (
+    choose_teacher,
+    summarise,
+    train_students,
+    train_students_on_everything,
+    train_teachers,
+)
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.distill import distill
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.method.selection import Candidates
-from infoutil_jax.options import Stage, StudentOptions, TeacherOptions
-from infoutil_jax.pipeline import pick, scores, study, study_everything, teach
 from infoutil_jax.scoring import score_pool
 from infoutil_jax.training import evaluation
+from infoutil_jax.training.config import StudentConfig, TeacherConfig
 from infoutil_jax.training.student import StudentResult
 from infoutil_jax.training.teacher import Teacher
 
@@ -45,7 +52,7 @@ class Setting:
 
     experiment: Experiment
     source: Source
-    teacher_options: TeacherOptions
+    teacher_options: TeacherConfig
     teachers: dict[str, Teacher]
     trained: Path
     """Where they were trained."""
@@ -66,7 +73,7 @@ class Setting:
             max_per_class=per_class,
             data_dir=experiment.data_dir,
         )
-        options = TeacherOptions(
+        options = TeacherConfig(
             backbone=experiment.backbone,
             width=width,
             epochs=experiment.teacher_epochs or (20 if small else 30),
@@ -74,7 +81,7 @@ class Setting:
         )
         workdir = experiment.workdir / experiment.folder
         trained = experiment.teacher or workdir / "teacher"
-        teachers = teach(source, trained, options, seed=experiment.seed)
+        teachers = train_teachers(source, trained, options, seed=experiment.seed)
         what = f"width {width}, at most {per_class} training images a class, {size} pixels"
         reduced = what if small else None
         return cls(experiment, source, options, teachers, trained, workdir, reduced)
@@ -86,7 +93,7 @@ class Setting:
         another architecture, trained as the first was.
         """
         if stage in ("auto", "early", "converged"):
-            return pick(self.teachers, cast(Stage, stage), images_per_class)
+            return choose_teacher(self.teachers, cast(Stage, stage), images_per_class)
         if stage not in self.teachers and stage == "untrained":
             like = self.teachers["converged"]
             chosen = self.teacher_options.resolve(self.source)
@@ -106,7 +113,7 @@ class Setting:
             width = width_of(self.experiment, stage)
             options = replace(self.teacher_options, backbone=stage, width=width)
             path = self.workdir / f"teacher_{stage}"
-            trained = teach(self.source, path, options, seed=self.experiment.seed)
+            trained = train_teachers(self.source, path, options, seed=self.experiment.seed)
             self.teachers[stage] = trained["converged"]
         return self.teachers[stage]
 
@@ -118,12 +125,14 @@ class Setting:
         student = self._student(cell)
         steps: list[StudentResult] = []
         if row.name == "everything":
-            steps.append(study_everything(self.source, student))
+            steps.append(train_students_on_everything(self.source, student))
             about: dict[str, Any] = {"storage": {"images": self._train_bytes(), "labels": 0}}
         else:
             distilled, distill_seconds = self._distill(cell, labeller)
             for classes in self._seen(row.steps):
-                steps.append(study(distilled, self.source, labeller, student, classes=classes))
+                steps.append(
+                    train_students(distilled, self.source, labeller, student, classes=classes)
+                )
             about = self._account(cell, distilled, labeller)
             about["distill_seconds"] = round(distill_seconds, 1)
         dataset, backbone = self.experiment.dataset, self.experiment.backbone
@@ -132,8 +141,8 @@ class Setting:
             "dataset": DATASETS[dataset].title + note,
             "cell": asdict(cell),
             "paper_top1": TABLES["table1"].paper(dataset, backbone, row.name, budget),
-            "student": scores(steps[-1]),
-            **({"steps": [scores(step) for step in steps]} if row.steps > 1 else {}),
+            "student": summarise(steps[-1]),
+            **({"steps": [summarise(step) for step in steps]} if row.steps > 1 else {}),
             "student_options": asdict(student.resolve(self.source)),
             "teacher_options": asdict(self.teacher_options.resolve(self.source)),
             "teacher_top1": {stage: self.teachers[stage].accuracy for stage in STAGES},
@@ -166,9 +175,7 @@ class Setting:
         found = {}
         for stage in STAGES:
             teacher = self.teachers[stage]
-            logits = evaluation.model_logits(
-                teacher.predict, teacher.variables, images, teacher.mean, teacher.std
-            )
+            logits = evaluation.model_logits(teacher, images)
             log_p = np.asarray(jax.nn.log_softmax(logits), np.float64)
             found[stage] = {
                 "ece": evaluation.expected_calibration_error(np.exp(log_p), labels),
@@ -181,14 +188,14 @@ class Setting:
         count = len(self.source.class_names)
         return [range(round(count * step / steps)) for step in range(1, steps + 1)]
 
-    def _student(self, cell: Cell) -> StudentOptions:
+    def _student(self, cell: Cell) -> StudentConfig:
         row, experiment = cell.row, self.experiment
         backbone = row.student or experiment.backbone
         few = self.reduced and (cell.images_per_class >= 50 or row.name == "everything")
         epochs = experiment.student_epochs
         if row.name == "everything":
             epochs = self.teacher_options.resolve(self.source).epochs or epochs
-        return StudentOptions(
+        return StudentConfig(
             backbone=backbone,
             norm=row.norm,  # type: ignore[arg-type]
             width=width_of(experiment, backbone),
@@ -210,17 +217,22 @@ class Setting:
             "label_teacher": labeller,
             "seed": experiment.set_seed,
             "overwrite": True,
-            "progress": False,
         }
         if row.recipe.recipe == "sre2l":
-            iterations = experiment.inversion_iterations
-            distilled = sre2l(self.source, scoring, iterations=iterations, **common)
+            settings = Inversion(iterations=experiment.inversion_iterations)
+            distilled = sre2l(self.source, scoring, settings=settings, **common)
             return distilled, time.perf_counter() - started
         recipe = self._recipe(row)
         candidates, seconds = self._scored(recipe, scoring)
         started = time.perf_counter()
         distilled = distill(
-            self.source, scoring, recipe, pool=experiment.pool, candidates=candidates, **common
+            self.source,
+            scoring,
+            recipe,
+            pool=experiment.pool,
+            candidates=candidates,
+            progress=False,
+            **common,
         )
         return distilled, seconds + time.perf_counter() - started
 

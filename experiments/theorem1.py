@@ -35,13 +35,13 @@ from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from infoutil_jax import models, provenance
+from infoutil_jax.app.pipeline import train_teachers
 from infoutil_jax.data.augment import normalise
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import utility
 from infoutil_jax.method.exact_utility import changes_of_gradients, example_gradients
-from infoutil_jax.options import TeacherOptions
-from infoutil_jax.pipeline import teach
+from infoutil_jax.training.config import TeacherConfig
 from infoutil_jax.training.evaluation import evaluate
 from infoutil_jax.training.teacher import Teacher
 
@@ -101,9 +101,9 @@ class Experiment:
                 f"{source.spec} has {len(source.train)} training images; {self.batches} batches "
                 f"of {self.batch_size} and {self.probes} probes need {needed}"
             )
-        chosen = TeacherOptions(width=self.width, epochs=self.epochs)
+        chosen = TeacherConfig(width=self.width, epochs=self.epochs)
         options = replace(chosen, early_epochs=self.early_epochs).resolve(source)
-        teachers = teach(source, self.workdir / source.name, options, seed=self.seed)
+        teachers = train_teachers(source, self.workdir / source.name, options, seed=self.seed)
         started = time.perf_counter()
         stages = [untrained(source, teachers["early"], options, self.seed), *teachers.values()]
         figures = [figure for teacher in stages for figure in self._measure(source, teacher)]
@@ -229,7 +229,7 @@ class Experiment:
         }
 
 
-def untrained(source: Source, like: Teacher, options: TeacherOptions, seed: int) -> Teacher:
+def untrained(source: Source, like: Teacher, options: TeacherConfig, seed: int) -> Teacher:
     """The teacher before its first step."""
     predict, _, stacked = models.initialise(
         options.backbone or "convnet3",
@@ -241,8 +241,8 @@ def untrained(source: Source, like: Teacher, options: TeacherOptions, seed: int)
         norm=options.norm,
     )
     variables = jax.tree.map(lambda leaf: leaf[0], stacked)
-    accuracy = evaluate(predict, variables, *source.test.arrays(), like.mean, like.std).top1
-    return replace(like, variables=variables, stage="untrained", accuracy=accuracy)
+    teacher = replace(like, predict=predict, variables=variables, stage="untrained")
+    return replace(teacher, accuracy=evaluate(teacher, source.test.arrays()).top1)
 
 
 def _scores(teacher: Teacher, images: Any, labels: Any, gradients: Any) -> dict[str, np.ndarray]:

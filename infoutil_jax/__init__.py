@@ -8,6 +8,7 @@ exported beside them: `recipes`, `attribution`, `cropping`, `scores`, `features`
 from importlib.metadata import PackageNotFoundError, version
 
 from infoutil_jax import gradients, shapley
+from infoutil_jax.app.report import overview
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.distillation import (
@@ -34,7 +35,6 @@ from infoutil_jax.method.recipes import (
 from infoutil_jax.method.shapley_maps import ShapleyConfig, ShapleyMaps
 from infoutil_jax.models import as_predict, create
 from infoutil_jax.models.torch_weights import load_torchvision, to_torchvision
-from infoutil_jax.report import overview
 from infoutil_jax.shapley import (
     CoalitionDesign,
     StagedDesign,
@@ -45,8 +45,11 @@ from infoutil_jax.shapley import (
     staged_design,
     staged_shapley,
 )
+from infoutil_jax.training.config import StudentConfig, TeacherConfig
 from infoutil_jax.training.forgetting import load_forgetting
+from infoutil_jax.training.recover import Inversion
 from infoutil_jax.training.student import train_student
+from infoutil_jax.training.supervision import Supervision
 from infoutil_jax.training.teacher import Teacher, load_teacher
 from infoutil_jax.training.train_teacher import train_teacher
 
@@ -60,6 +63,7 @@ __all__ = [
     "DistillConfig",
     "DistilledDataset",
     "InputError",
+    "Inversion",
     "PatchGame",
     "Recipe",
     "ScoredPool",
@@ -67,7 +71,10 @@ __all__ = [
     "ShapleyMaps",
     "Source",
     "StagedDesign",
+    "StudentConfig",
+    "Supervision",
     "Teacher",
+    "TeacherConfig",
     "as_predict",
     "attribution",
     "coalition_design",

@@ -21,25 +21,37 @@ os.environ["XLA_FLAGS"] = " ".join(
     ]
 )
 
-from infoutil_jax.data.sources import open_source
-from infoutil_jax.options import TeacherOptions
-from infoutil_jax.pipeline import teach
 
-TEACHER = TeacherOptions(width=16, epochs=6, early_epochs=2, early_learning_rate=0.001)
+# Fixtures import what they need when they run, so that tests of the lower modules need nothing
+# above them.
 
 
 @pytest.fixture(scope="session")
 def digits():
+    from infoutil_jax.data.sources import open_source
+
     return open_source("digits")
 
 
 @pytest.fixture(scope="session")
 def teacher_dir(digits, tmp_path_factory):
+    from infoutil_jax.training.config import TeacherConfig
+    from infoutil_jax.training.train_teacher import train_teacher
+
     workdir = tmp_path_factory.mktemp("teacher") / "digits"
-    teach(digits, workdir, TEACHER, progress=False)
+    config = TeacherConfig(width=16, epochs=6, early_epochs=2, early_learning_rate=0.001)
+    train_teacher(
+        digits.train.arrays(),
+        digits.test.arrays(),
+        config.resolve(digits),
+        workdir=workdir,
+        classes=digits.class_names,
+    )
     return workdir
 
 
 @pytest.fixture(scope="session")
-def teachers(digits, teacher_dir):
-    return teach(digits, teacher_dir, TEACHER, progress=False)
+def teachers(teacher_dir):
+    from infoutil_jax.training.teacher import load_teachers
+
+    return load_teachers(teacher_dir)

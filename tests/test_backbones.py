@@ -15,7 +15,9 @@ from infoutil_jax import models
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.distill import distill
 from infoutil_jax.method.recipes import infoutil_paper
+from infoutil_jax.training.config import StudentConfig
 from infoutil_jax.training.student import train_student
+from infoutil_jax.training.supervision import Supervision
 from infoutil_jax.training.teacher import Teacher
 
 PHOTOS = Path(__file__).parent / "data" / "imagenette"
@@ -59,20 +61,10 @@ def test_it_distils_labels_and_trains(name, options, tmp_path):
     distilled.verify()
     tiles = [record["tiles"][0] for record in distilled.records]
     assert all(tile["score"] > 0 and np.ptp(tile["map"]) > 0 for tile in tiles)
-    test_images, test_labels = source.test.arrays()
     result = train_student(
-        distilled.images,
-        distilled.labels,
-        test_images,
-        test_labels,
-        num_classes=classes,
-        mean=mean,
-        std=std,
-        teacher=teacher,
-        backbone=name,
-        dtype="bfloat16",
-        epochs=2,
-        seeds=(0,),
-        **options,
+        (distilled.images, distilled.labels),
+        source.test.arrays(),
+        StudentConfig(backbone=name, dtype="bfloat16", epochs=2, seeds=(0,), **options),
+        supervision=Supervision(num_classes=classes, teacher=teacher),
     )
     assert np.isfinite(result.loss).all() and np.ptp(result.loss) > 0

@@ -17,8 +17,8 @@ from experiments.run import Experiment
 from experiments.setting import Setting
 from experiments.store import Key
 from infoutil_jax import load_teacher, open_source
+from infoutil_jax.app.options import METHODS
 from infoutil_jax.errors import InputError
-from infoutil_jax.options import METHODS
 
 TEACHERS = Path(report.HERE) / "teachers"
 TOY = Experiment(

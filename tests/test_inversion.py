@@ -9,17 +9,18 @@ import pytest
 from flax import nnx
 
 from infoutil_jax import sre2l
+from infoutil_jax.app.report import overview
 from infoutil_jax.data import augment
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import as_predict, create
 from infoutil_jax.models.statistics import Statistics, batch_norm_inputs
-from infoutil_jax.report import overview
 from infoutil_jax.training import recover
 from infoutil_jax.training.recover import Inversion, bn_distance, invert, objective
 from infoutil_jax.training.teacher import Teacher
 
-FAST = {"images_per_class": 2, "iterations": 60, "bn_weight": 1.0, "progress": False}
+SETTINGS = Inversion(iterations=60, bn_weight=1.0)
+FAST = {"images_per_class": 2, "settings": SETTINGS}
 # What `sre2l` makes of it for digits, so that one compilation serves many tests.
 MOVING = Inversion(
     iterations=60,
@@ -29,6 +30,7 @@ MOVING = Inversion(
     crop_scale=(1.0, 1.0),
     flip=False,
     jitter=1,
+    batch_size=10,
 )
 STILL = Inversion(
     iterations=2,
@@ -259,9 +261,9 @@ def test_batches_of_any_size_fill_the_set(digits, teachers, tmp_path):
         digits,
         teachers["converged"],
         label_teacher=teachers["early"],
+        images_per_class=2,
         workdir=tmp_path / "set",
-        batch_size=7,
-        **FAST,
+        settings=dataclasses.replace(SETTINGS, batch_size=7),
     )
     teacher = teachers["converged"]
     images = augment.normalise(made.images, jnp.array(teacher.mean), jnp.array(teacher.std))
@@ -290,8 +292,8 @@ def network(**changes):
 def test_large_images_are_optimised_by_random_crops_as_the_authors_do(tmp_path):
     large = open_source("digits", image_size=64, max_per_class=1)
     untrained = network(image_size=64)
-    arguments = {**FAST, "iterations": 1, "images_per_class": 1}
-    made = sre2l(large, untrained, workdir=tmp_path / "set", **arguments)
+    settings = Inversion(iterations=1)
+    made = sre2l(large, untrained, images_per_class=1, workdir=tmp_path / "set", settings=settings)
     recipe = made.manifest["recipe"]
     assert (recipe["crop_scale"], recipe["flip"], recipe["jitter"]) == ([0.08, 1.0], True, 8)
     assert made.images.shape == (10, 64, 64, 1)
@@ -318,7 +320,11 @@ def test_large_images_are_optimised_by_random_crops_as_the_authors_do(tmp_path):
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(digits, teacher, tmp_path, change, sentence):
-    arguments = {"teacher": teacher, "workdir": tmp_path / "set", **FAST, **change}
+    arguments = {"teacher": teacher, "workdir": tmp_path / "set", **FAST}
+    known = {field.name for field in dataclasses.fields(Inversion)}
+    changed = {name: value for name, value in change.items() if name in known}
+    arguments |= {name: value for name, value in change.items() if name not in known}
+    arguments["settings"] = dataclasses.replace(SETTINGS, **changed)
     with pytest.raises(InputError, match=sentence) as raised:
         sre2l(digits, **arguments)
     assert "\n" not in str(raised.value)

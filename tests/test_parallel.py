@@ -32,7 +32,7 @@ def command(teacher_dir, workdir, *arguments, devices=1):
     flags = f"{os.environ.get('XLA_FLAGS', '')} {flag}"
     environment = os.environ | {"XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     words = ["distill", "digits", "--teacher", teacher_dir, "--workdir", workdir]
-    call = [sys.executable, "-m", "infoutil_jax.cli", *map(str, words), *OPTIONS, *arguments]
+    call = [sys.executable, "-m", "infoutil_jax.app.cli", *map(str, words), *OPTIONS, *arguments]
     return subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True)
 
 
@@ -131,21 +131,24 @@ import sys
 import numpy as np
 from infoutil_jax import parallel
 from infoutil_jax.data.sources import open_source
+from infoutil_jax.training.config import StudentConfig, TeacherConfig
 from infoutil_jax.training.student import train_student
+from infoutil_jax.training.supervision import Supervision
 from infoutil_jax.training.train_teacher import train_teacher
 
 source, devices = open_source("digits", max_per_class=40), parallel.devices_of(4)
-data = (*source.train.arrays(), *source.test.arrays())
+data = source.train.arrays(), source.test.arrays()
+teaching = TeacherConfig(width=8, epochs=4, early_epochs=0, batch_size=64)
+studying = StudentConfig(width=8, epochs=3, labels="hard")
+supervision = Supervision(num_classes=10, mean=(0.5,), std=(0.25,))
 top1, loss = {}, {}
 for count in (1, 4):
-    options = {"num_classes": 10, "width": 8, "devices": devices[:count]}
+    workdir, shared = f"{sys.argv[1]}/{count}", devices[:count]
     (teacher,) = train_teacher(
-        *data, workdir=f"{sys.argv[1]}/{count}", epochs=4, early_epochs=0, batch_size=64, **options
+        *data, teaching, workdir=workdir, classes=10, devices=shared
     ).values()
     top1[count] = teacher.accuracy
-    students = train_student(
-        *data, mean=(0.5,), std=(0.25,), label_policy="hard", epochs=3, seeds=(0, 1, 2), **options
-    )
+    students = train_student(*data, studying, supervision=supervision, devices=shared)
     loss[count] = students.loss
     assert len({*students.variables["params"]["classifier"]["bias"].devices()}) == (3, 1)[count < 4]
 assert abs(top1[1] - top1[4]) < 2, top1

@@ -96,9 +96,9 @@ class DistillPeer:
         return json.loads(done.stdout.splitlines()[-1])
 
     def _ours(self) -> float:
+        from infoutil_jax.app.options import METHODS
         from infoutil_jax.data.sources import open_source
         from infoutil_jax.distill import distill
-        from infoutil_jax.options import METHODS
         from infoutil_jax.training.teacher import load_teachers
 
         teacher = load_teachers(self.teacher)["converged"]

@@ -62,7 +62,7 @@ def _same(one: Any, other: Any) -> bool:
         return all(_same(a, b) for a, b in zip(one, other, strict=True))
     if isinstance(one, float) and isinstance(other, float):
         return math.isclose(one, other, rel_tol=1e-9)
-    return one == other
+    return bool(one == other)
 
 
 def read_config(workdir: Path) -> dict[str, Any]:
@@ -71,13 +71,12 @@ def read_config(workdir: Path) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"{workdir} holds no teacher (no config.json): train one first")
     try:
-        config = json.loads(path.read_text())
-        if config["format"] != 1:
-            raise InputError(f"{path} has format {config['format']}: this version reads format 1")
+        config: dict[str, Any] = json.loads(path.read_text())
+        version = config["format"]
     except (ValueError, KeyError, TypeError) as error:
-        if isinstance(error, InputError):
-            raise
         raise InputError(f"{path} is not a teacher's configuration: train it again") from error
+    if version != 1:
+        raise InputError(f"{path} has format {version}: this version reads format 1")
     return config
 
 
@@ -147,15 +146,15 @@ def load_stage(workdir: Path, stage: str, like: dict[str, Any]) -> tuple[dict[st
             f"{workdir} has no teacher of the stage {stage!r}: finished stages are "
             f"{', '.join(done) or 'none'}"
         )
+    # NumPy targets: the checkpoint may have been written on other devices.
+    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     try:
-        record = json.loads((workdir / "stages" / f"{stage}.json").read_text())
+        accuracy = json.loads((workdir / "stages" / f"{stage}.json").read_text())["accuracy"]
         with ocp.StandardCheckpointer() as checkpointer:
-            # NumPy targets: the checkpoint may have been written on other devices.
-            target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
             variables = checkpointer.restore(workdir / "stages" / stage, target)
-        return jax.tree.map(jnp.asarray, variables), record["accuracy"]
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"the {stage} teacher in {workdir} cannot be read ({reason}): train it again"
         ) from error
+    return jax.tree.map(jnp.asarray, variables), accuracy

@@ -1,6 +1,6 @@
 """Accuracy and calibration on real test images (forward passes in JAX, figures in NumPy)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -10,7 +10,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from infoutil_jax.data.augment import normalise
-from infoutil_jax.errors import InputError
+from infoutil_jax.training.classifier import Classifier
+from infoutil_jax.training.labelled import Labelled
 
 
 class Metrics(NamedTuple):
@@ -26,37 +27,6 @@ class Metrics(NamedTuple):
     top1: float
     top5: float
     ece: float
-
-
-def check_labelled(
-    images: UInt8[np.ndarray, "n height width channels"],
-    labels: Int[np.ndarray, " labels"],
-    num_classes: int,
-    what: str,
-) -> None:
-    """Checks that images and labels fit together.
-
-    Args:
-        images: pixels.
-        labels: classes.
-        num_classes: labels run from zero to below this.
-        what: the set's name in messages, as "training" or "test".
-
-    Raises:
-        InputError: no images, another number of labels, or a label out of range.
-    """
-    if len(images) == 0:
-        raise InputError(f"there are no {what} images: at least one is needed")
-    if len(images) != len(labels):
-        raise InputError(
-            f"{len(images)} {what} images but {len(labels)} labels: each image needs one label"
-        )
-    wrong = np.flatnonzero((labels < 0) | (labels >= num_classes))
-    if len(wrong):
-        raise InputError(
-            f"{what} label {labels[wrong[0]]} at index {wrong[0]} is out of range: "
-            f"{num_classes} classes have the labels 0 to {num_classes - 1}"
-        )
 
 
 def top_k(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], k: int) -> float:
@@ -125,7 +95,14 @@ def view(
 
 
 @partial(jax.jit, static_argnums=(0, 1))
-def _logits(predict, size, variables, images, mean, std):
+def _logits(
+    predict: Callable[..., Array],
+    size: tuple[int, int] | None,
+    variables: Any,
+    mean: Array,
+    std: Array,
+    images: Array,
+) -> Array:
     images = images if size is None else view(images, size)
     return predict(variables, normalise(images, mean, std))
 
@@ -154,11 +131,8 @@ def in_chunks(
 
 
 def model_logits(
-    predict: Callable[..., Array],
-    variables: Mapping[str, Any],
+    classifier: Classifier,
     images: UInt8[np.ndarray, "n height width channels"],
-    mean: Sequence[float],
-    std: Sequence[float],
     *,
     image_size: tuple[int, int] | None = None,
     batch_size: int = 256,
@@ -166,57 +140,46 @@ def model_logits(
     """Logits of images as they are, or of their test views.
 
     Args:
-        predict: `predict(variables, normalised images) -> logits`, hashable.
-        variables: of the model.
+        classifier: a teacher, say.
         images: pixels.
-        mean: of each channel, 0 to 1.
-        std: likewise.
-        image_size: height and width of the model's input, to take the test view (see `view`).
+        image_size: height and width of the classifier's input, to take the test view (see `view`);
+            None takes the images as they are.
         batch_size: images at once.
     """
-    function = partial(_logits, predict, image_size, variables)
-    scale = jnp.array(mean, jnp.float32), jnp.array(std, jnp.float32)
-    return in_chunks(lambda chunk: function(chunk, *scale), images, batch_size)
+    logits = partial(
+        _logits, classifier.predict, image_size, classifier.variables, *classifier.scale()
+    )
+    return in_chunks(logits, images, batch_size)
 
 
 def evaluate(
-    predict: Callable[..., Array],
-    variables: Mapping[str, Any],
-    images: UInt8[np.ndarray, "n height width channels"],
-    labels: Int[np.ndarray, " labels"],
-    mean: Sequence[float],
-    std: Sequence[float],
+    classifier: Classifier,
+    test: tuple[UInt8[np.ndarray, "n height width channels"], Int[np.ndarray, " labels"]],
     *,
     image_size: tuple[int, int] | None = None,
     batch_size: int = 256,
 ) -> Metrics:
-    """Accuracy and calibration of a model on test images.
+    """Accuracy and calibration of a classifier on test images.
 
     Args:
-        predict: `predict(variables, normalised images) -> logits`, hashable.
-        variables: of the model.
-        images: pixels.
-        labels: classes.
-        mean: of each channel, 0 to 1.
-        std: likewise.
-        image_size: height and width of the model's input; the images' own by default.
+        classifier: a teacher, say.
+        test: images and labels, as `Labelled`.
+        image_size: height and width of the classifier's input; None: the images' own.
         batch_size: images at once.
 
     Raises:
         InputError: no images, or labels that do not fit images or logits.
     """
-    check_labelled(images, labels, np.iinfo(np.int32).max, "test")
-    size = tuple(image_size or images.shape[1:3])
+    test = Labelled(*test)
+    test.check(np.iinfo(np.int32).max, "test")
+    images, labels = test
     logits = model_logits(
-        predict,
-        variables,
+        classifier,
         images,
-        mean,
-        std,
-        image_size=(size[0], size[1]),
+        image_size=image_size or (images.shape[1], images.shape[2]),
         batch_size=min(batch_size, len(images)),
     )
-    check_labelled(images, labels, logits.shape[1], "test")
+    test.check(logits.shape[1], "test")
     shifted = np.exp(logits - logits.max(1, keepdims=True), dtype=np.float64)
     probabilities = shifted / shifted.sum(1, keepdims=True)
     return Metrics(

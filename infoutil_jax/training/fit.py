@@ -113,14 +113,14 @@ def run_steps(
         The state after them, each step's loss, and what was observed, if anything.
     """
 
-    def step(state, numbered):
+    def step(state: State, numbered: tuple[Array, Array]) -> tuple[State, tuple[Array, Any]]:
         number, row = numbered
         batch = jax.tree.map(lambda leaf: leaf[row], data)
         inputs, targets = fit.view(context, jax.random.fold_in(key, number), batch)
         if fit.devices is not None:
             inputs, targets = parallel.spread((inputs, targets), fit.devices)
 
-        def objective(params):
+        def objective(params: Any) -> tuple[Array, tuple[dict[str, Any], Any]]:
             logits, variables = fit.apply({**state.variables, "params": params}, inputs)
             observed = None if fit.observe is None else fit.observe(logits, targets)
             return fit.loss(logits, targets), (variables, observed)

@@ -3,40 +3,38 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, Key
 
 from infoutil_jax.data import augment
 from infoutil_jax.data.autoaugment import autoaugment
 from infoutil_jax.training import fit
-
-LabelPolicy = Literal["online", "stored", "hard"]
+from infoutil_jax.training.config import StudentConfig
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """All that a compiled program depends on, apart from shapes."""
+    """All that a compiled program depends on, apart from shapes.
+
+    Attributes:
+        apply: `apply(variables, images) -> (logits, variables)`, training mode.
+        teach: `teach(variables, images) -> logits`, of the teacher that labels views online.
+        config: of the students, complete.
+        num_classes: outputs of the students.
+        batch_size: images a step.
+        tiles: images in each image's square grid.
+    """
 
     apply: Callable[..., Any]
     teach: Callable[..., Array] | None
-    label_policy: str
+    config: StudentConfig
     num_classes: int
-    epochs: int
     batch_size: int
-    learning_rate: float
-    weight_decay: float
-    temperature: float
-    flip: bool
-    crop_scale: tuple[float, float]
-    cutmix: bool
-    tiles: int
-    shuffle: bool
-    autoaugment: str | None
-    seeds_at_once: int
+    tiles: int = 1
 
 
 def tile_areas(
@@ -62,7 +60,9 @@ def tile_areas(
     """
     side = round(tiles**0.5)
 
-    def shares(start, length, size, low, extent, mirrored):
+    def shares(
+        start: Array, length: Array, size: int, low: Array, extent: Array, mirrored: Array
+    ) -> Array:
         low, high = low / size, (low + extent) / size
         low, high = jnp.where(mirrored, 1 - high, low), jnp.where(mirrored, 1 - low, high)
         first, last = start + low * length, start + high * length
@@ -76,36 +76,49 @@ def tile_areas(
     return (rows[:, :, None] * columns[:, None, :]).reshape(-1, tiles)
 
 
-def view(protocol: Protocol, context: Mapping[str, Any], key: Array, batch: Any):
-    """One augmented, mixed batch and the class probabilities that it is taught."""
-    images, labels, soft = batch
+def view(
+    protocol: Protocol,
+    context: Mapping[str, Any],
+    key: Key[Array, ""],
+    batch: tuple[Array, Array, Array],
+) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch classes"]]:
+    """One augmented, mixed batch and the class probabilities that it is taught.
+
+    Args:
+        protocol: says which augmentations and labels there are.
+        context: arrays by name: "mean" and "std" of each channel, "teacher" its variables.
+        key: randomness of the batch.
+        batch: pixels, labels, and stored logits `[batch, tiles, classes]`.
+    """
+    config, (images, labels, soft) = protocol.config, batch
     size = (images.shape[1], images.shape[2])
     keys = jax.random.split(key, 4)
-    if protocol.autoaugment:
-        images = autoaugment(jax.random.fold_in(key, 4), images, protocol.autoaugment)
+    if config.autoaugment:
+        images = autoaugment(jax.random.fold_in(key, 4), images, config.autoaugment)
     images = augment.normalise(images, context["mean"], context["std"])
     order = jnp.tile(jnp.arange(protocol.tiles), (len(labels), 1))
-    if protocol.tiles > 1 and protocol.shuffle:
+    if protocol.tiles > 1 and config.shuffle:
         images, order = augment.shuffle_tiles(keys[0], images, protocol.tiles)
-    images, boxes = augment.random_resized_crop(keys[1], images, protocol.crop_scale)
+    crop_scale = config.crop_scale or (protocol.tiles**-0.5, 1.0)
+    images, boxes = augment.random_resized_crop(keys[1], images, crop_scale)
     flipped = jnp.zeros(len(labels), bool)
-    if protocol.flip:
+    if config.flip:
         images, flipped = augment.horizontal_flip(keys[2], images)
     partner, share, window = jnp.arange(len(labels)), jnp.ones(()), jnp.zeros(4, int)
-    if protocol.cutmix:
+    if config.cutmix:
         images, partner, share, window = augment.cutmix(keys[3], images)
 
     if protocol.teach is not None:
         logits = protocol.teach(context["teacher"], images)
-        return images, jax.nn.softmax(logits / protocol.temperature)
-    if protocol.label_policy == "hard":
+        return images, jax.nn.softmax(logits / config.temperature)
+    if config.labels == "hard":
         targets = jax.nn.one_hot(labels, protocol.num_classes)
         return images, share * targets + (1 - share) * targets[partner]
     # An image's own pixels are those outside of the pasted window, its partner's those inside.
     whole = jnp.array([0, 0, *size])
     pasted = tile_areas(boxes, flipped, size, protocol.tiles, window)
     kept = tile_areas(boxes, flipped, size, protocol.tiles, whole) - pasted
-    probabilities = jax.nn.softmax(soft / protocol.temperature)
+    probabilities = jax.nn.softmax(soft / config.temperature)
     probabilities = jnp.take_along_axis(probabilities, order[:, :, None], axis=1)
     own = jnp.einsum("bt,btc->bc", kept, probabilities)
     return images, own + jnp.einsum("bt,btc->bc", pasted, probabilities)[partner]
@@ -117,34 +130,38 @@ def loss(
     targets: Float[Array, "batch classes"],
 ) -> Float[Array, ""]:
     """Cross-entropy for hard labels, else KL(target || student) at the temperature."""
-    if protocol.label_policy == "hard":
-        return optax.softmax_cross_entropy(logits, targets).mean()
-    predictions = jax.nn.log_softmax(logits / protocol.temperature)
-    return optax.kl_divergence(predictions, targets).mean()
+    config = protocol.config
+    if config.labels == "hard":
+        losses: Array = optax.softmax_cross_entropy(logits, targets)
+    else:
+        predictions = jax.nn.log_softmax(logits / config.temperature)
+        losses = optax.kl_divergence(predictions, targets)
+    return losses.mean()
 
 
 def optimiser(protocol: Protocol, steps: int) -> optax.GradientTransformation:
     """AdamW with RDED's rate: half a cosine's period over twice the epochs, by whole epochs.
 
     Args:
-        protocol: gives the first rate, the decay (of tensors of two or more dimensions) and the
-            number of epochs.
+        protocol: its config gives the first rate, the decay (of tensors of two or more dimensions)
+            and the number of epochs.
         steps: of an epoch.
     """
+    config = protocol.config
 
-    def rate(step):
+    def rate(step: Any) -> Any:
         epoch = step // steps
-        return protocol.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * epoch / (2 * protocol.epochs)))
+        return config.learning_rate * 0.5 * (1 + jnp.cos(jnp.pi * epoch / (2 * config.epochs)))
 
     return optax.adamw(
         rate,
-        weight_decay=protocol.weight_decay,
+        weight_decay=config.weight_decay,
         mask=lambda params: jax.tree.map(lambda leaf: leaf.ndim >= 2, params),
     )
 
 
 @lru_cache(maxsize=32)
-def program(protocol: Protocol):
+def program(protocol: Protocol) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """`init(variables)` and the compiled `run` over epochs; kept for the next student alike."""
 
     def training(num_examples: int) -> fit.Fit:
@@ -157,29 +174,31 @@ def program(protocol: Protocol):
         )
 
     @partial(jax.jit, static_argnums=1)
-    def init(variables, num_examples):
+    def init(variables: Any, num_examples: int) -> Any:
         return jax.vmap(training(num_examples).init)(variables)
 
     @partial(jax.jit, donate_argnums=0)
-    def run(carry, keys, sets, context, data, first, stop):
+    def run(
+        carry: Any, keys: Array, sets: Any, context: Any, data: Any, first: Any, stop: Any
+    ) -> Any:
         one_fit = training(len(data[1]))
 
-        def one_seed(arguments):
+        def one_seed(arguments: Any) -> Any:
             state, losses, key, images = arguments
             seen = data if images is None else (images, *data[1:])
 
-            def epoch(number, carry):
+            def epoch(number: Array, carry: tuple[fit.State, Array]) -> tuple[fit.State, Array]:
                 state, losses = carry
                 state, loss, _ = fit.run_epoch(one_fit, state, key, context, seen, number)
                 return state, losses.at[number].set(loss)
 
             return jax.lax.fori_loop(first, stop, epoch, (state, losses))
 
-        arguments = (*carry, keys, sets)
-        if protocol.seeds_at_once == 1:
+        arguments, at_once = (*carry, keys, sets), min(protocol.config.seeds_at_once, len(keys))
+        if at_once == 1:
             return jax.lax.map(one_seed, arguments)
-        if protocol.seeds_at_once >= len(keys):
+        if at_once == len(keys):
             return jax.vmap(one_seed)(arguments)
-        return jax.lax.map(one_seed, arguments, batch_size=protocol.seeds_at_once)
+        return jax.lax.map(one_seed, arguments, batch_size=at_once)
 
     return init, run

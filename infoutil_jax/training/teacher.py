@@ -1,7 +1,8 @@
 """Teachers: trained classifiers that attribute, score and label (host)."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,16 +10,16 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
 
 from infoutil_jax import models
 from infoutil_jax.errors import InputError
 from infoutil_jax.training import checkpoint
+from infoutil_jax.training.classifier import Classifier
 
 
 @dataclass(frozen=True, eq=False)
-class Teacher:
-    """A trained classifier, ours or the user's.
+class Teacher(Classifier):
+    """A trained classifier that attributes, scores and labels: ours or the user's.
 
     Attributes:
         predict: `predict(variables, images) -> logits`, images normalised float32
@@ -32,6 +33,8 @@ class Teacher:
         name: for people.
         stage: of its training, "early" or "converged".
         accuracy: top-1 on the test images, percent.
+        version: names what `predict` computes, for parts that are scored and kept on disk: change
+            it when you change `predict`. None: nothing is resumed.
 
     Raises:
         InputError: a NaN or infinite weight, or a mean and a std that do not fit.
@@ -40,10 +43,6 @@ class Teacher:
         >>> Teacher(predict, variables, mean=(0.5,), std=(0.25,))
     """
 
-    predict: Callable[..., Array]
-    variables: Any
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
     image_size: tuple[int, int] | None = None
     num_classes: int | None = None
     class_names: tuple[str, ...] | None = None
@@ -52,7 +51,7 @@ class Teacher:
     accuracy: float | None = None
     version: str | None = None
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         for name in ("mean", "std"):  # an array's, too
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
         if len(self.mean) != len(self.std) or not self.mean:
@@ -68,11 +67,6 @@ class Teacher:
                     f"teacher {self.name!r} has a weight in {path} that is NaN or infinite: "
                     "train it again, or load another checkpoint"
                 )
-
-    @property
-    def channels(self) -> int:
-        """Channels of the images it takes."""
-        return len(self.mean)
 
     def digest(self) -> str:
         """SHA-256 of the variables, with names, types and shapes, in hexadecimal."""
@@ -114,7 +108,7 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
         name=config["backbone"],
         stage=stage,
         accuracy=accuracy,
-        version="temporary",
+        version=json.dumps(backbone_of(config), sort_keys=True),
     )
 
 

@@ -2,8 +2,8 @@
 
 import json
 
+from infoutil_jax.app.quickstart import quickstart
 from infoutil_jax.data.distilled import DistilledDataset
-from infoutil_jax.quickstart import quickstart
 
 
 def test_quickstart_at_small_settings(tmp_path):

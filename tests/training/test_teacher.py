@@ -3,18 +3,16 @@
 from dataclasses import replace
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from infoutil_jax.data import augment
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.evaluation import model_logits
 from infoutil_jax.training.teacher import Teacher
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (70, 8, 8, 1), dtype=np.uint8)
-
-
-def logits(teacher, images):
-    return model_logits(teacher.predict, teacher.variables, images, teacher.mean, teacher.std)
 
 
 def linear(variables, images):
@@ -25,8 +23,9 @@ def test_any_function_can_be_a_teacher():
     weights = np.asarray(jax.random.normal(jax.random.key(0), (64, 10)))
     teacher = Teacher(linear, {"w": weights}, mean=(0.5,), std=(0.25,), image_size=(8, 8))
     expected = ((IMAGES.reshape(70, -1) / 255 - 0.5) / 0.25) @ weights
-    np.testing.assert_allclose(logits(teacher, IMAGES), expected, rtol=1e-3, atol=1e-3)
-    np.testing.assert_array_equal(logits(teacher, IMAGES)[9:12], logits(teacher, IMAGES[9:12]))
+    logits = model_logits(teacher, IMAGES)
+    np.testing.assert_allclose(logits, expected, rtol=1e-3, atol=1e-3)
+    np.testing.assert_array_equal(logits[9:12], model_logits(teacher, IMAGES[9:12]))
     for value in (np.nan, np.inf):
         broken = weights.copy()
         broken[3, 4] = value
@@ -36,6 +35,16 @@ def test_any_function_can_be_a_teacher():
         replace(teacher, mean=(0.5, 0.5))
     arrays = replace(teacher, mean=tuple(np.full(3, 0.5)), std=tuple(np.full(3, 0.25)))
     assert {type(value) for value in arrays.mean + arrays.std} == {float}
+
+
+def test_a_teacher_normalises_pixels_as_augmentation_does():
+    images = IMAGES.repeat(3, -1)
+    teacher = Teacher(linear, {}, mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3))
+    normalised = teacher.normalise(images)
+    mean, std = jnp.array(teacher.mean), jnp.array(teacher.std)
+    np.testing.assert_array_equal(normalised, augment.normalise(images, mean, std))
+    np.testing.assert_allclose(normalised, (images / 255 - mean) / std, atol=1e-6)
+    assert normalised.dtype == np.float32
 
 
 def test_digest_sees_names_shapes_and_values():

@@ -5,7 +5,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).parents[1] / "colab" / "quickstart.ipynb"
+NOTEBOOK = Path(__file__).parents[2] / "colab" / "quickstart.ipynb"
 
 
 def test_quickstart_notebook(tmp_path):

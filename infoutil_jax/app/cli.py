@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,17 +15,17 @@ import jax
 import tyro
 
 from infoutil_jax import parallel
+from infoutil_jax.app.config import Flat, RecipeConfig, RunConfig, Stage
+from infoutil_jax.app.pipeline import choose_teacher, run, summarise, train_students, train_teachers
+from infoutil_jax.app.quickstart import quickstart
+from infoutil_jax.app.report import accuracy_table, overview
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.distillation import distill
 from infoutil_jax.errors import InputError
-from infoutil_jax.options import RecipeOptions, Stage, StudentOptions, TeacherOptions
-from infoutil_jax.pipeline import pick, run, scores, study, teach
-from infoutil_jax.quickstart import quickstart
-from infoutil_jax.report import accuracy_table, overview
+from infoutil_jax.training.config import StudentConfig, TeacherConfig
 from infoutil_jax.training.teacher import load_teachers
 
-Flat = tyro.conf.arg(name="")
 DeviceCount = int | Literal["all"]
 COMPILED = Path.home() / ".cache" / "infoutil_jax"  # what the next command need not compile again
 CPU_SIDE = 64  # pixels that `run` keeps where there is no accelerator
@@ -107,20 +107,9 @@ class Run:
     data: Annotated[SourceOptions, Flat]
     workdir: Path | None = None
     """By default runs/ and the source's name."""
-    images_per_class: int | None = None
-    """The budget; by default 10, or as many as the smallest class fills."""
-    seed: int = 0
-    """Of every random draw."""
     devices: DeviceCount = "all"
     """Of this machine, that share the work."""
-    scoring_stage: Stage | None = None
-    """The teacher that attributes and scores; by default the one that labels, where the recipe asks
-    for that (infoutil), else the converged one."""
-    label_stage: Stage = "auto"
-    """The teacher that labels; auto is early up to 10 images a class, converged above."""
-    recipe: Annotated[RecipeOptions, Flat] = field(default_factory=RecipeOptions)
-    teacher: TeacherOptions = field(default_factory=TeacherOptions)
-    student: StudentOptions = field(default_factory=StudentOptions)
+    config: Annotated[RunConfig, Flat] = RunConfig()
 
     def __call__(self) -> None:
         """Run it."""
@@ -133,20 +122,10 @@ class Run:
             source = replace(self.data, image_size=CPU_SIDE).open()
         workdir = self.workdir or Path("runs") / source.name
         print(_account(source))
-        summary = run(
-            source,
-            workdir,
-            images_per_class=self.images_per_class,
-            recipe=self.recipe,
-            teacher=self.teacher,
-            student=self.student,
-            scoring_stage=self.scoring_stage,
-            label_stage=self.label_stage,
-            seed=self.seed,
-            devices=parallel.devices_of(self.devices),
-        )
+        devices = parallel.devices_of(self.devices)
+        summary = run(source, workdir, self.config, devices=devices)
         budget = summary["images_per_class"]
-        rows = {f"student, {self.recipe.recipe}": {budget: summary["student"]["top1"]}}
+        rows = {f"student, {self.config.recipe.recipe}": {budget: summary["student"]["top1"]}}
         print(accuracy_table(rows))
         print(f"distilled set, picture and summary: {workdir}")
 
@@ -158,7 +137,7 @@ class TrainTeacher:
     data: Annotated[SourceOptions, Flat]
     workdir: Path
     """Where the checkpoints go."""
-    options: Annotated[TeacherOptions, Flat] = field(default_factory=TeacherOptions)
+    config: Annotated[TeacherConfig, Flat] = TeacherConfig()
     seed: int = 0
     """Of weights and batches."""
     devices: DeviceCount = "all"
@@ -168,7 +147,9 @@ class TrainTeacher:
         """Run it."""
         devices = parallel.devices_of(self.devices)
         source = self.data.open()
-        teachers = teach(source, self.workdir, self.options, seed=self.seed, devices=devices)
+        teachers = train_teachers(
+            source, self.workdir, self.config, seed=self.seed, devices=devices
+        )
         for stage, teacher in teachers.items():
             print(f"{stage} teacher: {teacher.accuracy:.1f}% top-1")
 
@@ -184,13 +165,13 @@ class Distill:
     """Where the distilled set goes; must not exist."""
     images_per_class: int = 10
     """The budget."""
-    recipe: Annotated[RecipeOptions, Flat] = field(default_factory=RecipeOptions)
+    recipe: Annotated[RecipeConfig, Flat] = RecipeConfig()
     scoring_stage: Stage | None = None
     """The teacher that attributes and scores; by default the one that labels, where the recipe asks
     for that (infoutil), else the converged one."""
     label_stage: Stage = "auto"
     """The teacher that labels; auto is early up to 10 images a class, converged above."""
-    machines: Annotated[Machines, Flat] = field(default_factory=Machines)
+    machines: Annotated[Machines, Flat] = Machines()
     pool: int = 300
     """Training images of a class that compete (paper: 300)."""
     batch_size: int = 64
@@ -210,16 +191,13 @@ class Distill:
             recipe = replace(recipe, scorer="teacher")
         distilled = distill(
             source,
-            pick(teachers, self.scoring_stage or "converged", self.images_per_class),
+            choose_teacher(teachers, self.scoring_stage or "converged", self.images_per_class),
             recipe,
             images_per_class=self.images_per_class,
             workdir=self.workdir,
-            label_teacher=pick(teachers, self.label_stage, self.images_per_class),
-            pool=self.pool,
-            batch_size=self.batch_size,
-            devices=devices,
-            overwrite=self.overwrite,
+            label_teacher=choose_teacher(teachers, self.label_stage, self.images_per_class),
             seed=self.seed,
+            config=DistillConfig(self.pool, self.batch_size, devices, self.overwrite),
         )
         if jax.process_index():
             return
@@ -239,14 +217,14 @@ class TrainStudent:
     """Folder of `infoutil teacher`; needed where labels are online."""
     label_stage: Stage = "auto"
     """The teacher that labels the views."""
-    options: Annotated[StudentOptions, Flat] = field(default_factory=StudentOptions)
+    config: Annotated[StudentConfig, Flat] = StudentConfig()
     devices: DeviceCount = "all"
     """Of this machine, that share the seeds."""
 
     def __call__(self) -> None:
         """Run it."""
         distilled = DistilledDataset.load(self.distilled)
-        if self.teacher is None and self.options.labels == "online":
+        if self.teacher is None and self.config.labels == "online":
             raise InputError("online labels need --teacher; or choose --labels stored or hard.")
         budget = distilled.manifest["images_per_class"]
         teacher = None
@@ -255,10 +233,11 @@ class TrainStudent:
             if stage == "auto":  # the one that labelled the set, if it is there
                 labelled = distilled.manifest["label_teacher"]["stage"]
                 stage = labelled if labelled in teachers else stage
-            teacher = pick(teachers, stage, budget)
+            teacher = choose_teacher(teachers, stage, budget)
         devices = parallel.devices_of(self.devices)
-        result = scores(study(distilled, self.data.open(), teacher, self.options, devices=devices))
-        print(accuracy_table({str(self.distilled): {budget: result["top1"]}}))
+        source = self.data.open()
+        result = train_students(distilled, source, teacher, self.config, devices=devices)
+        print(accuracy_table({str(self.distilled): {budget: summarise(result)["top1"]}}))
 
 
 @dataclass(frozen=True)

@@ -15,30 +15,27 @@ from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
 from infoutil_jax.scoring import examine
 from infoutil_jax.training import checkpoint, forgetting
+from infoutil_jax.training.config import TeacherConfig
 from infoutil_jax.training.teacher import load_teacher
 from infoutil_jax.training.train_teacher import train_teacher
 
 EPOCHS = 5
 
 
-def train(workdir, **options):
+def train(workdir):
     data = load_digits()
     images = np.round(data.images * 15.9).astype(np.uint8)[..., None]
     labels = data.target.astype(np.int32)
-    options = {"early_epochs": 2, "early_schedule": "same_run", **options}
-    return train_teacher(
-        images[:330],
-        labels[:330],
-        images[330:400],
-        labels[330:400],
-        workdir=workdir,
-        num_classes=10,
+    config = TeacherConfig(
         width=8,
         epochs=EPOCHS,
+        early_epochs=2,
+        early_schedule="same_run",
         batch_size=32,
         flip=False,
-        **options,
     )
+    train, test = (images[:330], labels[:330]), (images[330:400], labels[330:400])
+    return train_teacher(train, test, config, workdir=workdir, classes=10)
 
 
 @pytest.fixture(scope="module")

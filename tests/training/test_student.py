@@ -1,3 +1,4 @@
+import copy
 from dataclasses import replace
 
 import jax
@@ -9,9 +10,11 @@ from sklearn.datasets import load_digits
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.training import protocol as protocols
+from infoutil_jax.training.config import StudentConfig
 from infoutil_jax.training.evaluation import model_logits
 from infoutil_jax.training.protocol import Protocol, tile_areas
 from infoutil_jax.training.student import default_batch_size, train_student
+from infoutil_jax.training.supervision import Supervision
 from infoutil_jax.training.teacher import Teacher
 
 
@@ -20,7 +23,7 @@ def digits(per_class=10):
     images = np.round(data.images * 15.9).astype(np.uint8)[..., None]
     labels = data.target.astype(np.int32)
     rows = np.concatenate([np.flatnonzero(labels[:1200] == c)[:per_class] for c in range(10)])
-    return images[rows], labels[rows], images[1200:], labels[1200:]
+    return (images[rows], labels[rows]), (images[1200:], labels[1200:])
 
 
 def linear(variables, images):
@@ -29,7 +32,7 @@ def linear(variables, images):
 
 def teacher(**options):
     """Least squares on the digits: a real, if modest, classifier."""
-    images, labels, _, _ = digits(50)
+    images, labels = digits(50)[0]
     pixels = (images.reshape(len(images), -1) / 255 - 0.3) / 0.4
     weights = np.linalg.lstsq(pixels, 8 * np.eye(10)[labels] - 4, rcond=None)[0]
     variables = {"w": jnp.asarray(weights, jnp.float32)}
@@ -37,24 +40,17 @@ def teacher(**options):
 
 
 KEY = jax.random.key(0)
-OPTIONS = {
-    "num_classes": 10,
-    "mean": (0.3,),
-    "std": (0.4,),
-    "width": 8,
-    "epochs": 12,
-    "flip": False,
-    "seeds": (0, 1),
-}
+CONFIG = StudentConfig(width=8, epochs=12, flip=False, seeds=(0, 1))
+TAUGHT = Supervision(num_classes=10, mean=(0.3,), std=(0.4,))
 
 
-def study(**options):
-    return train_student(*digits(), **{**OPTIONS, **options})
+def study(config=CONFIG, supervision=TAUGHT):
+    return train_student(*digits(), config, supervision=supervision)
 
 
 @pytest.fixture(scope="module")
 def hard():
-    return study(label_policy="hard", epochs=40, evaluate_every=20)
+    return study(replace(CONFIG, labels="hard", epochs=40, evaluate_every=20))
 
 
 def test_students_learn_well_above_chance(hard):
@@ -62,7 +58,7 @@ def test_students_learn_well_above_chance(hard):
     assert (hard.top5 > hard.top1).all() and (hard.top1_best >= hard.top1).all()
     assert hard.loss.shape == (40,) and hard.loss[-5:].mean() < hard.loss[:5].mean()
     assert ((hard.ece > 0) & (hard.ece < 1)).all()
-    images, labels = digits()[2:]
+    images, labels = digits()[1]
     first = jax.tree.map(lambda leaf: leaf[0], hard.variables)
     logits = hard.predict(first, jnp.asarray((images / 255 - 0.3) / 0.4, jnp.float32))
     assert 100 * np.mean(logits.argmax(1) == labels) == pytest.approx(hard.top1[0])
@@ -71,8 +67,8 @@ def test_students_learn_well_above_chance(hard):
 @pytest.mark.parametrize(("seeds", "at_once"), [((1,), 1), ((1, 0), 2)])
 def test_seeds_do_not_know_of_each_other(seeds, at_once):
     # Without batch normalisation, behind which a bias has no gradient but rounding noise.
-    options = {"label_policy": "hard", "norm": "none", "epochs": 3}
-    pair, alone = study(**options), study(seeds=seeds, seeds_at_once=at_once, **options)
+    config = replace(CONFIG, labels="hard", norm="none", epochs=3)
+    pair, alone = study(config), study(replace(config, seeds=seeds, seeds_at_once=at_once))
     first = jax.tree.map(lambda leaf: leaf[0], alone.variables["params"])
     same = jax.tree.map(lambda leaf: leaf[1], pair.variables["params"])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), first, same)
@@ -80,40 +76,32 @@ def test_seeds_do_not_know_of_each_other(seeds, at_once):
 
 
 def test_stored_labels_are_the_online_ones_where_nothing_is_augmented():
-    plain = {"cutmix": False, "seeds": (0,)}
-    online = study(label_policy="online", teacher=teacher(), **plain)
-    labeller = teacher()
-    logits = model_logits(
-        labeller.predict, labeller.variables, digits()[0], labeller.mean, labeller.std
-    )
-    soft = logits[:, None]
-    stored = study(label_policy="stored", soft_labels=soft, **plain)
+    plain = replace(CONFIG, cutmix=False, seeds=(0,))
+    online = study(plain, replace(TAUGHT, teacher=teacher()))
+    soft = model_logits(teacher(), digits()[0][0])[:, None]
+    stored = study(replace(plain, labels="stored"), replace(TAUGHT, soft_labels=soft))
     np.testing.assert_allclose(online.loss, stored.loss, rtol=1e-3)
     assert online.loss[-1] < online.loss[0]
-    other = study(label_policy="stored", soft_labels=soft[::-1].copy(), **plain)
+    swapped = replace(TAUGHT, soft_labels=soft[::-1].copy())
+    other = study(replace(plain, labels="stored"), swapped)
     assert np.abs(other.loss / online.loss - 1).max() > 0.01
 
 
-def protocol(**options):
-    defaults = Protocol(
-        apply=print,
-        teach=None,
-        label_policy="stored",
-        num_classes=12,
-        epochs=10,
-        batch_size=3,
-        learning_rate=0.1,
-        weight_decay=0.5,
-        temperature=1.0,
-        flip=True,
-        crop_scale=(0.3, 1.0),
-        cutmix=True,
-        tiles=4,
-        shuffle=True,
-        autoaugment=None,
-        seeds_at_once=1,
+STORED = StudentConfig(
+    labels="stored",
+    epochs=10,
+    learning_rate=0.1,
+    weight_decay=0.5,
+    temperature=1.0,
+    flip=True,
+    crop_scale=(0.3, 1.0),
+)
+
+
+def protocol(config=STORED, num_classes=12):
+    return Protocol(
+        apply=print, teach=None, config=config, num_classes=num_classes, batch_size=3, tiles=4
     )
-    return replace(defaults, **options)
 
 
 def coloured(size=32):
@@ -128,12 +116,13 @@ def coloured(size=32):
     return jnp.asarray(images)
 
 
-@pytest.mark.parametrize("options", [{}, {"flip": False}, {"cutmix": False}, {"shuffle": False}])
-def test_stored_targets_are_the_colours_that_the_view_shows(options):
+@pytest.mark.parametrize("changes", [{}, {"flip": False}, {"cutmix": False}, {"shuffle": False}])
+def test_stored_targets_are_the_colours_that_the_view_shows(changes):
+    chosen = protocol(replace(STORED, **changes))
     labels = jnp.arange(3)
     soft = 50 * jax.nn.one_hot(jnp.arange(12).reshape(3, 4), 12)  # tile k is of class k
     context = {"mean": jnp.zeros(12), "std": jnp.ones(12)}
-    view = jax.jit(lambda key: protocols.view(protocol(**options), context, key, batch))
+    view = jax.jit(lambda key: protocols.view(chosen, context, key, batch))
     batch = (coloured(), labels, soft)
     for seed in range(25):
         images, targets = view(jax.random.key(seed))
@@ -142,19 +131,19 @@ def test_stored_targets_are_the_colours_that_the_view_shows(options):
 
 
 def test_without_augmentation_a_view_is_the_image():
-    plain = {"flip": False, "cutmix": False, "shuffle": False, "crop_scale": (1.0, 1.0)}
+    plain = replace(STORED, augment=False, autoaugment="imagenet").effective()
     context = {"mean": jnp.zeros(12), "std": jnp.ones(12)}
     batch = (coloured(), jnp.arange(3), jnp.zeros((3, 4, 12)))
-    images, _ = protocols.view(protocol(**plain), context, jax.random.key(0), batch)
+    images, _ = protocols.view(protocol(plain), context, jax.random.key(0), batch)
     np.testing.assert_allclose(images, batch[0] / 255, atol=1e-5)
     for change in ({"shuffle": True}, {"autoaugment": "imagenet"}):
-        images, _ = protocols.view(protocol(**plain | change), context, KEY, batch)
+        images, _ = protocols.view(protocol(replace(plain, **change)), context, KEY, batch)
         assert np.abs(images - batch[0] / 255).max() > 0.9
 
 
 def test_hard_targets_are_the_images_that_the_view_shows():
     context = {"mean": jnp.zeros(12), "std": jnp.ones(12)}
-    chosen = protocol(label_policy="hard", num_classes=3)
+    chosen = protocol(replace(STORED, labels="hard"), num_classes=3)
     batch = (coloured(), jnp.arange(3), jnp.zeros((3, 1, 1)))
     view = jax.jit(lambda key: protocols.view(chosen, context, key, batch))
     for seed in range(10):
@@ -178,13 +167,13 @@ def test_tile_areas_by_hand():
 def test_loss_is_the_divergence_at_the_temperature():
     logits = jnp.array([[1.0, 2.0, 3.0], [0.0, 0.0, 5.0]])
     soft = jax.nn.softmax(logits / 4)
-    cool = protocol(temperature=4.0)
+    cool = protocol(replace(STORED, temperature=4.0))
     assert protocols.loss(cool, logits, soft) == pytest.approx(0, abs=1e-6)
     target = jnp.full((2, 3), 1 / 3)
     expected = -np.log(3) - np.log(soft).mean()
     assert protocols.loss(cool, logits, target) == pytest.approx(expected, rel=1e-5)
     expected = -np.log(np.asarray(jax.nn.softmax(logits))).mean()
-    hard_loss = protocols.loss(protocol(label_policy="hard"), logits, target)
+    hard_loss = protocols.loss(protocol(replace(STORED, labels="hard")), logits, target)
     assert hard_loss == pytest.approx(expected, rel=1e-5)
 
 
@@ -209,43 +198,66 @@ def test_batch_sizes_are_the_protocols():
         assert default_batch_size(images_per_class, 100) == 2 * size
 
 
+def unchecked(config, **changes):
+    """A changed copy past the type checker of the tests, which users do not have."""
+    changed = copy.copy(config)
+    for name, value in changes.items():
+        object.__setattr__(changed, name, value)
+    return changed
+
+
+STACK = np.zeros((100, 4, 10), np.float32)
+
+
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("config", "supervision", "told"),
     [
-        ({"label_policy": "soft"}, "'soft' is unknown: choose online, stored, hard"),
-        ({}, "'online' needs a teacher"),
-        ({"teacher": teacher(num_classes=9)}, "has 9 classes but the set 10"),
-        ({"teacher": teacher(image_size=(9, 8))}, "takes 9×8 pixels but the images have 8×8"),
-        ({"teacher": replace(teacher(), mean=(0.0,) * 3, std=(1.0,) * 3)}, "takes 3 channels but"),
-        ({"mean": (0.0, 0.0)}, "mean 2 and std 1"),
-        ({"label_policy": "stored"}, "'stored' needs soft_labels"),
+        ({"labels": "soft"}, {}, "'soft' is unknown: choose online, stored, hard"),
+        ({"labels": "hard", "epochs": 0}, {}, "epochs is 0; it must be at least 1"),
+        ({"labels": "hard", "seeds_at_once": 0}, {}, "seeds_at_once is 0"),
+        ({"labels": "hard", "seeds": ()}, {}, "no seed"),
+        ({"labels": "hard", "autoaugment": "svhn"}, {}, "policy 'svhn' is unknown"),
+        ({"labels": "hard"}, {"num_classes": 9}, "training label 9 at index 90"),
+        ({"labels": "hard"}, {"tiles": 9}, "no square grid of 9 equal tiles"),
+        ({"labels": "hard"}, {"mean": (0.0, 0.0)}, "mean 2 and std 1"),
+        ({"labels": "hard"}, {"mean": None}, "without a teacher mean and std must be given"),
+        ({}, {}, "'online' needs a teacher"),
+        ({}, {"teacher": teacher(num_classes=9)}, "has 9 classes but the set 10"),
+        ({}, {"teacher": teacher(image_size=(9, 8))}, "takes 9×8 pixels but the images have 8×8"),
         (
-            {"label_policy": "stored", "soft_labels": np.zeros((100, 4, 10), np.float32)},
-            "100 images of 1 tiles",
+            {},
+            {"teacher": replace(teacher(), mean=(0.0,) * 3, std=(1.0,) * 3)},
+            "takes 3 channels but",
         ),
+        ({"labels": "stored"}, {}, "'stored' needs soft_labels"),
+        ({"labels": "stored"}, {"soft_labels": STACK}, "100 images of 1 tiles"),
         (
-            {"label_policy": "stored", "soft_labels": np.full((100, 1, 10), np.nan, np.float32)},
+            {"labels": "stored"},
+            {"soft_labels": STACK[:, :1] * np.nan},
             "soft_labels of image 0 hold a NaN",
         ),
-        ({"label_policy": "hard", "tiles": 9}, "no square grid of 9 equal tiles"),
-        ({"label_policy": "hard", "epochs": 0}, "must be at least 1"),
-        ({"label_policy": "hard", "seeds": ()}, "no seed"),
-        ({"label_policy": "hard", "autoaugment": "svhn"}, "policy 'svhn' is unknown"),
-        ({"label_policy": "hard", "num_classes": 9}, "training label 9 at index 90"),
     ],
 )
-def test_bad_arguments_are_told(options, told):
+def test_bad_arguments_are_told(config, supervision, told):
     with pytest.raises(InputError, match=told):
-        study(**options)
+        study(unchecked(CONFIG, **config), replace(TAUGHT, **supervision))
+
+
+def test_the_teachers_normalisation_is_the_default():
+    assert Supervision(10, teacher()).scale() == ((0.3,), (0.4,))
+    assert Supervision(10, teacher(), mean=(0.5,)).scale() == ((0.5,), (0.4,))
 
 
 def test_each_seed_may_have_its_own_set():
-    images, labels, *test = digits()
+    (images, labels), test = digits()
     other = images[::-1].reshape(10, 10, *images.shape[1:])[::-1].reshape(images.shape)
-    options = {**OPTIONS, "label_policy": "hard", "epochs": 3}
-    both = train_student(np.stack([images, other]), labels, *test, **options)
-    for seed, own in enumerate((images, other)):
-        alone = train_student(own, labels, *test, **{**options, "seeds": (seed,)})
+    config = replace(CONFIG, labels="hard", epochs=3)
+    sets = np.stack([images, other])
+    both = train_student((sets, labels), test, config, supervision=TAUGHT)
+    for seed, own in enumerate(sets):
+        only = replace(config, seeds=(seed,))
+        alone = train_student((own, labels), test, only, supervision=TAUGHT)
         np.testing.assert_allclose(both.top1[seed], alone.top1[0], atol=0.2)
     with pytest.raises(InputError, match="2 sets for 3 seeds"):
-        train_student(np.stack([images, other]), labels, *test, **{**options, "seeds": (0, 1, 2)})
+        three = replace(config, seeds=(0, 1, 2))
+        train_student((sets, labels), test, three, supervision=TAUGHT)

@@ -8,6 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.training.classifier import Classifier
 from infoutil_jax.training.evaluation import (
     evaluate,
     expected_calibration_error,
@@ -83,21 +84,22 @@ def test_evaluate_and_its_independence_of_the_batch():
     pixels = images.reshape(150, -1) / 255
     logits = ((pixels - 0.3) / 0.2) @ np.asarray(variables["w"], np.float64)
     labels = np.where(np.arange(150) < 90, logits.argmax(1), logits.argmin(1)).astype(np.int32)
-    metrics = evaluate(linear, variables, images, labels, [0.3], [0.2], batch_size=64)
+    classifier = Classifier(linear, variables, mean=(0.3,), std=(0.2,))
+    metrics = evaluate(classifier, (images, labels), batch_size=64)
     assert metrics.top1 == pytest.approx(60) and metrics.top5 == pytest.approx(60)
     assert 0.2 < metrics.ece < 0.5
-    got = model_logits(linear, variables, images, [0.3], [0.2], batch_size=32)
+    got = model_logits(classifier, images, batch_size=32)
     np.testing.assert_allclose(got, logits, rtol=1e-3, atol=1e-3)
-    alone = model_logits(linear, variables, images[7:8], [0.3], [0.2], batch_size=32)
+    alone = model_logits(classifier, images[7:8], batch_size=32)
     np.testing.assert_array_equal(alone[0], got[7])
 
 
 def test_bad_labels_are_told():
     images = np.zeros((3, 8, 8, 1), np.uint8)
-    variables = {"w": jnp.zeros((64, 4))}
+    classifier = Classifier(linear, {"w": jnp.zeros((64, 4))}, mean=(0.0,), std=(1.0,))
     with pytest.raises(InputError, match=r"label 4 at index 1 .* 0 to 3"):
-        evaluate(linear, variables, images, np.array([0, 4, 1]), [0.0], [1.0])
+        evaluate(classifier, (images, np.array([0, 4, 1])))
     with pytest.raises(InputError, match="3 test images but 2 labels"):
-        evaluate(linear, variables, images, np.array([0, 1]), [0.0], [1.0])
+        evaluate(classifier, (images, np.array([0, 1])))
     with pytest.raises(InputError, match="no test images"):
-        evaluate(linear, variables, images[:0], np.array([], int), [0.0], [1.0])
+        evaluate(classifier, (images[:0], np.array([], int)))

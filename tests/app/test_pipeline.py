@@ -6,11 +6,18 @@ import jax
 import numpy as np
 import pytest
 
+from infoutil_jax.app.options import RecipeOptions, RunConfig
+from infoutil_jax.app.pipeline import (
+    choose_teacher,
+    run,
+    summarise,
+    train_students,
+    train_students_on_everything,
+)
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.distill import distill
 from infoutil_jax.errors import InputError
-from infoutil_jax.options import RecipeOptions, StudentOptions
-from infoutil_jax.pipeline import pick, run, scores, study, study_everything
+from infoutil_jax.training.config import StudentConfig
 
 
 @pytest.fixture(scope="module")
@@ -23,22 +30,24 @@ def distilled(digits, teachers, tmp_path_factory):
 
 
 def test_the_label_teacher_is_early_up_to_ten_images_a_class(teachers):
-    stages = {budget: pick(teachers, "auto", budget).stage for budget in (1, 10, 11, 50)}
+    stages = {budget: choose_teacher(teachers, "auto", budget).stage for budget in (1, 10, 11, 50)}
     assert stages == {1: "early", 10: "early", 11: "converged", 50: "converged"}
-    assert pick(teachers, "early", 50).stage == "early"
+    assert choose_teacher(teachers, "early", 50).stage == "early"
 
 
 def test_without_an_early_teacher_the_converged_one_labels(teachers):
     alone = {"converged": teachers["converged"]}
-    assert pick(alone, "auto", 1).stage == "converged"
+    assert choose_teacher(alone, "auto", 1).stage == "converged"
     with pytest.raises(InputError, match="there is no early teacher, only converged"):
-        pick(alone, "early", 1)
+        choose_teacher(alone, "early", 1)
 
 
 @pytest.mark.parametrize("labels", ["online", "stored", "hard"])
 def test_a_student_learns_from_a_distilled_set(distilled, digits, teachers, labels):
-    options = StudentOptions(width=16, epochs=60, seeds=(0, 1), labels=labels)
-    result = scores(study(distilled, digits, teachers["converged"], options, progress=False))
+    options = StudentConfig(width=16, epochs=60, seeds=(0, 1), labels=labels)
+    result = summarise(
+        train_students(distilled, digits, teachers["converged"], options, progress=False)
+    )
     assert len(result["top1"]) == len(result["ece"]) == 2
     assert result["top1_mean"] == pytest.approx(np.mean(result["top1"]))
     assert result["top1_mean"] > 25  # chance is 10
@@ -47,8 +56,8 @@ def test_a_student_learns_from_a_distilled_set(distilled, digits, teachers, labe
 def test_views_come_to_a_teacher_as_it_is_used_to_them(distilled, digits, teachers):
     """Of another mean and deviation than the one that labelled the set."""
     other = replace(teachers["converged"], mean=(0.3,), std=(0.5,))
-    options = StudentOptions(labels="online", width=8, epochs=3, seeds=(0,))
-    result = study(distilled, digits, other, options, progress=False)
+    options = StudentConfig(labels="online", width=8, epochs=3, seeds=(0,))
+    result = train_students(distilled, digits, other, options, progress=False)
     images, labels = digits.test.arrays()
     variables = jax.tree.map(lambda leaf: leaf[0], result.variables)
     logits = result.predict(variables, (images / np.float32(255) - np.float32(0.3)) / 0.5)
@@ -59,13 +68,13 @@ def test_views_come_to_a_teacher_as_it_is_used_to_them(distilled, digits, teache
 def test_tiles_that_do_not_fit_are_told_before_any_work(digits, tmp_path):
     odd = replace(digits, image_size=(75, 75))
     with pytest.raises(InputError, match="75×75 pixels cannot be cut into 4 equal tiles"):
-        run(odd, tmp_path / "run", recipe=RecipeOptions("random", tiles=4))
+        run(odd, tmp_path / "run", RunConfig(recipe=RecipeOptions("random", tiles=4)))
     assert not (tmp_path / "run").exists()
 
 
 def test_a_student_of_some_classes_is_tested_on_these(distilled, digits):
-    options = StudentOptions(width=16, epochs=60, seeds=(0,), labels="hard")
-    result = study(distilled, digits, None, options, classes=(3, 7), progress=False)
+    options = StudentConfig(width=16, epochs=60, seeds=(0,), labels="hard")
+    result = train_students(distilled, digits, None, options, classes=(3, 7), progress=False)
     images, labels = digits.test.arrays()
     tested = np.isin(labels, (3, 7))
     variables = jax.tree.map(lambda leaf: leaf[0], result.variables)
@@ -75,12 +84,12 @@ def test_a_student_of_some_classes_is_tested_on_these(distilled, digits):
     assert result.top1[0] == pytest.approx(100 * right, abs=1e-3) and right > 0.7  # chance: 0.5
     assert (np.asarray(logits).argmax(-1)[:, None] == (3, 7)).any(1).all()
     with pytest.raises(InputError, match="class 10 is not there: digits has 10 classes"):
-        study(distilled, digits, None, options, classes=(3, 10))
+        train_students(distilled, digits, None, options, classes=(3, 10))
 
 
 def test_training_on_everything_is_the_ceiling(digits):
-    options = StudentOptions(width=16, epochs=5, seeds=(0,), labels="online")
-    result = scores(study_everything(digits, options, progress=False))
+    options = StudentConfig(width=16, epochs=5, seeds=(0,), labels="online")
+    result = summarise(train_students_on_everything(digits, options, progress=False))
     assert result["top1_mean"] > 50  # five epochs; chance is 10
     assert result["top1_std"] is None
 
@@ -88,7 +97,7 @@ def test_training_on_everything_is_the_ceiling(digits):
 def test_set_and_source_must_have_the_same_classes(distilled, digits):
     other = replace(digits, class_names=tuple("abcdefghij"))
     with pytest.raises(InputError, match="classes 0, 1"):
-        study(distilled, other, None)
+        train_students(distilled, other, None)
 
 
 def test_fewer_images_a_class_can_be_opened():

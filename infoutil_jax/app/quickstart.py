@@ -9,11 +9,18 @@ from dataclasses import replace
 from pathlib import Path
 
 from infoutil_jax import provenance
+from infoutil_jax.app.pipeline import (
+    choose_teacher,
+    summarise,
+    train_students,
+    train_students_on_everything,
+    train_teachers,
+)
+from infoutil_jax.app.report import accuracy_table, overview
 from infoutil_jax.data.sources import open_source
-from infoutil_jax.distillation import score_pool
-from infoutil_jax.options import RecipeOptions, StudentOptions, TeacherOptions
-from infoutil_jax.pipeline import pick, scores, study, study_everything, teach
-from infoutil_jax.report import accuracy_table, overview
+from infoutil_jax.distillation import DistillConfig, distill_pool, score_pool
+from infoutil_jax.method import recipes
+from infoutil_jax.training.config import StudentConfig, TeacherConfig
 
 WIDTH = 32
 
@@ -47,55 +54,42 @@ def quickstart(
     started = time.perf_counter()
     workdir = Path(workdir)
     source = open_source("digits")
-    teachers = teach(
+    teachers = train_teachers(
         source,
         workdir / "teacher",
-        TeacherOptions(width=WIDTH, epochs=teacher_epochs),
+        TeacherConfig(width=WIDTH, epochs=teacher_epochs),
         progress=progress,
     )
     say(
         f"digits: {len(source.train)} training and {len(source.test)} test images of 8x8 pixels; "
         f"teacher {teachers['converged'].accuracy:.1f}% top-1"
     )
-    student = StudentOptions(width=WIDTH, epochs=student_epochs, seeds=tuple(seeds))
+    student = StudentConfig(width=WIDTH, epochs=student_epochs, seeds=tuple(seeds))
     rows: dict[str, dict[int, list[float]]] = {}
     kept = {}
-    recipes = {
-        "infoutil": RecipeOptions("infoutil"),
-        "infoutil_paper": RecipeOptions("infoutil_paper"),
-        "rded": RecipeOptions("rded"),
-        "random": RecipeOptions("random"),
-    }
-    for name, recipe_options in recipes.items():
-        recipe = recipe_options.build(source)
-        scored = {}
+    config = DistillConfig(pool=pool, overwrite=True, progress=progress)
+    for recipe in (recipes.infoutil(), recipes.infoutil_paper(), recipes.rded(), recipes.random()):
+        name, scored = recipe.name, {}
         for budget in budgets:
-            labeller = pick(teachers, "auto", budget)
+            labeller = choose_teacher(teachers, "auto", budget)
             teacher = labeller if recipe.scorer == "labeller" else teachers["converged"]
             if teacher.stage not in scored:
-                scored[teacher.stage] = score_pool(
-                    source, teacher, recipe, pool=pool, progress=progress
-                )
-            kept[name, budget] = distilled = distill(
-                source,
-                teacher,
-                recipe,
+                scored[teacher.stage] = score_pool(source, teacher, recipe, config=config)
+            kept[name, budget] = distilled = distill_pool(
+                scored[teacher.stage],
                 images_per_class=budget,
                 workdir=workdir / f"{name}-{budget}",
                 label_teacher=labeller,
-                pool=pool,
-                candidates=scored[teacher.stage],
-                overwrite=True,
             )
             policies = {name: student}
             if name == "random":
                 policies["random, hard labels"] = replace(student, labels="hard")
-            for row, options in policies.items():
-                result = study(distilled, source, labeller, options, progress=progress)
-                rows.setdefault(row, {})[budget] = scores(result)["top1"]
+            for row, lesson in policies.items():
+                result = train_students(distilled, source, labeller, lesson, progress=progress)
+                rows.setdefault(row, {})[budget] = summarise(result)["top1"]
     full = replace(student, epochs=teacher_epochs)
-    everything = scores(study_everything(source, full, progress=progress))["top1"]
-    rows[f"all {len(source.train)} images"] = dict.fromkeys(budgets, everything)
+    everything = summarise(train_students_on_everything(source, full, progress=progress))
+    rows[f"all {len(source.train)} images"] = dict.fromkeys(budgets, everything["top1"])
     picture = workdir / "overview.png"
     overview(kept["infoutil", max(budgets)], source, picture)
     summary = {

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infoutil_jax.cli import main
+from infoutil_jax.app.cli import main
 from infoutil_jax.errors import InputError
 
-PHOTOS = Path(__file__).parent / "data" / "imagenette" / "train"
+PHOTOS = Path(__file__).parents[1] / "data" / "imagenette" / "train"
 TINY_TEACHER = ["--teacher.width", "8", "--teacher.epochs", "2", "--teacher.early-epochs", "1"]
 TINY_STUDENT = ["--student.width", "8", "--student.epochs", "3", "--student.seeds", "0", "1"]
 
@@ -103,11 +103,11 @@ def test_the_teacher_that_labelled_a_set_labels_its_views(teacher_dir, tmp_path,
     assert main([*asked, *options, "--label-stage", "converged"]) == 0
     stages = []
 
-    def study(distilled, source, teacher, *others, **options):
+    def train_students(distilled, source, teacher, *others, **options):
         stages.append(teacher.stage)
         raise InputError("seen")
 
-    monkeypatch.setattr("infoutil_jax.cli.study", study)
+    monkeypatch.setattr("infoutil_jax.app.cli.train_students", train_students)
     again = ["student", str(tmp_path / "set"), "digits", "--teacher", str(teacher_dir)]
     for choice in ([], ["--label-stage", "early"]):
         assert main([*again, *choice]) == 2

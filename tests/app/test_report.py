@@ -3,9 +3,9 @@
 import numpy as np
 from PIL import Image
 
+from infoutil_jax.app.report import accuracy_table, overview
 from infoutil_jax.distill import distill
 from infoutil_jax.method.recipes import infoutil_paper
-from infoutil_jax.report import accuracy_table, overview
 
 
 def test_overview_shows_original_map_box_and_images(digits, teachers, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -12,53 +12,60 @@ from typing import Any
 import numpy as np
 
 from infoutil_jax import provenance
+from infoutil_jax.app.config import RunConfig, Stage
+from infoutil_jax.app.report import overview
 from infoutil_jax.data.augment import channel_statistics
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
-from infoutil_jax.distillation import distill
+from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.distillation.checks import check_budget, check_teacher
 from infoutil_jax.errors import InputError
-from infoutil_jax.options import RecipeOptions, Stage, StudentOptions, TeacherOptions
 from infoutil_jax.parallel import Devices
-from infoutil_jax.report import overview
+from infoutil_jax.training.config import StudentConfig, TeacherConfig
 from infoutil_jax.training.student import StudentResult, train_student
+from infoutil_jax.training.supervision import Supervision
 from infoutil_jax.training.teacher import Teacher
 from infoutil_jax.training.train_teacher import train_teacher
 
 
-def teach(
+def train_teachers(
     source: Source,
     workdir: str | Path,
-    options: TeacherOptions = TeacherOptions(),
+    config: TeacherConfig = TeacherConfig(),
     *,
     seed: int = 0,
     devices: Devices | None = None,
     progress: bool = True,
 ) -> dict[str, Teacher]:
-    """Train (or resume, or just load) the teacher in `workdir`; `devices` share each batch.
+    """Trains the teachers of a source in `workdir`, or goes on with it, or just loads them.
+
+    Args:
+        source: gives training and test images.
+        workdir: as for `train_teacher`.
+        config: the network and its training.
+        seed: of weights, order and augmentation.
+        devices: that share each batch; None for the first.
+        progress: show a progress line.
 
     Returns:
-        {"early": ..., "converged": ...}, the first only where there is one
+        `{"early": ..., "converged": ...}`, the first only where there is one.
+
+    Raises:
+        InputError: as `train_teacher`.
     """
-    options = options.resolve(source)
-    images, labels = source.train.arrays()
-    test_images, test_labels = source.test.arrays()
     return train_teacher(
-        images,
-        labels,
-        test_images,
-        test_labels,
+        source.train.arrays(),
+        source.test.arrays(),
+        config.resolve(source),
         workdir=workdir,
-        num_classes=len(source.class_names),
-        class_names=source.class_names,
+        classes=source.class_names,
         seed=seed,
         devices=devices,
         progress=progress,
-        **asdict(options),
     )
 
 
-def pick(teachers: dict[str, Teacher], stage: Stage, images_per_class: int) -> Teacher:
+def choose_teacher(teachers: Mapping[str, Teacher], stage: Stage, images_per_class: int) -> Teacher:
     """The teacher of a stage; "auto" is the paper's rule: early up to 10 images a class.
 
     Where there is no early teacher, "auto" is the converged one.
@@ -76,26 +83,26 @@ def pick(teachers: dict[str, Teacher], stage: Stage, images_per_class: int) -> T
     return teachers[stage]
 
 
-def study(
+def train_students(
     distilled: DistilledDataset,
     source: Source,
     teacher: Teacher | None,
-    options: StudentOptions = StudentOptions(),
+    config: StudentConfig = StudentConfig(),
     *,
     classes: Sequence[int] | None = None,
     devices: Devices | None = None,
     progress: bool = True,
 ) -> StudentResult:
-    """Train students on a distilled set and test them on the source's test images.
+    """Trains students on a distilled set and tests them on the source's test images.
 
     Args:
         distilled: the set.
         source: gives the test images.
         teacher: labels the views under the policy "online".
-        options: the protocol.
+        config: the network and its training.
         classes: train and test on the images of these classes only; None for all. The student has
             an output for every class all the same.
-        devices: that share the seeds.
+        devices: that share the seeds; None for the first.
         progress: show a progress line.
 
     Raises:
@@ -105,138 +112,131 @@ def study(
     for index in set(shown) - set(range(len(source.class_names))):
         raise InputError(
             f"class {index} is not there: {source.spec} has {len(source.class_names)} classes, "
-            "counted from 0."
+            "counted from 0"
         )
     if distilled.class_names != source.class_names:
         raise InputError(
             f"{distilled.path} has the classes {', '.join(distilled.class_names)} but "
-            f"{source.spec} has {', '.join(source.class_names)}."
+            f"{source.spec} has {', '.join(source.class_names)}"
         )
     if teacher is not None:
         check_teacher(teacher, source)
-    if teacher is not None and options.labels == "online":
-        mean, std = teacher.mean, teacher.std
-    else:
-        mean, std = (distilled.manifest["label_teacher"][name] for name in ("mean", "std"))
     kept = np.isin(distilled.labels, shown)
-    return _student(
-        distilled.images[kept],
-        distilled.labels[kept],
-        source,
-        options,
-        classes=shown,
+    supervision = Supervision(
+        num_classes=len(source.class_names),
+        teacher=teacher,
         soft_labels=distilled.soft_labels[kept],
         tiles=distilled.soft_labels.shape[1],
-        teacher=teacher,
-        mean=mean,
-        std=std,
+    )
+    if teacher is None or config.labels != "online":
+        labeller = distilled.manifest["label_teacher"]
+        supervision = replace(supervision, mean=labeller["mean"], std=labeller["std"])
+    test_images, test_labels = source.test.arrays()
+    tested = np.isin(test_labels, shown)
+    return train_student(
+        (distilled.images[kept], distilled.labels[kept]),
+        (test_images[tested], test_labels[tested]),
+        config.resolve(source),
+        supervision=supervision,
         devices=devices,
         progress=progress,
     )
 
 
-def study_everything(
-    source: Source, options: StudentOptions = StudentOptions(), *, progress: bool = True
+def train_students_on_everything(
+    source: Source, config: StudentConfig = StudentConfig(), *, progress: bool = True
 ) -> StudentResult:
-    """Train students on all training images with hard labels: what distillation is up against."""
-    images, labels = source.train.arrays()
-    mean, std = channel_statistics(images)
-    options = replace(options, labels="hard")
-    shown = range(len(source.class_names))
-    return _student(
-        images, labels, source, options, classes=shown, mean=mean, std=std, progress=progress
-    )
-
-
-def _student(images, labels, source: Source, options: StudentOptions, *, classes, **arguments: Any):
-    resolved = asdict(options.resolve(source))
-    if not resolved.pop("augment"):
-        resolved |= {"flip": False, "cutmix": False, "shuffle": False, "crop_scale": (1.0, 1.0)}
-        resolved |= {"autoaugment": None}
-    test_images, test_labels = source.test.arrays()
-    tested = np.isin(test_labels, classes)
+    """Trains students on all training images with hard labels, to compare distilled sets with."""
+    train = source.train.arrays()
+    mean, std = channel_statistics(train[0])
     return train_student(
-        images,
-        labels,
-        test_images[tested],
-        test_labels[tested],
-        num_classes=len(source.class_names),
-        label_policy=resolved.pop("labels"),
-        **resolved,
-        **arguments,
+        train,
+        source.test.arrays(),
+        replace(config, labels="hard").resolve(source),
+        supervision=Supervision(num_classes=len(source.class_names), mean=mean, std=std),
+        progress=progress,
     )
 
 
 def run(
     source: Source,
     workdir: str | Path,
+    config: RunConfig = RunConfig(),
     *,
-    images_per_class: int | None = None,
-    recipe: RecipeOptions = RecipeOptions(),
-    teacher: TeacherOptions = TeacherOptions(),
-    student: StudentOptions = StudentOptions(),
-    scoring_stage: Stage | None = None,
-    label_stage: Stage = "auto",
-    seed: int = 0,
     devices: Devices | None = None,
     progress: bool = True,
     say: Callable[[str], None] = print,
-) -> dict:
-    """Teacher, distilled set, student and a summary, from a source alone.
+) -> dict[str, Any]:
+    """Teacher, distilled set, students and a summary, from a source alone.
 
     Writes `teacher/`, `distilled/`, `overview.png` and `summary.json` under `workdir`; a teacher
-    that is there already is used. `images_per_class` is by default 10, or as many as the smallest
-    class fills; `scoring_stage`, where given, says who scores in the
-    recipe's place. `devices`
-    share all the work.
+    that is there already is used.
+
+    Args:
+        source: raw images.
+        workdir: where everything is written.
+        config: what can be chosen.
+        devices: that share all the work; None for the first.
+        progress: show progress lines.
+        say: where the text goes.
 
     Returns:
         The summary.
+
+    Raises:
+        InputError: a budget, tiles or settings that the source cannot fill.
     """
     workdir = Path(workdir)
-    built = recipe.build(source)
-    if scoring_stage:
-        built = replace(built, scorer="teacher")
+    recipe = config.recipe.build(source)
+    if config.scoring_stage:
+        recipe = replace(recipe, scorer="teacher")
+    images_per_class = config.images_per_class
     if images_per_class is None:
         smallest = int(np.bincount(source.train.labels).min())
-        images_per_class = max(1, min(10, smallest // built.tiles))
-    pool = max(300, images_per_class * built.tiles)
-    check_budget(source, built, images_per_class, pool)
-    if any(pixels % math.isqrt(built.tiles) for pixels in source.image_size):
+        images_per_class = max(1, min(10, smallest // recipe.tiles))
+    pool = max(300, images_per_class * recipe.tiles)
+    check_budget(source, recipe, images_per_class, pool)
+    if any(pixels % math.isqrt(recipe.tiles) for pixels in source.image_size):
         raise InputError(
             f"images of {source.image_size[0]}×{source.image_size[1]} pixels cannot be cut into "
-            f"{built.tiles} equal tiles: choose another image size, or tiles."
+            f"{recipe.tiles} equal tiles: choose another image size, or tiles"
         )
-    shared: dict[str, Any] = {"devices": devices, "progress": progress}
-    teachers = teach(source, workdir / "teacher", teacher, seed=seed, **shared)
-    labeller = pick(teachers, label_stage, images_per_class)
+    teachers = train_teachers(
+        source,
+        workdir / "teacher",
+        config.teacher,
+        seed=config.seed,
+        devices=devices,
+        progress=progress,
+    )
+    labeller = choose_teacher(teachers, config.label_stage, images_per_class)
     say(f"teacher: {teachers['converged'].accuracy:.1f}% top-1")
     distilled = distill(
         source,
-        pick(teachers, scoring_stage or "converged", images_per_class),
-        built,
+        choose_teacher(teachers, config.scoring_stage or "converged", images_per_class),
+        recipe,
         images_per_class=images_per_class,
         workdir=workdir / "distilled",
         label_teacher=labeller,
-        pool=pool,
-        seed=seed,
-        overwrite=True,
-        **shared,
+        seed=config.seed,
+        config=DistillConfig(pool=pool, devices=devices, overwrite=True, progress=progress),
     )
     overview(distilled, source, workdir / "overview.png")
-    result = study(distilled, source, labeller, student, **shared)
+    result = train_students(
+        distilled, source, labeller, config.student, devices=devices, progress=progress
+    )
     summary = {
         "source": source.spec,
         "image_size": list(source.image_size),
         "classes": list(source.class_names),
         "skipped": list(source.skipped),
-        "recipe": asdict(recipe),
+        "recipe": asdict(config.recipe),
         "images_per_class": images_per_class,
-        "seed": seed,
+        "seed": config.seed,
         "teacher": {stage: t.accuracy for stage, t in teachers.items()},
-        "teacher_options": asdict(teacher.resolve(source)),
-        "student_options": asdict(student.resolve(source)),
-        "student": scores(result),
+        "teacher_options": asdict(config.teacher.resolve(source)),
+        "student_options": asdict(config.student.resolve(source)),
+        "student": summarise(result),
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
     }
@@ -244,8 +244,8 @@ def run(
     return summary
 
 
-def scores(result: StudentResult) -> dict:
-    """A student's figures, ready for JSON: percent, one a seed, with mean and deviation."""
+def summarise(result: StudentResult) -> dict[str, Any]:
+    """Figures of students, ready for JSON: percent, one a seed, with mean and deviation."""
     top1 = np.asarray(result.top1, np.float64)
     return {
         "top1_mean": float(top1.mean()),

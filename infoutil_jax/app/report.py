@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
@@ -23,7 +25,7 @@ def overview(
     classes: int = 10,
     per_class: int = 5,
 ) -> Figure:
-    """Draw the set: for each class its best crop's origin, map and box, then distilled images.
+    """Draws the set: for each class its best crop's origin, map and box, then distilled images.
 
     A map of one patch is not shown. Images without an origin, as those of `sre2l`, are shown alone.
 
@@ -65,7 +67,7 @@ def overview(
     return figure
 
 
-def _show_origin(axes, image: np.ndarray, tile: Mapping) -> None:
+def _show_origin(axes: Sequence[Axes], image: np.ndarray, tile: Mapping[str, Any]) -> None:
     """The source image; its map, where there is one of several patches; its box."""
     for axis in axes:
         _show(axis, image)
@@ -87,7 +89,7 @@ def _show_origin(axes, image: np.ndarray, tile: Mapping) -> None:
     )
 
 
-def _show(axis, image: np.ndarray) -> None:
+def _show(axis: Axes, image: np.ndarray) -> None:
     channels = image.shape[-1]
     pixels = image[..., 0] if channels < 3 else image[..., :3]
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=255, interpolation="nearest")

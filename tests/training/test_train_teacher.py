@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import jax
 import numpy as np
@@ -14,6 +15,7 @@ from infoutil_jax import models
 from infoutil_jax.errors import InputError
 from infoutil_jax.models.torch_weights import IMAGENET, load_torchvision, to_torchvision
 from infoutil_jax.training import checkpoint
+from infoutil_jax.training.config import TeacherConfig
 from infoutil_jax.training.evaluation import model_logits
 from infoutil_jax.training.forgetting import load_forgetting
 from infoutil_jax.training.teacher import load_teacher, load_teachers
@@ -24,23 +26,18 @@ def digits():
     data = load_digits()
     images = np.round(data.images * 15.9).astype(np.uint8)[..., None]
     labels = data.target.astype(np.int32)
-    return images[:1200], labels[:1200], images[1200:], labels[1200:]
+    return (images[:1200], labels[:1200]), (images[1200:], labels[1200:])
 
 
-OPTIONS = {
-    "num_classes": 10,
-    "class_names": [str(i) for i in range(10)],
-    "width": 16,
-    "epochs": 6,
-    "early_epochs": 2,
-    "early_schedule": "same_run",
-    "batch_size": 64,
-    "flip": False,
-}
+NAMES = tuple("0123456789")
+CONFIG = TeacherConfig(
+    width=16, epochs=6, early_epochs=2, early_schedule="same_run", batch_size=64, flip=False
+)
 
 
-def train(workdir, data=None, **options):
-    return train_teacher(*(data or digits()), workdir=workdir, **{**OPTIONS, **options})
+def train(workdir, data=None, *, classes=NAMES, seed=0, **changes):
+    config = replace(CONFIG, **changes)
+    return train_teacher(*(data or digits()), config, workdir=workdir, classes=classes, seed=seed)
 
 
 @pytest.fixture(scope="module")
@@ -49,18 +46,20 @@ def trained(tmp_path_factory):
     return workdir, train(workdir)
 
 
-def logits(teacher, images):
-    return model_logits(teacher.predict, teacher.variables, images, teacher.mean, teacher.std)
-
-
 def test_digits_are_learnt(trained):
     _, teachers = trained
     assert list(teachers) == ["early", "converged"]
     assert teachers["converged"].accuracy > 93
     assert teachers["early"].accuracy < teachers["converged"].accuracy
-    _, _, images, labels = digits()
-    right = logits(teachers["converged"], images).argmax(1) == labels
+    images, labels = digits()[1]
+    right = model_logits(teachers["converged"], images).argmax(1) == labels
     assert 100 * right.mean() == pytest.approx(teachers["converged"].accuracy)
+
+
+def test_a_version_tells_what_a_teacher_computes(trained):
+    version = json.loads(trained[1]["converged"].version)
+    assert version["name"] == "convnet3" and version["options"] == {"width": 16, "norm": "batch"}
+    assert (version["image_size"], version["channels"], version["num_classes"]) == ([8, 8], 1, 10)
 
 
 def test_loaded_is_what_was_trained(trained):
@@ -70,7 +69,8 @@ def test_loaded_is_what_was_trained(trained):
         assert loaded.digest() == teacher.digest() and len(loaded.digest()) == 64
         assert loaded.predict == teacher.predict
         assert (loaded.stage, loaded.image_size, loaded.channels) == (stage, (8, 8), 1)
-        assert loaded.class_names == tuple("0123456789")
+        assert loaded.class_names == NAMES
+        assert loaded.version == teacher.version
     assert teachers["early"].digest() != teachers["converged"].digest()
 
 
@@ -127,11 +127,11 @@ def test_another_run_is_not_overwritten(trained, tmp_path):
     workdir, _ = trained
     with pytest.raises(InputError, match="trained with seed = 0, not 1"):
         train(workdir, seed=1)
-    images, labels, test_images, test_labels = digits()
+    (images, labels), test = digits()
     changed = images.copy()
     changed[7, 3, 3, 0] ^= 1
     with pytest.raises(InputError, match="trained with data = "):
-        train(workdir, (changed, labels, test_images, test_labels))
+        train(workdir, ((changed, labels), test))
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(InputError, match=r"something else than a teacher \(thesis.tex\)"):
         train(tmp_path)
@@ -157,18 +157,21 @@ def test_unreadable_directories_are_told(trained, tmp_path):
 
 
 def test_bad_arguments_are_told_before_anything_is_written(tmp_path):
-    images, labels, test_images, test_labels = digits()
+    (images, labels), test = digits()
     wrong = labels.copy()
     wrong[5] = 10
     workdir = tmp_path / "run"
     with pytest.raises(InputError, match=r"training label 10 at index 5 .* 0 to 9"):
-        train(workdir, (images, wrong, test_images, test_labels))
+        train(workdir, ((images, wrong), test))
     with pytest.raises(InputError, match="too small for convnet4"):
         train(workdir, backbone="convnet4")
     with pytest.raises(InputError, match="early teacher is to be epoch 6"):
         train(workdir, early_epochs=6)
-    with pytest.raises(InputError, match="3 class names were given for 10"):
-        train(workdir, class_names=["a", "b", "c"])
+    with pytest.raises(InputError, match=r"training label \d at index \d .* 0 to 2"):
+        train(workdir, classes=["a", "b", "c"])
+    for name in ("epochs", "batch_size"):
+        with pytest.raises(InputError, match=f"{name} is 0; it must be at least 1"):
+            train(workdir, **{name: 0})
     for statistics in ({"mean": (0.5,) * 3}, {"std": (0.5,) * 3}, {"std": (0.0,)}):
         with pytest.raises(InputError, match="images of 1 channels need one of each per channel"):
             train(workdir, **statistics)
@@ -200,8 +203,8 @@ def test_weights_are_the_converged_teacher_as_they_are(weights, tmp_path):
     ):
         np.testing.assert_array_equal(got, wanted)
     assert teachers["converged"].predict == predict
-    _, _, images, labels = digits()
-    right = logits(teachers["converged"], images).argmax(1) == labels
+    images, labels = digits()[1]
+    right = model_logits(teachers["converged"], images).argmax(1) == labels
     assert 100 * right.mean() == pytest.approx(teachers["converged"].accuracy)
     with pytest.raises(InputError, match="no forgetting events: its weights were given"):
         load_forgetting(tmp_path / "run")
@@ -209,10 +212,10 @@ def test_weights_are_the_converged_teacher_as_they_are(weights, tmp_path):
 
 def test_fine_tuning_goes_on_from_the_weights(weights, tmp_path):
     """With a rate of nearly nothing the trunk stays where it was; the new classifier is new."""
-    images, labels, test_images, test_labels = digits()
-    few = (images[labels < 3], labels[labels < 3], test_images[test_labels < 3][:50],
-           test_labels[test_labels < 3][:50])  # fmt: skip
-    options = {"num_classes": 3, "class_names": None}
+    (images, labels), (test_images, test_labels) = digits()
+    kept, tested = labels < 3, np.flatnonzero(test_labels < 3)[:50]
+    few = ((images[kept], labels[kept]), (test_images[tested], test_labels[tested]))
+    options = {"classes": 3}
     with pytest.raises(InputError, match=r"tells 10 classes apart and the data has 3"):
         from_weights(tmp_path / "run", weights, few, epochs=0, **options)
     still = from_weights(
@@ -240,8 +243,8 @@ def test_colour_images_come_normalised_as_torchvision_has_them(tmp_path):
     module = models.create("resnet18", num_classes=10, image_size=8, width=8, rngs=nnx.Rngs(1))
     path = tmp_path / "resnet18.safetensors"
     safetensors.numpy.save_file(to_torchvision(module), path)
-    images, labels, test_images, test_labels = digits()
-    colour = (images.repeat(3, -1), labels, test_images.repeat(3, -1), test_labels)
+    (images, labels), (test_images, test_labels) = digits()
+    colour = ((images.repeat(3, -1), labels), (test_images.repeat(3, -1), test_labels))
     teacher = from_weights(tmp_path / "run", path, colour, epochs=0)["converged"]
     assert (teacher.mean, teacher.std) == IMAGENET
 

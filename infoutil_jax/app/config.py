@@ -1,0 +1,127 @@
+"""What can be chosen of a recipe and of a run, with defaults by the source (host).
+
+Plain dataclasses: the command line is made from them, experiments and notebooks fill them in.
+"""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, fields, replace
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from infoutil_jax.data.sources import Source
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.recipes import RECIPES, Recipe
+from infoutil_jax.method.selection import Keep
+from infoutil_jax.method.shapley_maps import Strategy
+from infoutil_jax.training.config import StudentConfig, TeacherConfig
+
+Stage = Literal["auto", "early", "converged"]
+Flat = tyro.conf.arg(name="")  # flags of its fields without a prefix
+
+
+@dataclass(frozen=True)
+class RecipeConfig:
+    """The distillation method; what a recipe does not know must keep its default."""
+
+    recipe: str = "infoutil"
+    """infoutil, infoutil_paper, infoutil_clear, infoutil_kernel, rded, random, herding, k_means,
+    k_center, el2n, grad_cam, no_noise, random_crop_gradient_norm or shapley_crop_loss."""
+    tiles: int | None = None
+    """Crops an image: 1, 4 or 9; by default 1 up to 64 pixels and 4 above."""
+    grid: int | None = None
+    """Patches a side."""
+    budget: int | None = None
+    """Coalitions evaluated for each image that stays in doubt."""
+    strategy: Strategy | None = None
+    """Shapley estimator."""
+    confidence: float | None = None
+    """Standard deviations that the best window must be ahead for an image to be done; inf: the
+    budget is evaluated for all."""
+    map_dtype: Literal["float32", "bfloat16"] | None = None
+    """Precision of the coalitions' forward passes; by default the teacher's."""
+    output: Literal["logit", "probability", "log_probability"] | None = None
+    """Value of a coalition."""
+    side: float | None = None
+    """Side of the crop as a share of the image's."""
+    num_crops: int | None = None
+    """Crops cut from each image."""
+    alpha: float | None = None
+    """Standard deviation of the noise on the pooled map."""
+    keep: Keep | None = None
+    """Which scores stay."""
+    max_quantile: float | None = None
+    """Quantile of a class's scores above which a crop does not take part."""
+    crops_per_image: Literal["best", "all"] | None = None
+    """Only an image's best crop takes part, or all of them."""
+    shortlist: int | None = None
+    """How many times as many as are needed are chosen from; of infoutil and infoutil_kernel, at
+    least how many images of a class."""
+
+    def build(self, source: Source) -> Recipe:
+        """The recipe for `source`.
+
+        Raises:
+            InputError: an unknown recipe, or an option that it does not have.
+        """
+        if self.recipe not in RECIPES:
+            raise InputError(f"unknown recipe {self.recipe!r}: choose {', '.join(RECIPES)}.")
+        factory = RECIPES[self.recipe]
+        chosen = {
+            one.name: value
+            for one in fields(self)
+            if one.name != "recipe" and (value := getattr(self, one.name)) is not None
+        }
+        foreign = [name for name in chosen if _place_of(name, factory) is None]
+        if foreign:
+            flags = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
+            raise InputError(f"recipe {self.recipe!r} has no option {flags}.")
+        even = not any(pixels % 2 for pixels in source.image_size)
+        tiles = 4 if min(source.image_size) > 64 and even else 1
+        arguments: dict[str, Any] = {"tiles": tiles}
+        for name, value in chosen.items():
+            place = _place_of(name, factory)
+            if place == name:
+                arguments[name] = value
+            elif place is not None:
+                whole = arguments.get(place, inspect.signature(factory).parameters[place].default)
+                arguments[place] = replace(whole, **{PARTS[place][name]: value})
+        return factory(**arguments)
+
+
+# Options that are fields of an argument of a recipe, by that argument's name.
+PARTS = {
+    "shapley": {
+        **{name: name for name in ("grid", "budget", "strategy", "confidence", "output")},
+        "map_dtype": "dtype",
+    },
+    "select": {name: name for name in ("keep", "max_quantile", "crops_per_image")},
+}
+
+
+def _place_of(option: str, factory: Any) -> str | None:
+    """Which argument of a recipe's function an option is, or is part of; None: it has no such."""
+    known = inspect.signature(factory).parameters
+    if option in known:
+        return option
+    return next((part for part, names in PARTS.items() if option in names and part in known), None)
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """All that can be chosen from raw images to accuracies."""
+
+    images_per_class: int | None = None
+    """The budget; by default 10, or as many as the smallest class fills."""
+    seed: int = 0
+    """Of every random draw."""
+    scoring_stage: Stage | None = None
+    """The teacher that attributes and scores; by default the one that labels, where the recipe asks
+    for that (infoutil), else the converged one."""
+    label_stage: Stage = "auto"
+    """The teacher that labels; auto is early up to 10 images a class, converged above."""
+    recipe: Annotated[RecipeConfig, Flat] = RecipeConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    student: StudentConfig = StudentConfig()

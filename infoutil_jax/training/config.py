@@ -1,0 +1,243 @@
+"""What can be chosen of teachers and students, with defaults by the data (host).
+
+Plain dataclasses: the command line is made from them, experiments and notebooks fill them in, and
+training takes them whole. None means "chosen by the data"; `resolve` tells what is chosen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, TypeVar, get_args
+
+import jax
+import numpy as np
+
+from infoutil_jax.data.sources import Source
+from infoutil_jax.errors import InputError
+from infoutil_jax.models import options_of
+from infoutil_jax.models.torch_weights import classes_in, read_tensors
+
+Config = TypeVar("Config", bound="BackboneConfig")
+LabelPolicy = Literal["online", "stored", "hard"]
+Policy = Literal["cifar10", "imagenet"]
+EarlySchedule = Literal["constant", "same_run"]
+EarlyOptimiser = Literal["adamw", "sgd"]
+
+# Mirrored digits and letters are other digits and letters, or none.
+NEVER_FLIPPED = ("digits", "mnist", "svhn")
+
+
+class Facts(NamedTuple):
+    """What the defaults depend on.
+
+    Attributes:
+        image_size: height and width in pixels.
+        num_images: training images.
+        num_classes: number of classes.
+        spec: what the images were opened from; empty if not known.
+    """
+
+    image_size: tuple[int, int]
+    num_images: int
+    num_classes: int
+    spec: str = ""
+
+    @classmethod
+    def of(cls, source: Source) -> Facts:
+        """The facts of a source."""
+        return cls(source.image_size, len(source.train), len(source.class_names), source.spec)
+
+
+@dataclass(frozen=True)
+class BackboneConfig:
+    """The network that is trained."""
+
+    backbone: str | None = None
+    """convnet3 to convnet6, resnet18, resnet50, resnet101, mobilenet_v2, vgg11 or swin_v2_t; by
+    default a ConvNet by the image size."""
+    width: int | None = None
+    """Channels; of a ConvNet by default 128, or 64 where JAX finds no accelerator."""
+    norm: Literal["batch", "instance", "none"] | None = None
+    """Normalisation after each convolution; by default batch, where there is a choice."""
+    stem: Literal["imagenet", "cifar"] | None = None
+    """First layers of ResNet and MobileNet-V2; by default cifar up to 64 pixels."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """What is computed in; parameters are float32."""
+    remat: bool | None = None
+    """Compute activations again in the backward pass, to save memory (the deep ones)."""
+    flip: bool | None = None
+    """Mirror images at random; by default yes, except for digits and letters."""
+
+    def resolve(self: Config, source: Source) -> Config:
+        """The same config, each None that depends on the source replaced by its default.
+
+        Raises:
+            InputError: settings that do not fit together.
+        """
+        return self.complete(Facts.of(source))
+
+    def complete(self: Config, facts: Facts) -> Config:
+        """As `resolve`, from the facts alone."""
+        side = min(facts.image_size)
+        depth = 3 + (side >= 48) + (side >= 96) + (side >= 192)
+        name = facts.spec.lower()
+        backbone = self.backbone or f"convnet{depth}"
+        width = 64 if jax.default_backend() == "cpu" else 128
+        return replace(
+            self,
+            backbone=backbone,
+            width=self.width or (width if backbone.startswith("convnet") else None),
+            norm=self.norm or ("batch" if "norm" in options_of(backbone) else None),
+            flip=not any(word in name for word in NEVER_FLIPPED)
+            if self.flip is None
+            else self.flip,
+        )
+
+    def options(self) -> dict[str, Any]:
+        """The backbone's own options, as `models.create` takes them: those that are not None."""
+        options = {
+            "width": self.width,
+            "norm": self.norm,
+            "stem": self.stem,
+            "dtype": self.dtype,
+            "remat": self.remat,
+        }
+        return {name: value for name, value in options.items() if value is not None}
+
+
+@dataclass(frozen=True)
+class TeacherConfig(BackboneConfig):
+    """The teacher and its training."""
+
+    weights: Path | None = None
+    """Weights of torchvision (.safetensors, .pth) that the converged teacher starts from."""
+    epochs: int | None = None
+    """Epochs of the converged teacher; by default about 4,000 steps, 10 to 100 epochs; or none,
+    where the weights tell as many classes apart."""
+    early_epochs: int | None = None
+    """Epochs of the early teacher, 0 for none; by default 10 (paper), with weights none."""
+    early_schedule: EarlySchedule = "constant"
+    """The early teacher's own run at a constant rate (paper), or the converged run's epoch."""
+    early_optimiser: EarlyOptimiser = "adamw"
+    """Optimiser of the early teacher's own run."""
+    early_learning_rate: float | None = None
+    """Its rate (paper: 0.001 for CIFAR, 0.01 for the others); by default from the image size."""
+    batch_size: int = 128
+    """Images a step; the remainder of an epoch is left out."""
+    learning_rate: float | None = None
+    """Peak of the one-cycle schedule; by default 0.1, from weights 0.01."""
+    weight_decay: float = 5e-4
+    """On all parameters."""
+    mean: tuple[float, ...] | None = None
+    """Of each channel, 0 to 1; by default measured, with weights ImageNet's."""
+    std: tuple[float, ...] | None = None
+    """Likewise."""
+
+    def complete(self, facts: Facts) -> TeacherConfig:
+        """As `resolve`, from the facts alone."""
+        if self.weights and not self.backbone:
+            raise InputError(f"say whose weights {self.weights} holds: --backbone resnet18, say.")
+        self._check_choices()
+        steps = max(1, facts.num_images // self.batch_size)
+        epochs = int(np.clip(round(4000 / steps), 10, 100))
+        config = super().complete(facts)
+        if self.weights:
+            same = classes_in(read_tensors(self.weights)) == facts.num_classes
+            epochs = 0 if same else epochs
+            # What the file does not show of the network is the network's own default.
+            config = replace(config, width=self.width, norm=self.norm)
+        epochs = epochs if self.epochs is None else self.epochs
+        early_epochs = 0 if self.weights else 10
+        early_epochs = early_epochs if self.early_epochs is None else self.early_epochs
+        if self.early_schedule == "same_run" and early_epochs >= max(epochs, 1):
+            raise InputError(
+                f"the early teacher is to be epoch {early_epochs} of a run of {epochs} epochs, the "
+                "last of which is the converged one: lower early_epochs, or choose "
+                "early_schedule='constant'"
+            )
+        early_rate = 0.001 if min(facts.image_size) <= 32 else 0.01
+        rate = 0.01 if self.weights else 0.1
+        return replace(
+            config,
+            epochs=epochs,
+            early_epochs=early_epochs,
+            early_learning_rate=early_rate
+            if self.early_learning_rate is None
+            else self.early_learning_rate,
+            learning_rate=rate if self.learning_rate is None else self.learning_rate,
+        )
+
+    def _check_choices(self) -> None:
+        least = {"batch_size": 1, "epochs": 0 if self.weights else 1, "early_epochs": 0}
+        for name, lowest in least.items():
+            value = getattr(self, name)
+            if value is not None and value < lowest:
+                raise InputError(f"{name} is {value}; it must be at least {lowest}")
+        _check_choice("early_schedule", self.early_schedule, get_args(EarlySchedule))
+        _check_choice("early_optimiser", self.early_optimiser, get_args(EarlyOptimiser))
+
+
+@dataclass(frozen=True)
+class StudentConfig(BackboneConfig):
+    """The student and its training: RDED's protocol, which the paper follows."""
+
+    labels: LabelPolicy = "online"
+    """Teacher labels on each augmented view, labels stored per crop, or classes alone."""
+    epochs: int = 300
+    """Passes over the distilled set."""
+    batch_size: int | None = None
+    """Images a step; by default 10, 50, 100 for 1, 10, 50 images a class."""
+    learning_rate: float = 0.001
+    """AdamW's rate."""
+    weight_decay: float = 0.01
+    """On tensors of two or more dimensions."""
+    temperature: float = 20.0
+    """Of the soft labels."""
+    crop_scale: tuple[float, float] | None = None
+    """Area of the random resized crop, low and high; by default 1 / sqrt(tiles) to 1."""
+    cutmix: bool = True
+    """Mix pairs of views."""
+    shuffle: bool = True
+    """Change the places of an image's tiles."""
+    autoaugment: Policy | None = None
+    """A learnt policy before everything else (the paper's Table 1)."""
+    augment: bool = True
+    """No: every view is the image itself, neither cut nor mirrored, shuffled or mixed."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One student each: of its weights, order and augmentation."""
+    seeds_at_once: int = 1
+    """Students trained side by side. Their convolutions become grouped ones: measure first."""
+    evaluate_every: int | None = None
+    """Epochs between evaluations, for the best one; by default only the last is evaluated."""
+
+    def complete(self, facts: Facts) -> StudentConfig:
+        """As `resolve`, from the facts alone."""
+        for name in ("epochs", "batch_size", "seeds_at_once", "evaluate_every"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise InputError(f"{name} is {value}; it must be at least 1")
+        if not self.seeds:
+            raise InputError("no seed was given: each one is a student, give at least one")
+        _check_choice("label policy", self.labels, get_args(LabelPolicy))
+        if self.autoaugment is not None:
+            _check_choice("autoaugment policy", self.autoaugment, get_args(Policy))
+        return super().complete(facts)
+
+    def effective(self) -> StudentConfig:
+        """The same config with what `augment=False` means spelled out."""
+        if self.augment:
+            return self
+        return replace(
+            self,
+            flip=False,
+            crop_scale=(1.0, 1.0),
+            cutmix=False,
+            shuffle=False,
+            autoaugment=None,
+        )
+
+
+def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"{what} {value!r} is unknown: choose {', '.join(choices)}")

@@ -1,0 +1,94 @@
+"""Defaults by the source, as the paper and RDED have them; settings that do not fit."""
+
+import copy
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.training.config import BackboneConfig, Facts, StudentConfig, TeacherConfig
+
+
+@pytest.mark.parametrize(
+    ("size", "backbone"), [(32, "convnet3"), (64, "convnet4"), (128, "convnet5"), (224, "convnet6")]
+)
+def test_the_backbone_follows_the_image_size(digits, size, backbone):
+    """RDED's table: ConvNet-3 at 32 pixels, -4 at 64, -5 at 128; -6 above."""
+    source = replace(digits, image_size=(size, size))
+    assert BackboneConfig().resolve(source).backbone == backbone
+    assert BackboneConfig(backbone="convnet3").resolve(source).backbone == "convnet3"
+
+
+@pytest.mark.parametrize(
+    ("spec", "flip"), [("digits", False), ("tfds:mnist", False), ("folder:cats", True)]
+)
+def test_digits_are_never_mirrored(digits, spec, flip):
+    source = replace(digits, spec=spec)
+    assert BackboneConfig().resolve(source).flip is flip
+    assert BackboneConfig(flip=True).resolve(source).flip is True
+
+
+@pytest.mark.parametrize(("size", "rate"), [(32, 0.001), (64, 0.01)])
+def test_the_early_teachers_rate_is_the_papers(digits, size, rate):
+    resolved = TeacherConfig().resolve(replace(digits, image_size=(size, size)))
+    assert resolved.early_learning_rate == rate
+    assert resolved.early_epochs == 10
+    assert 10 <= resolved.epochs <= 100
+
+
+def test_weights_are_taken_as_they_are_where_the_classes_are_as_many(digits, tmp_path):
+    for classes, epochs in ((10, 0), (1000, 100)):
+        path = tmp_path / f"{classes}.safetensors"
+        safetensors.numpy.save_file({"fc.weight": np.zeros((classes, 4), np.float32)}, path)
+        options = TeacherConfig(backbone="resnet18", weights=path)
+        resolved = options.resolve(digits)
+        assert (resolved.epochs, resolved.early_epochs, resolved.learning_rate) == (epochs, 0, 0.01)
+        assert replace(options, epochs=3).resolve(digits).epochs == 3
+    with pytest.raises(InputError, match="say whose weights"):
+        TeacherConfig(weights=path).resolve(digits)
+
+
+def test_what_is_given_stays(digits):
+    config = TeacherConfig(
+        backbone="resnet18", width=4, epochs=3, early_epochs=0, learning_rate=0.0, flip=True
+    )
+    resolved = config.resolve(digits)
+    for name in ("backbone", "width", "epochs", "early_epochs", "learning_rate", "flip"):
+        assert getattr(resolved, name) == getattr(config, name)
+    assert resolved.resolve(digits) == resolved
+
+
+def test_a_source_is_told_by_its_facts(digits):
+    facts = Facts((8, 8), len(digits.train), 10, "digits")
+    assert Facts.of(digits) == facts
+    assert TeacherConfig().complete(facts) == TeacherConfig().resolve(digits)
+
+
+def test_without_augmentation_nothing_of_a_view_is_drawn():
+    config = StudentConfig(flip=True, autoaugment="cifar10", width=8)
+    assert config.effective() == config
+    plain = replace(config, augment=False).effective()
+    assert (plain.flip, plain.cutmix, plain.shuffle, plain.autoaugment) == (False,) * 3 + (None,)
+    assert plain.crop_scale == (1.0, 1.0) and plain.width == 8
+
+
+@pytest.mark.parametrize(
+    ("config", "changes", "told"),
+    [
+        (TeacherConfig(), {"batch_size": 0}, "batch_size is 0; it must be at least 1"),
+        (TeacherConfig(), {"epochs": 0}, "epochs is 0; it must be at least 1"),
+        (TeacherConfig(), {"early_epochs": -1}, "early_epochs is -1; it must be at least 0"),
+        (TeacherConfig(), {"early_schedule": "cosine"}, "'cosine' is unknown: choose constant, s"),
+        (TeacherConfig(), {"early_optimiser": "adam"}, "'adam' is unknown: choose adamw, sgd"),
+        (TeacherConfig(), {"early_schedule": "same_run", "epochs": 5}, "epoch 10 of a run of 5"),
+        (StudentConfig(), {"evaluate_every": 0}, "evaluate_every is 0; it must be at least 1"),
+    ],
+)
+def test_settings_that_do_not_fit_are_told(digits, config, changes, told):
+    changed = copy.copy(config)  # past the type checker of the tests, which users do not have
+    for name, value in changes.items():
+        object.__setattr__(changed, name, value)
+    with pytest.raises(InputError, match=told):
+        changed.resolve(digits)
