@@ -13,7 +13,7 @@ from typing import Any, get_args
 from experiments import published
 from experiments.store import Key
 from infoutil_jax.app.config import RecipeConfig, Stage
-from infoutil_jax.selection import Keep
+from infoutil_jax.method.selection import Keep
 from infoutil_jax.training.config import LabelPolicy
 
 
@@ -22,7 +22,7 @@ class Row:
     """A method, and everything beside it that an accuracy depends on."""
 
     name: str
-    recipe: RecipeOptions
+    recipe: RecipeConfig
     scorer: str = "converged"
     """The teacher that attributes and scores: a stage ("auto" labels, too), "untrained", or another
     backbone's name."""
@@ -53,10 +53,10 @@ class Cell:
 
 # The printed rule, its Shapley values by our estimator: it finds the same windows (98 of 100) from
 # fewer coalitions. Its row is called infoutil_paper_gp.
-PRINTED = RecipeOptions("infoutil_paper", strategy="gaussian")
+PRINTED = RecipeConfig("infoutil_paper", strategy="gaussian")
 
 
-def _crop(side: float, keep: Keep, **options: Any) -> RecipeOptions:
+def _crop(side: float, keep: Keep, **options: Any) -> RecipeConfig:
     chosen = replace(PRINTED, side=side, keep=keep, **options)
     # The whole image is one crop, wherever its patches matter: no need to ask.
     return replace(chosen, num_crops=1, budget=2) if side == 1.0 else chosen
@@ -70,12 +70,12 @@ METHODS = (
 
 
 def _method(name: str) -> Row:
-    recipe = PRINTED if name == "infoutil_paper_gp" else RecipeOptions(name)
+    recipe = PRINTED if name == "infoutil_paper_gp" else RecipeConfig(name)
     labels_too = recipe.recipe in ("infoutil_clear", "infoutil_kernel")
     return Row(name, recipe, scorer="auto" if labels_too else "converged")
 
 
-EVERYTHING = Row("everything", RecipeOptions("everything"), labels="hard")
+EVERYTHING = Row("everything", RecipeConfig("everything"), labels="hard")
 SCORED = ("infoutil_paper_gp", "infoutil_clear", "rded", "herding")
 SCORERS = ("untrained", "early", "convnet4")
 POLICIES: dict[str, Mapping[str, Any]] = {
@@ -125,10 +125,11 @@ def _rows() -> dict[str, Row]:
         replace(_method("rded"), name=f"rded-by-early-{labels}", scorer="early", labels=labels)
         for labels in ("stored", "hard")
     ]
-    rows += [Row(f"cap{cap}", replace(PRINTED, cap=cap)) for cap in (0.9, 0.5, 0.25)]
+    rows += [Row(f"cap{cap}", replace(PRINTED, max_quantile=cap)) for cap in (0.9, 0.5, 0.25)]
     # So sure is no image before its last coalition.
     rows += [
-        Row(f"budget{n}", replace(PRINTED, budget=n, sure=100.0)) for n in (32, 64, 128, 256, 512)
+        Row(f"budget{n}", replace(PRINTED, budget=n, confidence=100.0))
+        for n in (32, 64, 128, 256, 512)
     ]
     rows += [replace(_method(name), name=f"{name}-steps5", steps=5) for name in METHODS]
     rows += [

@@ -31,13 +31,13 @@ from experiments.run import Experiment
 from experiments.setting import Setting, width_of
 from infoutil_jax import provenance
 from infoutil_jax.data.augment import normalise
-from infoutil_jax.distill import read_crops
-from infoutil_jax.method import utility
-from infoutil_jax.method.features import student_features
-from infoutil_jax.method.kernel_student import KernelStudent, arc_cosine
+from infoutil_jax.distillation import DistillConfig, Examined, score_pool
+from infoutil_jax.distillation.distill import read_crops
+from infoutil_jax.method import scores as utility
+from infoutil_jax.method.contracts import Candidates
+from infoutil_jax.method.features import StudentFeatures
 from infoutil_jax.method.recipes import random, rded
-from infoutil_jax.method.selection import Candidates
-from infoutil_jax.scoring import score_pool
+from infoutil_jax.method.selection.kernel_student import KernelStudent, arc_cosine
 from infoutil_jax.training.config import StudentConfig
 from infoutil_jax.training.student import train_student
 from infoutil_jax.training.supervision import Supervision
@@ -102,21 +102,22 @@ class Measurement:
         )
         setting = Setting.prepare(experiment)
         source, labeller = setting.source, setting.teachers["early"]
-        table = self._candidates(setting)
-        crops = read_crops(source, table, source.image_size)
+        rows = self._candidates(setting)
+        table = rows.candidates
+        crops = read_crops(source, rows, source.image_size)
         test = self._held_out(setting, table)
         sets, outcomes = self._trials(setting, crops, test)
         held = np.zeros((self.students, len(table.ids)), bool)
         np.put_along_axis(held, sets, True, axis=1)
         measured = parts(held, outcomes)
-        scores = _scores(setting, table, crops)
+        scores = _scores(setting, rows, crops)
         by_class = measured.reshape(-1, self.candidates)
-        rows = np.arange(len(measured)).reshape(by_class.shape)
+        places = np.arange(len(measured)).reshape(by_class.shape)
         chosen = {
-            "best": rows[np.arange(len(rows)), by_class.argmax(1)],
-            "worst": rows[np.arange(len(rows)), by_class.argmin(1)],
-            "lowest gradient norm": rows[
-                np.arange(len(rows)),
+            "best": places[np.arange(len(places)), by_class.argmax(1)],
+            "worst": places[np.arange(len(places)), by_class.argmin(1)],
+            "lowest gradient norm": places[
+                np.arange(len(places)),
                 scores["gradient norm, early"].reshape(by_class.shape).argmin(1),
             ],
         }
@@ -163,15 +164,13 @@ class Measurement:
         (self.results / "table.md").write_text(render(self.results))
         print(render(self.results))
 
-    def _candidates(self, setting: Setting) -> Candidates:
+    def _candidates(self, setting: Setting) -> Examined:
         """One random-resized crop of each of `candidates` random images of every class."""
         recipe = replace(random(), crop=rded(num_crops=1).crop)
         source, teacher = setting.source, setting.teachers["early"]
-        table = score_pool(
-            source, teacher, recipe, seed=self.seed, pool=self.candidates, progress=False
-        )
-        order = np.lexsort((table.ids, table.labels))
-        return jax.tree.map(lambda column: column[order], table)
+        config = DistillConfig(pool=self.candidates, progress=False)
+        rows = score_pool(source, teacher, recipe, seed=self.seed, config=config).rows
+        return rows.take(np.lexsort((rows.candidates.ids, rows.candidates.labels)))
 
     def _held_out(self, setting: Setting, table: Candidates) -> tuple[np.ndarray, np.ndarray]:
         """Training images without crops in the table, of every class alike, and their labels."""
@@ -225,13 +224,14 @@ def _kernel_losses(setting: Setting, table: Candidates, crops, sets, test) -> np
     @jax.jit
     def features(images):
         seen = normalise(images, jnp.array(teacher.mean), jnp.array(teacher.std))
-        return student_features(teacher.predict, teacher.variables, seen, jnp.zeros(len(seen), int))
+        labels = jnp.zeros(len(seen), int)
+        return StudentFeatures()(teacher.predict, teacher.variables, seen, labels)
 
     both = np.concatenate([crops, test[0]])
-    found = np.concatenate([features(both[i : i + 80]) for i in range(0, len(both), 80)])
-    classes = len(setting.source.class_names)
-    seen, judged = np.split(found[:, :-classes], [len(crops)])
-    taught = found[: len(crops), -classes:].astype(np.float64)
+    parts = [features(both[i : i + 80]) for i in range(0, len(both), 80)]
+    found = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    seen, judged = np.split(found["untrained"], [len(crops)])
+    taught = found["probabilities"][: len(crops)].astype(np.float64)
     kernel, to_judges = arc_cosine(seen, seen), arc_cosine(judged, seen)
     losses = []
     for rows in sets:
@@ -244,15 +244,15 @@ def _kernel_losses(setting: Setting, table: Candidates, crops, sets, test) -> np
     return np.array(losses)
 
 
-def _scores(setting: Setting, table: Candidates, crops) -> dict[str, np.ndarray]:
+def _scores(setting: Setting, rows: Examined, crops) -> dict[str, np.ndarray]:
     """What is cheaply known of each crop."""
     height, width = setting.source.image_size
-    scores = {"share of the image": table.boxes[:, 2] * table.boxes[:, 3] / (height * width)}
+    scores = {"share of the image": rows.boxes[:, 2] * rows.boxes[:, 3] / (height * width)}
     for stage in ("early", "converged"):
         teacher = setting.teachers[stage]
         images = normalise(crops, jnp.array(teacher.mean), jnp.array(teacher.std))
-        seen = teacher.predict, teacher.variables, images, table.labels
-        scores[f"gradient norm, {stage}"] = np.asarray(utility.gradient_norm(*seen))
+        seen = teacher.predict, teacher.variables, images, rows.candidates.labels
+        scores[f"gradient norm, {stage}"] = np.asarray(utility.GradientNorm()(*seen))
         scores[f"loss, {stage}"] = np.asarray(utility.cross_entropy(*seen))
         logits = np.asarray(teacher.predict(teacher.variables, images))
         scores[f"spread of the logits, {stage}"] = logits.std(1)

@@ -115,7 +115,6 @@ class Parity:
         """Run each budget and set that has no result yet."""
         source = open_source(self.data)
         teacher = load_teacher(self.teacher)
-        test_images, test_labels = source.test.arrays()
         done = store.read(self.results, budget_and_set)
         for budget, seed in itertools.product(self.budgets, self.sets):
             name = f"ipc{budget}" + (f"-set{seed}" if seed else "")
@@ -128,20 +127,13 @@ class Parity:
                 images_per_class=budget,
                 workdir=self.workdir / name,
                 seed=seed,
-                overwrite=True,
+                config=DistillConfig(overwrite=True),
             )
             student = train_student(
-                distilled.images,
-                distilled.labels,
-                test_images,
-                test_labels,
-                num_classes=10,
-                mean=MEAN,
-                std=STD,
-                teacher=teacher,
-                width=128,
-                evaluate_every=30,
-                seeds=self.seeds,
+                (distilled.images, distilled.labels),
+                source.test.arrays(),
+                StudentConfig(width=128, evaluate_every=30, seeds=self.seeds),
+                supervision=Supervision(num_classes=10, teacher=teacher),
                 progress=True,
             )
             assert student.top1_best is not None

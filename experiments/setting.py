@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import resource
 import sys
 import time
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -19,8 +18,18 @@ from flax import nnx
 
 from experiments.cells import TABLES, Cell, Row
 from experiments.datasets import DATASETS
-from infoutil_jax import Inversion, forgetting, load_forgetting, models, provenance, scoring, sre2l
-from infoutil_jax.app.options import Stage
+from infoutil_jax import (
+    DistillConfig,
+    Inversion,
+    ScoredPool,
+    distill_pool,
+    load_forgetting,
+    models,
+    provenance,
+    score_pool,
+    sre2l,
+)
+from infoutil_jax.app.config import Stage
 from infoutil_jax.app.pipeline import (
     choose_teacher,
     summarise,
@@ -30,10 +39,8 @@ from infoutil_jax.app.pipeline import (
 )
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
-from infoutil_jax.distill import distill
-from infoutil_jax.method.recipes import Recipe
-from infoutil_jax.method.selection import Candidates
-from infoutil_jax.scoring import score_pool
+from infoutil_jax.distillation import Examined, parts
+from infoutil_jax.method.recipes import Recipe, forgetting
 from infoutil_jax.training import evaluation
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 from infoutil_jax.training.student import StudentResult
@@ -58,7 +65,7 @@ class Setting:
     """Where they were trained."""
     workdir: Path
     reduced: str | None
-    pools: dict[str, tuple[Candidates, float]] = field(default_factory=dict)
+    pools: dict[str, tuple[Examined, float]] = field(default_factory=dict)
 
     @classmethod
     def prepare(cls, experiment: Experiment) -> Setting:
@@ -211,28 +218,27 @@ class Setting:
         started = time.perf_counter()
         row, experiment = cell.row, self.experiment
         scoring = self.teacher(row.scorer, cell.images_per_class)
-        common: dict[str, Any] = {
-            "images_per_class": cell.images_per_class,
-            "workdir": self.workdir / "sets" / str(cell.key()),
-            "label_teacher": labeller,
-            "seed": experiment.set_seed,
-            "overwrite": True,
-        }
+        workdir = self.workdir / "sets" / str(cell.key())
         if row.recipe.recipe == "sre2l":
-            settings = Inversion(iterations=experiment.inversion_iterations)
-            distilled = sre2l(self.source, scoring, settings=settings, **common)
+            distilled = sre2l(
+                self.source,
+                scoring,
+                images_per_class=cell.images_per_class,
+                workdir=workdir,
+                label_teacher=labeller,
+                settings=Inversion(iterations=experiment.inversion_iterations),
+                seed=experiment.set_seed,
+                overwrite=True,
+            )
             return distilled, time.perf_counter() - started
         recipe = self._recipe(row)
-        candidates, seconds = self._scored(recipe, scoring)
+        scored, seconds = self._scored(recipe, scoring)
         started = time.perf_counter()
-        distilled = distill(
-            self.source,
-            scoring,
-            recipe,
-            pool=experiment.pool,
-            candidates=candidates,
-            progress=False,
-            **common,
+        distilled = distill_pool(
+            scored,
+            images_per_class=cell.images_per_class,
+            workdir=workdir,
+            label_teacher=labeller,
         )
         return distilled, seconds + time.perf_counter() - started
 
@@ -243,43 +249,32 @@ class Setting:
         tiles = replace(row.recipe, recipe="random").build(self.source).tiles
         return forgetting(load_forgetting(self.trained), tiles=tiles)
 
-    def _scored(self, recipe: Recipe, teacher: Teacher) -> tuple[Candidates, float]:
+    def _scored(self, recipe: Recipe, teacher: Teacher) -> tuple[ScoredPool, float]:
         """The scored pool, from memory or disk, and the seconds that scoring it took.
 
         Of recipe and code, only the selection is not part of its key.
         """
-        parts = {
-            f.name: provenance.describe(getattr(recipe, f.name))
-            for f in fields(recipe)
-            if f.name not in ("name", "select", "order")
-        }
-        about: list[Any] = [parts, teacher.digest(), self.source.fingerprint()]
-        about += [self.experiment.pool, self.experiment.set_seed, scoring_code()]
+        experiment = self.experiment
+        config = DistillConfig(pool=experiment.pool, overwrite=True, progress=False)
+        about: list[Any] = [provenance.describe([recipe.per_image, recipe.tiles])]
+        about += [teacher.digest(), self.source.fingerprint()]
+        about += [experiment.pool, experiment.set_seed, scoring_code()]
         key = hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
         path = self.workdir / "pools" / f"{key}.npz"
         if key not in self.pools and path.exists():
-            with np.load(path) as file:
-                columns = dict(file)
-            seconds = float(columns.pop("seconds"))
-            self.pools[key] = Candidates(**columns), seconds
+            self.pools[key] = parts.load(path), json.loads(path.with_suffix(".json").read_text())
         if key not in self.pools:
             started = time.perf_counter()
-            candidates = score_pool(
-                self.source,
-                teacher,
-                recipe,
-                seed=self.experiment.set_seed,
-                pool=self.experiment.pool,
-                progress=False,
+            scored = score_pool(
+                self.source, teacher, recipe, seed=experiment.set_seed, config=config
             )
-            seconds = time.perf_counter() - started
-            self.pools[key] = candidates, seconds
-            columns = {k: v for k, v in candidates._asdict().items() if v is not None}
+            self.pools[key] = scored.rows, time.perf_counter() - started
             path.parent.mkdir(parents=True, exist_ok=True)
-            unfinished = path.with_suffix(f".{os.getpid()}.npz")  # others may run beside this one
-            np.savez(unfinished, seconds=np.float64(seconds), **columns)
-            unfinished.rename(path)
-        return self.pools[key]
+            path.with_suffix(".json").write_text(json.dumps(self.pools[key][1]))
+            parts.save(path, scored.rows)  # others may run beside this one
+        rows, seconds = self.pools[key]
+        scored = ScoredPool(self.source, teacher, recipe, experiment.set_seed, config, rows)
+        return scored, seconds
 
     def _account(
         self, cell: Cell, distilled: DistilledDataset, labeller: Teacher
@@ -305,10 +300,13 @@ class Setting:
 @cache
 def scoring_code() -> str:
     """SHA-256 of the sources that scoring may run: what other code scored is another pool."""
-    package = Path(scoring.__file__).parent
-    unused = ("selection.py", "coresets.py", "kernel_student.py")
-    files = [f for f in sorted((package / "method").glob("*.py")) if f.name not in unused]
-    sources = b"".join(f.read_bytes() for f in [*files, package / "scoring.py"])
+    package = Path(parts.__file__).parents[1]
+    rooms = ("shapley", "gradients", "image", "method")
+    files = [file for room in rooms for file in sorted((package / room).rglob("*.py"))]
+    files = [file for file in files if file.parent.name != "selection"]
+    files += [package / "blocks.py"]
+    files += [package / "distillation" / f"{name}.py" for name in ("examine", "pool")]
+    sources = b"".join(file.read_bytes() for file in files)
     return hashlib.sha256(sources).hexdigest()
 
 

@@ -39,8 +39,8 @@ from infoutil_jax.app.pipeline import train_teachers
 from infoutil_jax.data.augment import normalise
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.errors import InputError
-from infoutil_jax.method import utility
-from infoutil_jax.method.exact_utility import changes_of_gradients, example_gradients
+from infoutil_jax.gradients import changes_of_gradients, example_gradients
+from infoutil_jax.method import scores
 from infoutil_jax.training.config import TeacherConfig
 from infoutil_jax.training.evaluation import evaluate
 from infoutil_jax.training.teacher import Teacher
@@ -250,9 +250,9 @@ def _scores(teacher: Teacher, images: Any, labels: Any, gradients: Any) -> dict[
     centred = jax.tree.map(lambda leaf: leaf - leaf.mean(0), gradients)
     return {
         "gradient_norm": _norms(gradients),
-        "classifier_norm": np.asarray(utility.gradient_norm(*arguments, over="classifier")),
-        "el2n": np.asarray(utility.el2n(*arguments)),
-        "cross_entropy": np.asarray(utility.cross_entropy(*arguments)),
+        "classifier_norm": np.asarray(scores.GradientNorm(wrt="classifier")(*arguments)),
+        "el2n": np.asarray(scores.el2n(*arguments)),
+        "cross_entropy": np.asarray(scores.cross_entropy(*arguments)),
         "centred_norm": _norms(centred),
         "wrong": np.asarray(teacher.predict(teacher.variables, images)).argmax(1) != labels,
     }

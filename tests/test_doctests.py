@@ -8,9 +8,7 @@ import pytest
 
 import infoutil_jax
 
-MODULES = [
-    module.name for module in pkgutil.walk_packages(infoutil_jax.__path__, "infoutil_jax.")
-]
+MODULES = [module.name for module in pkgutil.walk_packages(infoutil_jax.__path__, "infoutil_jax.")]
 OPTIONS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 

@@ -23,9 +23,9 @@ from flax import nnx
 
 from infoutil_jax import provenance
 from infoutil_jax.method.attribution import patch_shapley
-from infoutil_jax.method.shapley import coalition_design
-from infoutil_jax.method.staged import staged_design, staged_shapley
+from infoutil_jax.method.patch_game import patch_game
 from infoutil_jax.models import as_predict, create
+from infoutil_jax.shapley import coalition_design, staged_design, staged_shapley
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "attribution_floor.json"
 
@@ -85,16 +85,9 @@ class AttributionFloor:
         stages = staged_design(self.grid, self.budget)
 
         def attribute_in_stages():
-            return staged_shapley(
-                predict,
-                variables,
-                images,
-                labels,
-                stages,
-                grid=self.grid,
-                sure=math.inf,
-                batch_size=self.batch_size,
-            )
+            game = patch_game(predict, variables, images, labels, grid=self.grid)
+            at_once = self.batch_size // stages.masks.shape[1]
+            return staged_shapley(game, stages, confidence=math.inf, at_once=at_once)
 
         sides: dict[str, Callable] = {
             "forward passes": lambda: forward(variables, inputs),

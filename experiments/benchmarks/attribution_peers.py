@@ -34,7 +34,7 @@ from infoutil_jax import provenance
 from infoutil_jax.data.augment import normalise
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.method.attribution import patch_shapley
-from infoutil_jax.method.shapley import coalition_design, exact_shapley
+from infoutil_jax.shapley import coalition_design, exact_shapley
 from infoutil_jax.training.teacher import load_teachers
 
 HERE = Path(__file__).parents[1]

@@ -27,9 +27,8 @@ from infoutil_jax.data.augment import normalise
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.method.attribution import patch_shapley
 from infoutil_jax.method.cropping import pool_maps
-from infoutil_jax.method.patch_games import computing_in
-from infoutil_jax.method.shapley import coalition_design
-from infoutil_jax.method.staged import staged_design, staged_shapley
+from infoutil_jax.method.patch_game import computing_in, patch_game
+from infoutil_jax.shapley import coalition_design, staged_design, staged_shapley
 from infoutil_jax.training.teacher import load_teachers
 
 HERE = Path(__file__).parents[1]
@@ -51,7 +50,7 @@ class CropAgreement:
     """Images of every class passed over: those that the prior was fitted on."""
     budgets: tuple[int, ...] = (32, 64, 128, 256)
     """Fixed numbers of coalitions."""
-    sure: tuple[float, ...] = (1.0, 2.0, 3.0)
+    confidence: tuple[float, ...] = (1.0, 2.0, 3.0)
     """Of the staged maps."""
     most: tuple[int, ...] = (128, 256)
     """Coalitions at most, of the staged maps."""
@@ -74,24 +73,28 @@ class CropAgreement:
             used = jnp.full(self.images, budget)
             return lambda: (patch_shapley(*game, labels, design, grid=GRID), used)
 
-        def staged(most: int, sure: float) -> Callable:
+        def staged(most: int, confidence: float, predict=teacher.predict) -> Callable:
             design = staged_design(GRID, most)
-            return lambda: staged_shapley(*game, labels, design, grid=GRID, sure=sure)
 
-        half = computing_in(teacher.predict, "bfloat16"), *game[1:]
-        design = staged_design(GRID, self.most[0])
+            def estimate():
+                games = patch_game(predict, *game[1:], labels, grid=GRID)
+                phi, used = staged_shapley(games, design, confidence=confidence)
+                return phi.reshape(-1, GRID, GRID), used
+
+            return estimate
+
         estimators = {
             f"{strategy}, {budget}": fixed(budget, strategy)
             for strategy in ("gaussian", "kernel")
             for budget in self.budgets
         } | {
-            f"staged, at most {most}, sure {sure:g}": staged(most, sure)
+            f"staged, at most {most}, confidence {confidence:g}": staged(most, confidence)
             for most in self.most
-            for sure in (*self.sure, math.inf)
+            for confidence in (*self.confidence, math.inf)
         }
-        estimators[f"bfloat16, staged, at most {self.most[0]}, sure 2"] = lambda: staged_shapley(
-            *half, labels, design, grid=GRID
-        )
+        half = computing_in(teacher.predict, "bfloat16")
+        name = f"bfloat16, staged, at most {self.most[0]}, confidence 2"
+        estimators[name] = staged(self.most[0], 2.0, half)
         right = np.asarray(worth(fixed(REFERENCE, "gaussian", seed=1)()[0]))
         rows = {}
         for name, estimate in estimators.items():

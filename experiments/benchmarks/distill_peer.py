@@ -96,9 +96,10 @@ class DistillPeer:
         return json.loads(done.stdout.splitlines()[-1])
 
     def _ours(self) -> float:
-        from infoutil_jax.app.options import METHODS
         from infoutil_jax.data.sources import open_source
-        from infoutil_jax.distill import distill
+        from infoutil_jax.distillation import DistillConfig, distill
+        from infoutil_jax.method.recipes import infoutil_paper, rded
+        from infoutil_jax.method.shapley_maps import ShapleyConfig
         from infoutil_jax.training.teacher import load_teachers
 
         teacher = load_teachers(self.teacher)["converged"]
@@ -107,11 +108,10 @@ class DistillPeer:
             distill(
                 open_source(self.data, max_per_class=self.per_class),
                 teacher,
-                METHODS[self.alone or "rded"](),
+                rded() if self.alone == "rded" else infoutil_paper(shapley=ShapleyConfig()),
                 images_per_class=self.images_per_class,
                 workdir=Path(scratch) / "set",
-                pool=None,
-                progress=False,
+                config=DistillConfig(pool=None, progress=False),
             )
             return time.perf_counter() - started
 

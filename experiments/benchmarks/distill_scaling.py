@@ -25,9 +25,10 @@ import tyro
 
 from infoutil_jax import provenance
 from infoutil_jax.data import sources
-from infoutil_jax.distill import distill
+from infoutil_jax.distillation import DistillConfig, distill
+from infoutil_jax.distillation.examine import examine
 from infoutil_jax.method.recipes import infoutil_paper
-from infoutil_jax.scoring import examine
+from infoutil_jax.method.shapley_maps import ShapleyConfig
 from infoutil_jax.training.teacher import load_teachers
 
 HERE = Path(__file__).parents[1]
@@ -91,7 +92,7 @@ class DistillScaling:
         sources.IN_MEMORY_BYTES = 0
         teacher = load_teachers(self.teacher)["converged"]
         source = sources.open_source(self.data, max_per_class=per_class)
-        recipe = infoutil_paper(strategy="gaussian", budget=self.coalitions)
+        recipe = infoutil_paper(shapley=ShapleyConfig(budget=self.coalitions))
         before, started = _peak(), time.perf_counter()
         with tempfile.TemporaryDirectory() as scratch:
             distill(
@@ -100,8 +101,7 @@ class DistillScaling:
                 recipe,
                 images_per_class=10,
                 workdir=Path(scratch) / "set",
-                pool=None,
-                progress=False,
+                config=DistillConfig(pool=None, progress=False),
             )
         seconds = time.perf_counter() - started
         return {

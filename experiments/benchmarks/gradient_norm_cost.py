@@ -30,7 +30,7 @@ import tyro
 from flax import nnx
 
 from infoutil_jax import models, provenance
-from infoutil_jax.method.utility import gradient_norms
+from infoutil_jax.gradients import gradient_norms
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "gradient_norm_cost.json"
 CLASSES = 10

@@ -30,9 +30,10 @@ from flax import nnx
 
 from infoutil_jax import models, provenance
 from infoutil_jax.data.sources import open_source
-from infoutil_jax.distill import distill
+from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.method.recipes import infoutil_paper
-from infoutil_jax.method.utility import gradient_norm
+from infoutil_jax.method.scores import GradientNorm
+from infoutil_jax.method.shapley_maps import ShapleyConfig
 from infoutil_jax.training.teacher import load_teachers
 
 HERE = Path(__file__).parents[1]
@@ -109,9 +110,8 @@ class ScalingModel:
         """Seconds of a distillation on this machine: from its parts, and as it is."""
         teacher = load_teachers(self.teacher)["converged"]
         source = open_source(self.data, max_per_class=max(20, self.images // 10))
-        recipe = infoutil_paper(
-            strategy="gaussian", budget=self.budget, sure=math.inf, num_crops=self.crops
-        )
+        shapley = ShapleyConfig(budget=self.budget, confidence=math.inf)
+        recipe = infoutil_paper(shapley=shapley, num_crops=self.crops)
         predict, variables = teacher.predict, teacher.variables
         forward, gradient = flops(predict, variables, source.image_size)
         images = jnp.zeros((256, *source.image_size, source.channels))
@@ -119,17 +119,20 @@ class ScalingModel:
         passes = jax.jit(predict)
         seconds = {
             "forward": timed(lambda: passes(variables, images)) / len(images),
-            "gradient norm": timed(lambda: gradient_norm(predict, variables, images, labels))
+            "gradient norm": timed(lambda: GradientNorm()(predict, variables, images, labels))
             / len(images),
         }
         count = len(source.train)
         each = self.budget * seconds["forward"] + self.crops * seconds["gradient norm"]
-        make = partial(distill, source, teacher, recipe, images_per_class=10, pool=None)
+        make = partial(distill, source, teacher, recipe, images_per_class=10)
         with tempfile.TemporaryDirectory() as scratch:
             elapsed = []
             for name in ("compiles", "counts"):
                 started = time.perf_counter()
-                make(workdir=Path(scratch) / name, progress=False)
+                make(
+                    workdir=Path(scratch) / name,
+                    config=DistillConfig(pool=None, progress=False),
+                )
                 elapsed.append(time.perf_counter() - started)
         return {
             "images": count,
@@ -147,7 +150,7 @@ class ScalingModel:
 def flops(predict: Callable, variables: Any, size: tuple[int, int]) -> tuple[float, float]:
     """Of one image: a forward pass, and the gradient norm of a crop, as XLA counts them."""
     images, labels = jnp.zeros((1, *size, 3)), jnp.zeros(1, jnp.int32)
-    norm = partial(gradient_norm, predict, microbatch_size=None)
+    norm = partial(GradientNorm(microbatch_size=None), predict)
     both = predict, lambda variables, images: norm(variables, images, labels)
     found: list[Any] = [jax.jit(f).lower(variables, images).compile().cost_analysis() for f in both]
     return found[0]["flops"], found[1]["flops"]

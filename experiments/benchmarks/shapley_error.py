@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 
 from infoutil_jax import provenance
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.shapley import coalition_design, exact_shapley, shapley_values
+from infoutil_jax.shapley import coalition_design, exact_shapley, shapley_values
 from infoutil_jax.training.teacher import Teacher, load_teacher
 
 GRID = 4

@@ -22,9 +22,9 @@ from scipy.optimize import minimize
 from infoutil_jax import provenance
 from infoutil_jax.data.augment import normalise
 from infoutil_jax.data.sources import open_source
-from infoutil_jax.method.bayesian_quadrature import JITTER, PATCHES, PLAYERS, Games, Prior
-from infoutil_jax.method.patch_games import patch_values
-from infoutil_jax.method.shapley import coalition_design
+from infoutil_jax.method.patch_game import patch_game
+from infoutil_jax.shapley import coalition_design
+from infoutil_jax.shapley.bayesian_quadrature import JITTER, PATCHES, PLAYERS, Games, Prior
 from infoutil_jax.training.teacher import load_teachers
 
 HERE = Path(__file__).parents[1]
@@ -102,14 +102,8 @@ class ShapleyPrior:
         rows = []
         for ids, pixels in source.test.batches(chosen, 8):
             images, labels = normalise(pixels, mean, std), source.test.labels[ids]
-            rows.append(
-                [
-                    patch_values(
-                        teacher.predict, teacher.variables, images, labels, half, grid=GRID
-                    )
-                    for half in (pairs, ~pairs)
-                ]
-            )
+            game = patch_game(teacher.predict, teacher.variables, images, labels, grid=GRID)
+            rows.append([np.asarray(game(half)).T for half in (pairs, ~pairs)])
         there, gone = (np.concatenate(part).astype(np.float64) for part in zip(*rows, strict=True))
         return f"{data.split('/')[-1]}, {config['backbone']}", there - gone
 

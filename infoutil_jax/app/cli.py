@@ -21,7 +21,7 @@ from infoutil_jax.app.quickstart import quickstart
 from infoutil_jax.app.report import accuracy_table, overview
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
-from infoutil_jax.distillation import distill
+from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 from infoutil_jax.training.teacher import load_teachers
