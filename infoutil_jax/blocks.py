@@ -42,7 +42,8 @@ def map_blocks(function: Callable[[Any], Array], rows: PyTree, most: int) -> Arr
     size = -(-count // max(1, -(-count // most)))
     index = block_rows(count, size)
     results = jax.lax.map(function, jax.tree.map(lambda leaf: leaf[index], rows))
-    return results.reshape(-1, *results.shape[2:])[:count]
+    result: Array = results.reshape(-1, *results.shape[2:])[:count]
+    return result
 
 
 def each_block(

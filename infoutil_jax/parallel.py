@@ -102,7 +102,7 @@ def by_device(function: Callable[..., Any], devices: Sequence[jax.Device], share
         return function
     everywhere, rows = PartitionSpec(), PartitionSpec(_AXIS)
 
-    def mapped(*arguments):
+    def mapped(*arguments: Any) -> Any:
         specs = tuple(everywhere if i < shared else rows for i in range(len(arguments)))
         return jax.shard_map(
             function, mesh=_mesh(devices), in_specs=specs, out_specs=rows, check_vma=False

@@ -72,7 +72,7 @@ def imports_of(tree: ast.AST, modules: dict[str, Path]) -> Iterator[Import]:
             names = [name if name in modules else node.module for name in below]
         for name in dict.fromkeys(names):
             if name.split(".")[0] == PACKAGE:
-                yield name, node.lineno, id(node) in at_once
+                yield name, getattr(node, "lineno", 1), id(node) in at_once
 
 
 def too_long(root: Path) -> Iterator[str]:

@@ -14,6 +14,7 @@ import secrets
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import jax
 import numpy as np
@@ -96,8 +97,9 @@ def save(path: Path, rows: Examined) -> None:
     candidates = rows.candidates._asdict()
     columns = {f"{FEATURE}{name}": c for name, c in rows.candidates.features.items()}
     columns |= {name: column for name, column in candidates.items() if name != "features"}
+    columns |= {"boxes": rows.boxes, "maps": rows.maps}
     with unfinished.open("wb") as file:
-        np.savez(file, boxes=rows.boxes, maps=rows.maps, **columns)
+        np.savez(file, **cast(dict[str, Any], columns))
     unfinished.rename(path)
 
 
@@ -115,8 +117,8 @@ def load(path: Path) -> Examined:
             for name, column in columns.items()
             if name.startswith(FEATURE)
         }
-        names = ("ids", "crops", "labels", "scores")
-        candidates = Candidates(*(columns[name] for name in names), features=features)
+        ids, crops, labels, scores = (columns[n] for n in ("ids", "crops", "labels", "scores"))
+        candidates = Candidates(ids, crops, labels, scores, features)
         return Examined(candidates, columns["boxes"], columns["maps"])
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is damaged: remove it, and run again") from error

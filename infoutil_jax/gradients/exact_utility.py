@@ -179,7 +179,8 @@ def changes_of_gradients(
     with jax.enable_x64(True):
         total = _total(gradients)
         left_out = _differences(optimiser, reduction, size, params, opt_state, total, gradients)
-        return _products(left_out, probe_gradients)
+        result: Float[Array, "batch probes"] = _products(left_out, probe_gradients)
+        return result
 
 
 def example_gradients(
@@ -240,7 +241,14 @@ def utility_bound(
     return learning_rate * largest * own
 
 
-def _check(params, optimiser, opt_state, batch, probes, reduction) -> int:
+def _check(
+    params: PyTree,
+    optimiser: optax.GradientTransformation,
+    opt_state: PyTree,
+    batch: PyTree,
+    probes: PyTree,
+    reduction: str,
+) -> int:
     """The batch's size, if everything fits."""
     _check_params(params)
     size = _size(batch, "examples")
@@ -281,7 +289,7 @@ def _size(batch: PyTree, what: str) -> int:
     ((size,),) = sizes
     if not size:
         raise InputError(f"there are no {what}; at least one is needed")
-    return size
+    return int(size)
 
 
 def _is_floating(leaf: Any) -> bool:
@@ -316,9 +324,11 @@ def _total(gradients: PyTree) -> PyTree:
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))
-def _differences(optimiser, reduction, size, params, opt_state, total, gradients) -> PyTree:
-    """`update(batch) - update(batch without i)` for each of the gradients."""
-    params, opt_state, gradients = (_double(tree) for tree in (params, opt_state, gradients))
+def _differences(
+    optimiser: optax.GradientTransformation, reduction: str, size: int, *trees: PyTree
+) -> PyTree:
+    """`update(batch) - update(batch without i)`, of parameters, state, sum and gradients."""
+    params, opt_state, total, gradients = (_double(tree) for tree in trees)
     state = optimiser.init(params) if opt_state is None else opt_state
 
     def update(summed: PyTree, count: int) -> PyTree:

@@ -84,7 +84,7 @@ class _Equation:
         """Whether its output has the norm of its first input."""
         name, (source, *_, result) = self.primitive.name, self.types
         if name == "broadcast_in_dim":
-            return math.prod(result.shape) == math.prod(source.shape)
+            return bool(math.prod(result.shape) == math.prod(source.shape))
         if name == "convert_element_type":
             return jnp.issubdtype(result.dtype, jnp.floating)
         return name in _ISOMETRIES
@@ -119,11 +119,11 @@ class _Program:
         return program
 
     def _add(self, closed: ClosedJaxpr, inputs: Sequence[int]) -> list[int]:
-        """Take over its equations, those inside of grouping calls among them."""
+        """Takes over a jaxpr's equations, and those inside of calls that only group equations."""
         known = dict(zip(closed.jaxpr.invars, inputs, strict=True))
         known.update(zip(closed.jaxpr.constvars, map(self._constant, closed.consts), strict=True))
 
-        def read(atom):
+        def read(atom: Any) -> int:
             return self._constant(atom.val) if isinstance(atom, Literal) else known[atom]
 
         for eqn in closed.jaxpr.eqns:
@@ -139,7 +139,7 @@ class _Program:
         return [read(atom) for atom in closed.jaxpr.outvars]
 
     def _constant(self, value: Any) -> int:
-        number = next(self.numbers)
+        number: int = next(self.numbers)
         self.values[number] = value
         return number
 
@@ -171,7 +171,7 @@ class _Program:
         known = determined(params)
         other = [i for i in sorted(used) if jnp.issubdtype(jnp.result_type(known[i]), jnp.inexact)]
 
-        def loss(changes, example):
+        def loss(changes: tuple[list[Array], list[Array]], example: list[Array]) -> Any:
             values = known | dict(zip(self.example, example, strict=True))
             values |= {i: values[i] + change for i, change in zip(other, changes[0], strict=True)}
             seen: list[Array] = []
@@ -199,7 +199,7 @@ class _Program:
             chosen = [n for n, number in enumerate(self.params) if number in behind]
             _tell_of_large([params[n] for n in chosen])
 
-            def whole(cotangents):
+            def whole(cotangents: list[Array]) -> Array:
                 (gradients,) = pull(cotangents)
                 return norm([gradients[n] for n in chosen])
 
@@ -225,7 +225,7 @@ class _Program:
         return layers
 
 
-def _inside(eqn) -> ClosedJaxpr | None:
+def _inside(eqn: Any) -> ClosedJaxpr | None:
     """What a call stands for, where it does nothing but group equations."""
     if eqn.primitive.name not in _GROUPS:
         return None

@@ -110,7 +110,10 @@ def recognise(
     return None
 
 
-def _dense(numbers, shapes, weight: int) -> Layer:
+Shapes = Sequence[tuple[int, ...]]
+
+
+def _dense(numbers: Any, shapes: Shapes, weight: int) -> Layer:
     contracted, batched = numbers
     rank = len(shapes[1 - weight])
     summed, shared = contracted[1 - weight], batched[1 - weight]
@@ -118,10 +121,10 @@ def _dense(numbers, shapes, weight: int) -> Layer:
     groups = math.prod(shapes[1 - weight][axis] for axis in shared)
     length = math.prod(shapes[1 - weight][axis] for axis in free)
 
-    def rows(x):
+    def rows(x: Array) -> list[Array]:
         return [x.transpose(*shared, *free, *summed).reshape(groups, length, -1)]
 
-    def columns(g):
+    def columns(g: Array) -> Array:
         if weight == 1:
             return g.reshape(groups, length, -1)
         return g.reshape(groups, -1, length).swapaxes(1, 2)
@@ -129,7 +132,7 @@ def _dense(numbers, shapes, weight: int) -> Layer:
     return Layer(rows, columns)
 
 
-def _convolution(options, shapes) -> Layer | None:
+def _convolution(options: Mapping[str, Any], shapes: Shapes) -> Layer | None:
     if options["batch_group_count"] != 1 or any(d != 1 for d in options["lhs_dilation"]):
         return None
     numbers, groups = options["dimension_numbers"], options["feature_group_count"]
@@ -138,13 +141,13 @@ def _convolution(options, shapes) -> Layer | None:
     kernel = [shapes[1][axis] for axis in numbers.rhs_spec[2:]]
     out = [shapes[2][axis] for axis in numbers.out_spec[2:]]
 
-    def last(array, spec):  # examples, space, channels
+    def last(array: Array, spec: Sequence[int]) -> Array:  # examples, space, channels
         return array.transpose(spec[0], *spec[2:], spec[1])
 
-    def grouped(array):
+    def grouped(array: Array) -> Array:
         return array.reshape(-1, groups, array.shape[-1] // groups).swapaxes(0, 1)
 
-    def rows(x):
+    def rows(x: Array) -> list[Array]:
         x = lax.pad(last(x, numbers.lhs_spec), jnp.zeros((), x.dtype), padding)
         pieces = []
         for place in itertools.product(*map(range, kernel)):

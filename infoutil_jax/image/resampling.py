@@ -79,7 +79,8 @@ def extract(
                 f"box {crop} of image {image}, {boxes[image, crop].tolist()} (top, left, height, "
                 f"width), does not lie in the {images.shape[1]}x{images.shape[2]} image"
             )
-    return _extract(images, boxes, size)
+    result: Num[Array, "batch crops new_height new_width channels"] = _extract(images, boxes, size)
+    return result
 
 
 @partial(jax.jit, static_argnames="size")
@@ -118,7 +119,10 @@ def resized(
     """Whole images at another height and width; as they are where they have it."""
     if images.shape[1:3] == size:
         return images
-    return jax.image.resize(images, (len(images), *size, images.shape[-1]), "linear")
+    result: Float[Array, "batch new_height new_width channels"] = jax.image.resize(
+        images, (len(images), *size, images.shape[-1]), "linear"
+    )
+    return result
 
 
 def centred(

@@ -90,7 +90,8 @@ def blurred(
     def weights(size: int) -> np.ndarray:
         offset = np.subtract.outer(np.arange(size), np.arange(size))
         kernel = np.exp(-0.5 * (offset / (sigma * max(images.shape[1:3]))) ** 2)
-        return (kernel / kernel.sum(axis=1, keepdims=True)).astype(np.float32)
+        result: np.ndarray = (kernel / kernel.sum(axis=1, keepdims=True)).astype(np.float32)
+        return result
 
     rows, columns = weights(images.shape[1]), weights(images.shape[2])
     return jnp.einsum("ih,bhwc,jw->bijc", rows, images, columns)
@@ -128,11 +129,12 @@ def grad_cam(
         )
 
     def score(features: Array) -> Array:
-        return jnp.sum(label_logits(predict.head(variables, features), labels))
+        return jnp.sum(label_logits(predict.head(variables, features), jnp.asarray(labels)))
 
     weights = jnp.mean(jax.grad(score)(features), axis=(1, 2), keepdims=True)
     maps = jax.nn.relu(jnp.sum(weights * features, axis=-1))
-    return jax.image.resize(maps, (len(images), *shape), "linear")
+    result: Maps = jax.image.resize(maps, (len(images), *shape), "linear")
+    return result
 
 
 @dataclass(frozen=True)

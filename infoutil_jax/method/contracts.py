@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, cast
 
 import jax
 import numpy as np
@@ -164,9 +164,7 @@ class Choosing:
 
 def as_selector(select: Selector | Choose) -> Selector:
     """A selector as it is; a function as a selector that sees every row."""
-    if hasattr(select, "finalize"):
-        return select
-    return Choosing(select)
+    return cast(Selector, select) if hasattr(select, "finalize") else Choosing(select)
 
 
 def concatenate(*tables: Candidates) -> Candidates:
@@ -181,7 +179,8 @@ def take(
     """The rows of these numbers (or where a mask is true), in their order."""
 
     def of(column: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "kept ..."]:
-        return column[rows]
+        result: Shaped[np.ndarray, "kept ..."] = column[rows]
+        return result
 
     taken: Candidates = jax.tree.map(of, candidates)
     return taken

@@ -47,7 +47,8 @@ def pool_maps(
     total = lax.reduce_window(
         jnp.asarray(maps), 0.0, lax.add, (1, height, width), (1, 1, 1), "VALID"
     )
-    return total / (height * width)
+    result: Float[Array, "batch pooled_rows pooled_columns"] = total / (height * width)
+    return result
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,8 @@ class ShapleyBoxes:
 
     def __call__(self, keys: Keys, maps: Maps, image_size: tuple[int, int], /) -> Boxes:
         """(top, left, height, width) of `num_crops` boxes for each map, of any grid."""
-        return _shapley_boxes(self, image_size, keys, maps)
+        result: Boxes = _shapley_boxes(self, image_size, keys, maps)
+        return result
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -190,7 +192,8 @@ class RandomResizedBoxes:
 
     def __call__(self, keys: Keys, maps: object, image_size: tuple[int, int], /) -> Boxes:
         """(top, left, height, width) of `num_crops` boxes for each key."""
-        return _random_resized_boxes(self, image_size, keys)
+        result: Boxes = _random_resized_boxes(self, image_size, keys)
+        return result
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -234,7 +237,9 @@ class Union:
 
     def __call__(self, keys: Keys, maps: Maps, image_size: tuple[int, int], /) -> Boxes:
         """The boxes of the first cropper, then those of the second, and so on."""
-        return jnp.concatenate([crop(keys, maps, image_size) for crop in self.croppers], axis=1)
+        return jnp.concatenate(
+            [crop(keys, jnp.asarray(maps), image_size) for crop in self.croppers], axis=1
+        )
 
 
 def _check_count(num_crops: int) -> None:

@@ -96,7 +96,8 @@ class PatchGame:
                 f"{rows * columns}: "
                 f"make it with coalition_design({rows * columns}, ..., grid=({rows}, {columns}))."
             )
-        return _values(self, jnp.asarray(masks))
+        result: Float[Array, "coalitions batch"] = _values(self, jnp.asarray(masks))
+        return result
 
     def values_of(
         self, games: Int[Array, " lanes"], masks: Bool[Array, "lanes step players"]
@@ -162,7 +163,7 @@ def patch_game(
         labels=_predicted(predict, variables, images) if labels is None else jnp.asarray(labels),
         baseline=shown,
         output=OUTPUTS[output] if isinstance(output, str) else output,
-        grid=checked_grid(grid, images.shape[1:3]),
+        grid=checked_grid(grid, (images.shape[1], images.shape[2])),
         batch_size=batch_size,
     )
 
@@ -178,10 +179,12 @@ def computing_in(predict: Predict, dtype: str) -> Predict:
 
     def cast(leaf: Any) -> Array:
         leaf = jnp.asarray(leaf)
-        return leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        result: Array = leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+        return result
 
     def predict_in_dtype(variables: Any, images: Array) -> Array:
-        return predict(jax.tree.map(cast, variables), cast(images)).astype(jnp.float32)
+        result: Array = predict(jax.tree.map(cast, variables), cast(images)).astype(jnp.float32)
+        return result
 
     return predict_in_dtype
 

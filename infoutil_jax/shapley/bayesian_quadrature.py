@@ -117,7 +117,8 @@ def _pairs(rng: np.random.Generator, game: Games, count: int) -> Masks:
     candidates = rng.permutation(coalitions.distinct_pairs(rng, d, expected))
     first = _informative(game, candidates, min(count, CHOSEN))
     order = np.concatenate([first, np.setdiff1d(np.arange(pool), first)])
-    return candidates[order[:count]]
+    result: Masks = candidates[order[:count]]
+    return result
 
 
 def _posterior(game: Games, masks: Masks) -> Operator:
@@ -126,7 +127,8 @@ def _posterior(game: Games, masks: Masks) -> Operator:
     covariance = game.covariance(masks, masks) + JITTER * np.eye(budget)
     operator = np.linalg.solve(covariance, game.cross(masks).T).T
     operator[:, 0] -= operator.sum(1)
-    return operator + (coalitions.efficiency(budget) - operator.sum(0)) / d
+    result: Operator = operator + (coalitions.efficiency(budget) - operator.sum(0)) / d
+    return result
 
 
 def _informative(game: Games, candidates: Masks, count: int) -> Int[np.ndarray, " count"]:
@@ -172,7 +174,10 @@ class Games:
         self, s: Bool[np.ndarray, "n d"], t: Bool[np.ndarray, "m d"]
     ) -> Float[np.ndarray, "n m"]:
         """cov(v(S), v(T))."""
-        return self._common(_signs(s) @ _signs(t).T) + self._features(s) @ self._features(t).T
+        result: Float[np.ndarray, "n m"] = (
+            self._common(_signs(s) @ _signs(t).T) + self._features(s) @ self._features(t).T
+        )
+        return result
 
     def of_pairs(self, pool: Masks) -> Callable[[int], Pairs]:
         """A function: pair j -> its u's covariance with that of every pair of the pool."""
@@ -184,7 +189,8 @@ class Games:
 
         def between(j: int) -> Pairs:
             agreement = signs @ signs[j]
-            return 2 * (self._common(agreement) - self._common(-agreement)) + local[j]
+            result: Pairs = 2 * (self._common(agreement) - self._common(-agreement)) + local[j]
+            return result
 
         return between
 
@@ -204,7 +210,8 @@ class Games:
         moments = ((t + rho * (1 - t)) ** m * (rho * t + 1 - t) ** (self.d - 1 - m)) @ weight / 2
         others = masks.sum(1, keepdims=True) - masks
         own = (_signs(masks) * ((1 - rho) * moments[others] + self.prior.linear / 2)).T
-        return own + self._shares() @ self._features(masks).T
+        result: Operator = own + self._shares() @ self._features(masks).T
+        return result
 
     def shapley(self) -> Float[np.ndarray, "d d"]:
         """cov(phi_i, phi_j): each odd product of signs over A gives 2/|A| to every player of A."""
@@ -219,7 +226,8 @@ class Games:
         )
         common = np.full((d, d), two)
         np.fill_diagonal(common, one + self.prior.linear)
-        return common + self._shares() @ self._shares().T
+        result: Float[np.ndarray, "d d"] = common + self._shares() @ self._shares().T
+        return result
 
     def _common(self, agreement: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """Of the first two terms, from s·t."""
@@ -227,12 +235,16 @@ class Games:
         return product + self.prior.linear * (1 + agreement / 4)
 
     def _features(self, masks: Masks) -> Float[np.ndarray, "_ triples"]:
-        return _signs(masks)[:, self.triples].prod(-1) * np.sqrt(self.weight)
+        result: Float[np.ndarray, "_ triples"] = _signs(masks)[:, self.triples].prod(-1) * np.sqrt(
+            self.weight
+        )
+        return result
 
     def _shares(self) -> Float[np.ndarray, "d triples"]:
         shares = np.zeros((self.d, len(self.triples)))
         np.put_along_axis(shares.T, self.triples, 2 / 3, axis=1)
-        return shares * np.sqrt(self.weight)
+        result: Float[np.ndarray, "d triples"] = shares * np.sqrt(self.weight)
+        return result
 
 
 def _signs(masks: Masks) -> Float[np.ndarray, "_ d"]:

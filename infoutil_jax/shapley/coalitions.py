@@ -97,7 +97,8 @@ def shapley_kernel(d: int) -> Strata:
     """Mass of each stratum under the Shapley kernel, summing to 1."""
     h = np.arange(1, d // 2 + 1)
     mass = np.where(2 * h == d, 1.0, 2.0) / (h * (d - h))
-    return mass / mass.sum()
+    result: Strata = mass / mass.sum()
+    return result
 
 
 def _random_subset(rng: np.random.Generator, d: int, h: int) -> Mask:
@@ -186,4 +187,5 @@ def _regression(masks: Masks, weights: Float[np.ndarray, " _"]) -> Operator:
     basis = np.linalg.svd(np.ones((1, d)))[2][1:].T
     root = np.sqrt(weights / weights.sum())[:, None]
     inverse = np.linalg.pinv(root * (masks[2:] @ basis), rcond=1e-6)
-    return total / d + basis @ (inverse @ (root * target))
+    result: Operator = total / d + basis @ (inverse @ (root * target))
+    return result

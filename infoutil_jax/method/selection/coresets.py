@@ -166,4 +166,5 @@ def facility_location(features: Features, k: int, seed: int = 0) -> Int[np.ndarr
 def _distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Euclidean distances `[len(a), len(b)]`."""
     squared = (a**2).sum(1)[:, None] + (b**2).sum(1) - 2 * a @ b.T
-    return np.sqrt(np.maximum(squared, 0))
+    result: np.ndarray = np.sqrt(np.maximum(squared, 0))
+    return result

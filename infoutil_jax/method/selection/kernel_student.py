@@ -42,7 +42,10 @@ def arc_cosine(
     """
     a, b = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (a, b))
     cosine = np.clip((a @ b.T).astype(np.float32), -1, 1)
-    return (np.sqrt(1 - cosine**2) + cosine * (np.float32(np.pi) - np.arccos(cosine))) / np.pi
+    result: Float32[np.ndarray, "n m"] = (
+        np.sqrt(1 - cosine**2) + cosine * (np.float32(np.pi) - np.arccos(cosine))
+    ) / np.pi
+    return result
 
 
 class KernelStudent:
@@ -129,7 +132,7 @@ class KernelStudent:
 
     def _variance(self, candidate: int) -> float:
         noise = -self._ridge if candidate in self.knows else self._ridge
-        return self._kernel[candidate, candidate] + noise
+        return float(self._kernel[candidate, candidate] + noise)
 
     def _update(self, candidate: int) -> None:
         along = self._kernel[candidate] / self._variance(candidate)
@@ -307,7 +310,10 @@ def _losses(
     rows = ((0, -len(steps) % 32), (0, 0))  # so that few shapes are compiled
     steps, judged = (np.pad(array.astype(np.float32), rows) for array in (steps, judged))
     each = _cross_entropies(answers.astype(np.float32), steps, judged, truth)
-    return np.asarray(each)[: len(steps) - rows[0][1]].mean(1, dtype=np.float64)
+    result: Float64[np.ndarray, " some"] = np.asarray(each)[: len(steps) - rows[0][1]].mean(
+        1, dtype=np.float64
+    )
+    return result
 
 
 @jax.jit
@@ -321,4 +327,5 @@ def _cross_entropies(answers: Array, steps: Array, judged: Array, truth: Array) 
         return jnp.log(jnp.exp(logits - top).sum(0)) + top - right
 
     now = answers[truth, jnp.arange(len(truth))]
-    return jax.lax.map(after, (steps, judged))
+    result: Array = jax.lax.map(after, (steps, judged))
+    return result

@@ -208,7 +208,8 @@ def _head(
     """Of `order`, sorted by class, the first `per_class` rows of every class."""
     ordered = labels[order]
     rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
-    return order[rank < per_class]
+    result: Int[np.ndarray, " kept"] = order[rank < per_class]
+    return result
 
 
 def class_quantile(
