@@ -2,7 +2,6 @@ import json
 import re
 
 import pytest
-from conftest import TEACHER
 
 from experiments import theorem1
 from experiments.theorem1 import RESULTS, Experiment, table
@@ -11,12 +10,13 @@ RECORDS = sorted(RESULTS.glob("*.json"))
 
 
 def test_a_small_run_writes_its_record_and_table(teacher_dir, tmp_path, monkeypatch):
+    trained = json.loads((teacher_dir / "config.json").read_text())
     monkeypatch.setattr(theorem1, "CASES", (("momentum", "sum"), ("adam", "mean")))
     Experiment(
         "digits",
-        width=TEACHER.width,
-        epochs=TEACHER.epochs,
-        early_epochs=TEACHER.early_epochs,
+        width=trained["options"]["width"],
+        epochs=trained["epochs"],
+        early_epochs=trained["early_epochs"],
         batches=2,
         batch_size=8,
         probes=8,

@@ -67,7 +67,7 @@ def overview(
     return figure
 
 
-def _show_origin(axes: Sequence[Axes], image: np.ndarray, tile: Mapping[str, Any]) -> None:
+def _show_origin(axes: np.ndarray, image: np.ndarray, tile: Mapping[str, Any]) -> None:
     """The source image; its map, where there is one of several patches; its box."""
     for axis in axes:
         _show(axis, image)

@@ -6,12 +6,12 @@ in this room knows of images, networks or data sets. JAX.
     norms = gradient_norms(loss_fn, params, batch)
 """
 
+from infoutil_jax.gradients.bound import utility_bound
 from infoutil_jax.gradients.exact_utility import (
     changes_of_gradients,
     exact_utilities,
     example_gradients,
     loss_rate_changes,
-    utility_bound,
 )
 from infoutil_jax.gradients.linear_layers import norm, register_linear
 from infoutil_jax.gradients.norms import Structure, gradient_norms

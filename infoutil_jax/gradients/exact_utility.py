@@ -43,7 +43,6 @@ import optax
 from jaxtyping import Array, Float, PyTree
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.gradients.norms import gradient_norms
 
 Loss = Callable[[Any, Any], Any]
 REDUCTIONS = ("sum", "mean")
@@ -198,47 +197,9 @@ def example_gradients(
         InputError: as `exact_utilities`.
     """
     _check_params(params)
-    _size(batch, "examples")
+    batch_size_of(batch, "examples")
     _check_microbatch(microbatch_size)
     return _gradients(loss_fn, microbatch_size, params, batch)
-
-
-def utility_bound(
-    loss_fn: Loss,
-    params: PyTree,
-    batch: PyTree,
-    *,
-    learning_rate: float,
-    probes: PyTree = None,
-    microbatch_size: int | None = None,
-) -> Float[Array, " batch"]:
-    r"""Theorem 1: what the utility of each example cannot exceed under SGD on summed gradients.
-
-    .. math:: U(x_i) \le c \|g_i\|, \qquad c = \eta \max_j \|g_j\|
-
-    With the batch as probes it is attained at the batch's largest gradient. The proof needs the
-    sum: under the mean the same holds of :math:`g_i - \bar g` with :math:`\eta / (n - 1)`, not
-    of :math:`g_i`.
-
-    Args:
-        loss_fn: as in `exact_utilities`.
-        params: as in `gradient_norms`.
-        batch: the mini-batch.
-        learning_rate: :math:`\eta`, positive.
-        probes: the examples j; None is the batch itself.
-        microbatch_size: gradients in memory at once; None for all.
-
-    Raises:
-        InputError: a rate that is not positive, no probes, or as `gradient_norms`.
-    """
-    if not learning_rate > 0:
-        raise InputError(f"learning_rate is {learning_rate}; it must be positive")
-    norms = partial(gradient_norms, loss_fn, params, microbatch_size=microbatch_size)
-    own = norms(batch)
-    if probes is not None:
-        _size(probes, "probes")
-    largest = (own if probes is None else norms(probes)).max(initial=0)
-    return learning_rate * largest * own
 
 
 def _check(
@@ -251,8 +212,8 @@ def _check(
 ) -> int:
     """The batch's size, if everything fits."""
     _check_params(params)
-    size = _size(batch, "examples")
-    _size(probes, "probes")
+    size = batch_size_of(batch, "examples")
+    batch_size_of(probes, "probes")
     if reduction not in REDUCTIONS:
         raise InputError(f"reduction is {reduction!r}; use sum or mean")
     if reduction == "mean" and size == 1:
@@ -280,7 +241,12 @@ def _check_microbatch(size: int | None) -> None:
         raise InputError(f"microbatch_size is {size}; use at least 1, or None")
 
 
-def _size(batch: PyTree, what: str) -> int:
+def batch_size_of(batch: PyTree, what: str) -> int:
+    """How many of `what` a batch holds.
+
+    Raises:
+        InputError: none, or leading axes that differ.
+    """
     sizes = {np.shape(leaf)[:1] for leaf in jax.tree.leaves(batch)}
     if len(sizes) != 1 or () in sizes:
         raise InputError(
@@ -302,7 +268,7 @@ def _shapes(tree: PyTree) -> tuple[Any, list[tuple[int, ...]]]:
 
 def _blocks(loss_fn: Loss, params: PyTree, size: int, batch: PyTree) -> Iterator[PyTree]:
     """Gradients of `size` examples at a time; all blocks but the last are of one shape."""
-    for start in range(0, _size(batch, "examples"), size):
+    for start in range(0, batch_size_of(batch, "examples"), size):
         block = jax.tree.map(lambda leaf, start=start: leaf[start : start + size], batch)
         yield _gradients(loss_fn, None, params, block)
 

@@ -122,7 +122,8 @@ class TeacherConfig(BackboneConfig):
     early_optimiser: EarlyOptimiser = "adamw"
     """Optimiser of the early teacher's own run."""
     early_learning_rate: float | None = None
-    """Its rate (paper: 0.001 for CIFAR, 0.01 for the others); by default from the image size."""
+    """Rate of that run (paper: 0.001 for CIFAR, 0.01 for the others); by default from the image
+    size."""
     batch_size: int = 128
     """Images a step; the remainder of an epoch is left out."""
     learning_rate: float | None = None

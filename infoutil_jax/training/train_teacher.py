@@ -233,7 +233,7 @@ class _Run:
 
 @dataclass(frozen=True, eq=False)
 class _Data:
-    """What all runs train and test on, and with."""
+    """What every run is given."""
 
     train: Labelled
     test: Labelled

@@ -58,7 +58,7 @@ def test_digits_are_learnt(trained):
 
 def test_a_version_tells_what_a_teacher_computes(trained):
     version = json.loads(trained[1]["converged"].version)
-    assert version["name"] == "convnet3" and version["options"] == {"width": 16, "norm": "batch"}
+    assert (version["name"], version["width"], version["norm"]) == ("convnet3", 16, "batch")
     assert (version["image_size"], version["channels"], version["num_classes"]) == ([8, 8], 1, 10)
 
 
@@ -116,11 +116,11 @@ def test_a_teacher_of_another_machine_is_known_by_its_data(trained):
     # Summed in another order, a measured mean differs in its last digits and in nothing else.
     workdir, teachers = trained
     mean, std = (teachers["converged"].mean, teachers["converged"].std)
-    nearly = [float(np.nextafter(value, 1)) for value in mean]
-    again = train(workdir, mean=nearly, std=[float(value) for value in std])
+    nearly = tuple(float(np.nextafter(value, 1)) for value in mean)
+    again = train(workdir, mean=nearly, std=std)
     assert again["converged"].digest() == teachers["converged"].digest()
     with pytest.raises(InputError, match="trained with mean = "):
-        train(workdir, mean=[value + 1e-6 for value in nearly], std=std)
+        train(workdir, mean=tuple(value + 1e-6 for value in nearly), std=std)
 
 
 def test_another_run_is_not_overwritten(trained, tmp_path):
