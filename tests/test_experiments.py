@@ -17,8 +17,8 @@ from experiments.run import Experiment
 from experiments.setting import Setting
 from experiments.store import Key
 from infoutil_jax import load_teacher, open_source
-from infoutil_jax.app.options import METHODS
 from infoutil_jax.errors import InputError
+from infoutil_jax.method.recipes import RECIPES
 
 TEACHERS = Path(report.HERE) / "teachers"
 TOY = Experiment(
@@ -51,7 +51,7 @@ def test_every_row_of_every_table_exists_and_names_a_method():
     special = {"everything", "forgetting", "sre2l"}
     for table in TABLES.values():
         for row in table.rows:
-            assert ROWS[row].recipe.recipe in METHODS.keys() | special, row
+            assert ROWS[row].recipe.recipe in RECIPES.keys() | special, row
         assert {dataset for dataset, _ in table.settings} <= DATASETS.keys()
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, Protocol, cast
+from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import numpy as np
@@ -24,6 +24,7 @@ Fit = Literal["resize", "pad"]
 """How a crop is brought to the teacher's input size: resized, or centred in the mean colour."""
 
 
+@runtime_checkable
 class Attribute(Protocol):
     """Says which parts of an image matter."""
 
@@ -40,6 +41,7 @@ class Attribute(Protocol):
         ...
 
 
+@runtime_checkable
 class Crop(Protocol):
     """Cuts boxes out of an image by its map."""
 
@@ -54,6 +56,7 @@ class Crop(Protocol):
         ...
 
 
+@runtime_checkable
 class Score(Protocol):
     """Says how useful a crop is, in any unit."""
 
@@ -69,6 +72,7 @@ class Score(Protocol):
         ...
 
 
+@runtime_checkable
 class Embed(Protocol):
     """Says what else a selector may want to know of a crop."""
 
@@ -115,6 +119,7 @@ class Candidates(NamedTuple):
     features: Mapping[str, Float32[np.ndarray, "rows ..."]]
 
 
+@runtime_checkable
 class Reduce(Protocol):
     """Reduces a table of crops without changing what the selector's `finalize` returns.
 
@@ -129,6 +134,7 @@ class Reduce(Protocol):
         ...
 
 
+@runtime_checkable
 class Selector(Protocol):
     """The host half of a recipe: chooses rows of a table of crops. NumPy."""
 

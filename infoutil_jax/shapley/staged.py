@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ Matrix = np.ndarray | Array
 _product = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
+@runtime_checkable
 class GameBatch(Protocol):
     """Many games of the same players: a pytree, so that it can be an argument of `jax.jit`."""
 

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from infoutil_jax.app.options import RecipeOptions, RunConfig
+from infoutil_jax.app.config import RecipeConfig, RunConfig
 from infoutil_jax.app.pipeline import (
     choose_teacher,
     run,
@@ -15,7 +15,7 @@ from infoutil_jax.app.pipeline import (
     train_students_on_everything,
 )
 from infoutil_jax.data.sources import open_source
-from infoutil_jax.distill import distill
+from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.config import StudentConfig
 
@@ -23,9 +23,10 @@ from infoutil_jax.training.config import StudentConfig
 @pytest.fixture(scope="module")
 def distilled(digits, teachers, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("pipeline") / "set"
-    recipe = RecipeOptions("random").build(digits)
+    recipe = RecipeConfig("random").build(digits)
+    config = DistillConfig(progress=False)
     return distill(
-        digits, teachers["converged"], recipe, images_per_class=2, workdir=workdir, progress=False
+        digits, teachers["converged"], recipe, images_per_class=2, workdir=workdir, config=config
     )
 
 
@@ -68,7 +69,7 @@ def test_views_come_to_a_teacher_as_it_is_used_to_them(distilled, digits, teache
 def test_tiles_that_do_not_fit_are_told_before_any_work(digits, tmp_path):
     odd = replace(digits, image_size=(75, 75))
     with pytest.raises(InputError, match="75×75 pixels cannot be cut into 4 equal tiles"):
-        run(odd, tmp_path / "run", RunConfig(recipe=RecipeOptions("random", tiles=4)))
+        run(odd, tmp_path / "run", RunConfig(recipe=RecipeConfig("random", tiles=4)))
     assert not (tmp_path / "run").exists()
 
 

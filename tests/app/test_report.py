@@ -4,19 +4,19 @@ import numpy as np
 from PIL import Image
 
 from infoutil_jax.app.report import accuracy_table, overview
-from infoutil_jax.distill import distill
-from infoutil_jax.method.recipes import infoutil_paper
+from infoutil_jax.distillation import DistillConfig, distill
+from infoutil_jax.method.recipes import infoutil_paper, random
+from infoutil_jax.method.shapley_maps import ShapleyConfig
 
 
 def test_overview_shows_original_map_box_and_images(digits, teachers, tmp_path):
     made = distill(
         digits,
         teachers["converged"],
-        infoutil_paper(strategy="gaussian", budget=20),
+        infoutil_paper(shapley=ShapleyConfig(budget=20)),
         images_per_class=3,
         workdir=tmp_path / "set",
-        pool=10,
-        progress=False,
+        config=DistillConfig(pool=10, progress=False),
     )
     path = tmp_path / "figures" / "overview.png"
     figure = overview(made, digits, path, classes=4, per_class=2)
@@ -32,6 +32,19 @@ def test_overview_shows_original_map_box_and_images(digits, teachers, tmp_path):
             axes[row, 4].images[0].get_array(), made.images[3 * row + 1, ..., 0]
         )
     assert np.asarray(Image.open(path)).shape[2] == 4
+
+
+def test_a_map_of_one_patch_is_not_shown(digits, teachers, tmp_path):
+    made = distill(
+        digits,
+        teachers["converged"],
+        random(),
+        images_per_class=1,
+        workdir=tmp_path / "set",
+        config=DistillConfig(pool=3, progress=False),
+    )
+    titles = [axis.get_title(loc="left") for axis in overview(made, digits, classes=1).axes]
+    assert titles == ["original", "what is kept", "distilled images"]
 
 
 def test_accuracies_are_means_and_deviations():

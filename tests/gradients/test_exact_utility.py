@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.exact_utility import (
+from infoutil_jax.gradients import (
     changes_of_gradients,
     exact_utilities,
     example_gradients,
     loss_rate_changes,
     utility_bound,
 )
-from infoutil_jax.method.utility import gradient_norms
+from infoutil_jax.gradients.norms import gradient_norms
 
 rng = np.random.default_rng(0)
 BATCH = (rng.normal(size=(7, 6)).astype(np.float32), rng.integers(0, 4, 7))

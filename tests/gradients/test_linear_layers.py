@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from infoutil_jax.method.linear_layers import norm, recognise
+from infoutil_jax.gradients.linear_layers import norm, recognise
 
 rng = np.random.default_rng(0)
 

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.mosaic import arrange, assemble, cells, split, tile_size
+from infoutil_jax.image.mosaic import arrange, assemble, cells, split, tile_size
 
 squares = st.sampled_from([1, 4, 9, 16])
 

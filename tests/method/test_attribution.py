@@ -6,21 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax import nnx
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.image.grid import edges
 from infoutil_jax.method.attribution import (
-    _patch_shapley,
+    GradCam,
+    RandomMaps,
+    UniformMaps,
     blurred,
     grad_cam,
     patch_shapley,
-    random_maps,
-    uniform_maps,
 )
-from infoutil_jax.method.cropping import edges
-from infoutil_jax.method.patch_games import OUTPUTS
-from infoutil_jax.method.shapley import coalition_design, exact_shapley
-from infoutil_jax.models import as_predict, create
+from infoutil_jax.method.patch_game import OUTPUTS, _values
+from infoutil_jax.shapley import coalition_design, exact_shapley
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +31,39 @@ def labels():
     return jnp.asarray([0, 1, 2, 3, 0, 1])
 
 
+class Network(linen.Module):
+    """Two methods, as Grad-CAM wants them."""
+
+    def setup(self):
+        self.first, self.second = linen.Conv(8, (3, 3)), linen.Conv(8, (3, 3), strides=2)
+        self.out = linen.Dense(4)
+
+    def features(self, x):
+        return linen.relu(self.second(linen.relu(self.first(x))))
+
+    def head(self, maps):
+        return self.out(maps.mean((1, 2)))
+
+    def __call__(self, x):
+        return self.head(self.features(x))
+
+
+class Predict:
+    """A model of the user's as the library wants it."""
+
+    def __call__(self, variables, images):
+        return Network().apply(variables, images)
+
+    def features(self, variables, images):
+        return Network().apply(variables, images, method="features")
+
+    def head(self, variables, maps):
+        return Network().apply(variables, maps, method="head")
+
+
 @pytest.fixture(scope="module")
 def model():
-    module = create("convnet3", num_classes=4, image_size=8, rngs=nnx.Rngs(0), width=8)
-    return as_predict(module)
+    return Predict(), Network().init(jax.random.key(7), jnp.zeros((1, 8, 8, 3)))
 
 
 def by_hand(predict, variables, image, label, grid, baseline, output):
@@ -144,10 +171,10 @@ def test_output_may_be_a_function(model, images, labels):
 
 def test_one_compilation_serves_every_batch_of_a_shape(model, images, labels):
     design = coalition_design(4, 16)
-    _patch_shapley.clear_cache()
+    _values.clear_cache()
     for shift in range(3):
         patch_shapley(*model, images + shift, labels, design, grid=2)
-    assert _patch_shapley._cache_size() == 1
+    assert _values._cache_size() == 1
 
 
 class LinenNet(linen.Module):
@@ -224,19 +251,20 @@ def test_grad_cam_of_a_global_average_head(images, labels):
     assert grad_cam(Cam(), variables, images, labels, grid=(2, 3)).shape == (6, 2, 3)
 
 
-def test_grad_cam_reads_our_backbones(model, images, labels):
-    maps = grad_cam(*model, images, labels, grid=2)
+def test_grad_cam_as_a_part_of_a_recipe(model, images, labels):
+    maps = GradCam(grid=2)(*model, images, labels)
+    np.testing.assert_array_equal(maps, grad_cam(*model, images, labels, grid=2))
     assert maps.shape == (6, 2, 2)
     assert np.all(np.asarray(maps) >= 0)
 
 
 def test_random_maps_follow_the_key_and_uniform_ones_know_nothing(model, images, labels):
     keys = jax.random.split(jax.random.key(2), 6)
-    maps = random_maps(*model, images, labels, keys, grid=4)
-    some = random_maps(*model, images[2:4], labels[2:4], keys[2:4], grid=4)
+    maps = RandomMaps(grid=4)(*model, images, labels, keys)
+    some = RandomMaps(grid=4)(*model, images[2:4], labels[2:4], keys[2:4])
     np.testing.assert_array_equal(maps[2:4], some)
     assert abs(float(maps.mean())) < 0.5
-    assert not np.any(uniform_maps(*model, images, labels, keys, grid=4))
+    assert not np.any(UniformMaps(grid=4)(*model, images, labels, keys))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,5 @@
 """Coresets: choices made by hand, their approximation guarantees, and the table they work on."""
 
-from functools import partial
 from itertools import combinations
 
 import jax
@@ -10,9 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method import coresets
-from infoutil_jax.method.coresets import coreset, facility_location, herding, k_center, k_means
-from infoutil_jax.method.selection import Candidates
+from infoutil_jax.method.selection import (
+    Candidates,
+    Chain,
+    Coreset,
+    Shortlist,
+    facility_location,
+    feature,
+    herding,
+    k_center,
+    k_means,
+)
 
 KEY = jax.random.key(0)
 LINE = np.array([[0.0], [1.0], [2.0], [10.0]])  # mean 3.25
@@ -81,18 +88,25 @@ def table(features, scores, labels, ids=None, crops=None):
         ids=np.arange(n, dtype=np.int64) if ids is None else np.asarray(ids, np.int64),
         crops=np.zeros(n, np.int32) if crops is None else np.asarray(crops, np.int32),
         labels=np.asarray(labels, np.int32),
-        boxes=np.zeros((n, 4), np.int32),
         scores=np.asarray(scores, np.float32),
-        maps=np.zeros((n, 1, 1), np.float32),
-        features=None if features is None else np.asarray(features, np.float32),
+        features={} if features is None else {"mine": np.asarray(features, np.float32)},
     )
+
+
+def coreset(candidates, per_class, choose, **options):
+    return Coreset(choose, **options).finalize(KEY, candidates, per_class)
+
+
+def shortlisted(candidates, per_class, choose, times, keep="lowest"):
+    select = Chain(Shortlist(times, keep), Coreset(choose, keep))
+    return select.finalize(KEY, candidates, per_class)
 
 
 def test_each_class_is_chosen_by_itself():
     features = np.concatenate([LINE, LINE + 100])
-    rows = coreset(KEY, table(features, range(8), [0] * 4 + [1] * 4), 2, choose=herding)
+    rows = coreset(table(features, range(8), [0] * 4 + [1] * 4), 2, herding)
     np.testing.assert_array_equal(rows.ids, [2, 1, 6, 5])
-    np.testing.assert_array_equal(rows.features[:, 0], [2, 1, 102, 101])
+    np.testing.assert_array_equal(rows.features["mine"][:, 0], [2, 1, 102, 101])
 
 
 def test_order_of_the_table_changes_nothing():
@@ -100,22 +114,22 @@ def test_order_of_the_table_changes_nothing():
     order = np.random.default_rng(0).permutation(8)
     shuffled = jax.tree.map(lambda column: column[order], candidates)
     for choose in CHOICES:
-        a, b = (coreset(KEY, c, 2, choose=choose) for c in (candidates, shuffled))
+        a, b = (coreset(c, 2, choose) for c in (candidates, shuffled))
         np.testing.assert_array_equal(a.ids, b.ids)
 
 
 def test_only_the_best_scored_take_part():
     candidates = table(LINE, [4.0, 1.0, 2.0, 3.0], [0] * 4)
-    assert set(coreset(KEY, candidates, 1, choose=k_center, among=2).ids) <= {1, 2}
-    assert set(coreset(KEY, candidates, 2, choose=herding, among=1).ids) == {1, 2}
-    assert set(coreset(KEY, candidates, 1, choose=herding, keep="highest", among=1).ids) == {0}
-    few, many = (coreset(KEY, candidates, 2, choose=herding, among=n).ids for n in (2, 100))
+    assert set(shortlisted(candidates, 1, k_center, 2).ids) <= {1, 2}
+    assert set(shortlisted(candidates, 2, herding, 1).ids) == {1, 2}
+    assert set(shortlisted(candidates, 1, herding, 1, "highest").ids) == {0}
+    few, many = (shortlisted(candidates, 2, herding, n).ids for n in (2, 100))
     np.testing.assert_array_equal(few, many)
 
 
 def test_one_crop_of_an_example_takes_part():
     candidates = table(LINE, [4.0, 1.0, 2.0, 3.0], [0] * 4, ids=[5, 5, 6, 6], crops=[0, 1, 0, 1])
-    kept = coreset(KEY, candidates, 2, choose=k_center)
+    kept = coreset(candidates, 2, k_center)
     assert sorted(zip(kept.ids, kept.crops, strict=True)) == [(5, 1), (6, 0)]
 
 
@@ -125,12 +139,22 @@ def test_one_crop_of_an_example_takes_part():
         ({"features": None}, {}, "no features; give the recipe an embed function"),
         ({"features": [[0], [1], [np.nan], [3]]}, {}, "features of example 2 are not all numbers"),
         ({}, {"per_class": 5}, "class 0 has 4 candidates to choose from, but 5 are needed"),
-        ({}, {"among": 0}, "among is 0; give how many times as many"),
+        ({}, {"column": "theirs"}, "features are mine; name one of them, not 'theirs'"),
+        ({}, {"keep": "best"}, 'keep is "best"'),
         ({"scores": [1, 2, np.nan, 4]}, {}, "score of crop 0 of example 2 is NaN"),
     ],
 )
 def test_what_cannot_be_chosen_from_is_told(change, arguments, sentence):
     columns = {"features": LINE, "scores": [1, 2, 3, 4], "labels": [0] * 4} | change
-    call = partial(coreset, choose=coresets.herding)
     with pytest.raises(InputError, match=sentence):
-        call(KEY, table(**columns), **{"per_class": 2, **arguments})
+        coreset(table(**columns), **{"per_class": 2, "choose": herding, **arguments})
+
+
+def test_of_several_columns_one_is_named():
+    candidates = table(LINE, [1, 2, 3, 4], [0] * 4)
+    both = candidates._replace(features={**candidates.features, "turned": -LINE.astype("f4")})
+    np.testing.assert_array_equal(feature(both, "turned"), -LINE)
+    kept = coreset(both, 2, herding, column="mine")
+    np.testing.assert_array_equal(kept.ids, coreset(candidates, 2, herding).ids)
+    with pytest.raises(InputError, match="features are mine, turned; name one of them, not None"):
+        coreset(both, 2, herding)

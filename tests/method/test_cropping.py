@@ -1,23 +1,34 @@
+"""Boxes from maps: the right window, in the image, of each image's own chance."""
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
-from sklearn.datasets import load_sample_images
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.image.grid import edges
 from infoutil_jax.method.cropping import (
-    and_whole_image_boxes,
-    edges,
-    extract,
-    mass_boxes,
+    MassBoxes,
+    RandomResizedBoxes,
+    ShapleyBoxes,
+    Union,
+    WholeImage,
     pool_maps,
-    random_resized_boxes,
-    shapley_boxes,
-    whole_image_boxes,
 )
+
+
+def shapley_boxes(keys, maps, image_size, **options):
+    return ShapleyBoxes(**options)(keys, maps, image_size)
+
+
+def random_resized_boxes(keys, maps, image_size, **options):
+    return RandomResizedBoxes(**options)(keys, maps, image_size)
+
+
+def mass_boxes(keys, maps, image_size, **options):
+    return MassBoxes(**options)(keys, maps, image_size)
 
 
 def keys_of(ids, seed=0):
@@ -33,14 +44,6 @@ def assert_inside(boxes, image_size):
     assert (boxes[..., :2] >= 0).all()
     assert (boxes[..., 2:] >= 1).all()
     assert (boxes[..., :2] + boxes[..., 2:] <= image_size).all()
-
-
-@given(st.integers(1, 300), st.data())
-def test_edges_are_those_of_array_split(size, data):
-    parts = data.draw(st.integers(1, size))
-    sizes = [len(part) for part in np.array_split(np.arange(size), parts)]
-    np.testing.assert_array_equal(np.diff(edges(size, parts)), sizes)
-    assert edges(size, parts)[0] == 0
 
 
 @pytest.mark.parametrize("window", [1, 2, (3, 1), (4, 5)])
@@ -157,106 +160,27 @@ def test_random_boxes_on_long_images_fit_or_fall_back_to_the_central_square():
 
 def test_the_whole_image_comes_last():
     keys, maps = keys_of([0, 1]), np.zeros((2, 1, 1), np.float32)
-    boxes = and_whole_image_boxes(keys, maps, (28, 30), crop=random_resized_boxes)
+    boxes = Union(RandomResizedBoxes(), WholeImage())(keys, maps, (28, 30))
     np.testing.assert_array_equal(boxes[:, :-1], random_resized_boxes(keys, maps, (28, 30)))
     np.testing.assert_array_equal(boxes[:, -1], [[0, 0, 28, 30]] * 2)
 
 
 def test_the_whole_image_is_one_box():
-    boxes = whole_image_boxes(keys_of([0, 1]), None, (28, 30))
+    boxes = WholeImage()(keys_of([0, 1]), None, (28, 30))
     np.testing.assert_array_equal(boxes, [[[0, 0, 28, 30]]] * 2)
-
-
-def photographs():
-    return np.stack([image[100:196, 200:328] for image in load_sample_images().images])
-
-
-def boxes_in(height, width):
-    def within(extent):
-        return st.integers(1, extent).flatmap(
-            lambda size: st.tuples(st.integers(0, extent - size), st.just(size))
-        )
-
-    return st.tuples(within(height), within(width)).map(
-        lambda box: (box[0][0], box[1][0], box[0][1], box[1][1])
-    )
-
-
-@given(st.lists(boxes_in(96, 128), min_size=8, max_size=8))
-@settings(max_examples=40, deadline=None)
-def test_crops_are_pillows_within_one_grey_level(boxes):
-    images, size = photographs(), (32, 40)
-    boxes = np.array(boxes, np.int32).reshape(2, 4, 4)
-    crops = np.asarray(extract(images, boxes, size))
-    assert crops.dtype == np.uint8
-    for image in range(2):
-        for crop, (top, left, height, width) in enumerate(boxes[image]):
-            cut = Image.fromarray(images[image]).crop((left, top, left + width, top + height))
-            expected = np.asarray(cut.resize(size[::-1], Image.Resampling.BILINEAR))
-            assert np.abs(crops[image, crop].astype(int) - expected).max() <= 1
-
-
-def test_resizing_rounds_without_making_images_darker():
-    images = photographs()
-    floats = extract(images.astype(np.float32), np.array([[[3, 5, 90, 100]]] * 2), (33, 47))
-    pixels = extract(images, np.array([[[3, 5, 90, 100]]] * 2), (33, 47))
-    assert np.abs(pixels.astype(np.float32) - floats).max() <= 0.5
-    assert float((pixels.astype(np.float32) - floats).mean()) == pytest.approx(0, abs=0.02)
-
-
-@given(st.lists(st.tuples(st.integers(0, 64), st.integers(0, 88)), min_size=4, max_size=4))
-@settings(max_examples=20, deadline=None)
-def test_native_resolution_is_an_exact_copy(corners):
-    images = photographs()
-    boxes = np.array([(*corner, 32, 40) for corner in corners], np.int32).reshape(2, 2, 4)
-    for source in (images, images / np.float32(255)):
-        crops = np.asarray(extract(source, boxes, (32, 40)))
-        assert crops.dtype == source.dtype
-        for image, crop in np.ndindex(2, 2):
-            top, left = boxes[image, crop, :2]
-            expected = source[image, top : top + 32, left : left + 40]
-            np.testing.assert_array_equal(crops[image, crop], expected)
-
-
-def test_nothing_around_the_box_bleeds_in():
-    image = np.full((1, 12, 12, 1), 1000.0, np.float32)
-    image[:, 3:8, 4:9] = 7
-    for size in ((2, 3), (5, 5), (17, 11)):
-        crop = extract(image, np.array([[[3, 4, 5, 5]]]), size)
-        np.testing.assert_allclose(crop, 7.0, rtol=1e-6)
-
-
-def test_traced_boxes_do_not_recompile():
-    traces = []
-
-    @jax.jit
-    def cut(images, boxes):
-        traces.append(0)
-        return extract(images, boxes, (8, 8))
-
-    for top in (0, 3):
-        boxes = np.array([[[top, 1, 5, 9]]] * 2)
-        np.testing.assert_array_equal(
-            cut(photographs(), boxes), extract(photographs(), boxes, (8, 8))
-        )
-    assert len(traces) == 1
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: edges(3, 4), "3 pixels cannot be cut into 4 cells"),
         (lambda: pool_maps(np.ones((1, 2, 2)), 3), "window 3x3 does not fit a map of 2x2"),
         (lambda: shapley_boxes(keys_of([0]), np.ones((1, 4, 4)), (32, 32), side=1.5), "side is"),
         (lambda: shapley_boxes(keys_of([0]), np.ones((1, 4, 4)), (2, 32)), "2 pixels cannot"),
         (lambda: shapley_boxes(keys_of([0]), np.ones((1, 4, 4)), (8, 8), num_crops=0), "num_crops"),
         (lambda: random_resized_boxes(keys_of([0]), None, (8, 8), scale=(0.5, 0.1)), "scale is"),
-        (
-            lambda: extract(
-                np.zeros((1, 8, 8, 3), np.uint8), np.array([[[0, 0, 4, 4], [5, 0, 4, 4]]]), (4, 4)
-            ),
-            "box 1 of image 0",
-        ),
+        (lambda: ShapleyBoxes(alpha=-1.0), "alpha is -1.0"),
+        (lambda: WholeImage()(keys_of([0]), None, (0, 8)), "give a positive height and width"),
+        (lambda: Union(), "a union of no croppers"),
     ],
 )
 def test_bad_input_is_told_in_a_sentence(call, message):
@@ -300,3 +224,10 @@ def test_mass_boxes_hold_the_mass_and_none_smaller_does(seed, mass):
 def test_a_share_is_a_share(mass):
     with pytest.raises(InputError, match="mass is"):
         mass_boxes(keys_of([0]), np.ones((1, 4, 4), np.float32), (32, 32), mass=mass)
+
+
+def test_equal_croppers_are_one_key():
+    """So that a recipe made twice does not compile twice."""
+    assert ShapleyBoxes(3, alpha=1.0) == ShapleyBoxes(num_crops=3, alpha=1.0)
+    assert hash(Union(WholeImage(), MassBoxes())) == hash(Union(WholeImage(), MassBoxes()))
+    assert Union(WholeImage(), MassBoxes()) != Union(MassBoxes(), WholeImage())

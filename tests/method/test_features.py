@@ -6,10 +6,10 @@ import pytest
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.features import (
+    StudentFeatures,
+    UntrainedFeatures,
     pink_noise,
-    student_features,
     teacher_features,
-    untrained_features,
 )
 
 LABELS = np.zeros(3, int)
@@ -17,7 +17,7 @@ LABELS = np.zeros(3, int)
 
 def untrained(images, **options):
     labels = np.zeros(len(images), int)
-    return np.asarray(untrained_features(print, {}, images, labels, **options))
+    return np.asarray(UntrainedFeatures(**options)(print, {}, images, labels)["untrained"])
 
 
 @pytest.fixture
@@ -93,15 +93,16 @@ def test_normalised_features_of_a_crop_do_not_depend_on_the_batch_nor_on_jit(ima
     got = untrained(images, normalised=True)
     alone = untrained(images[:1], normalised=True)
     np.testing.assert_allclose(got[:1], alone, atol=1e-5)
-    traced = jax.jit(lambda x: untrained_features(print, {}, x, LABELS, normalised=True))(images)
-    np.testing.assert_allclose(got, traced, atol=1e-4)
+    traced = jax.jit(lambda x: UntrainedFeatures(normalised=True)(print, {}, x, LABELS))(images)
+    np.testing.assert_allclose(got, traced["untrained"], atol=1e-4)
 
 
-def test_student_features_end_with_the_teachers_probabilities(images):
+def test_student_features_are_two_columns(images):
     def predict(variables, crops):
         return variables * crops[:, 0, 0, :1] * np.arange(3.0)
 
-    got = np.asarray(student_features(predict, 2.0, images, LABELS, width=4))
+    got = StudentFeatures(width=4)(predict, 2.0, images, LABELS)
     seen = untrained(images, width=4, normalised=True)
-    np.testing.assert_allclose(got[:, :-3], seen, atol=1e-6)
-    np.testing.assert_allclose(got[:, -3:], jax.nn.softmax(predict(2.0, images)), atol=1e-6)
+    np.testing.assert_allclose(got["untrained"], seen, atol=1e-6)
+    expected = jax.nn.softmax(predict(2.0, images))
+    np.testing.assert_allclose(got["probabilities"], expected, atol=1e-6)

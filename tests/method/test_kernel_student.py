@@ -1,6 +1,5 @@
 """The kernel student: its updates against solving anew, its choice against others."""
 
-from functools import partial
 from itertools import product
 
 import jax
@@ -10,18 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics import log_loss
-from sklearn.neighbors import KNeighborsClassifier
 
-from infoutil_jax.distill import distill
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.kernel_student import (
-    TEMPERATURE,
-    KernelStudent,
-    arc_cosine,
-    most_useful,
-)
-from infoutil_jax.method.recipes import infoutil_kernel, random
-from infoutil_jax.method.selection import Candidates, take
+from infoutil_jax.method.selection import Candidates, MostUseful, take
+from infoutil_jax.method.selection.kernel_student import TEMPERATURE, KernelStudent, arc_cosine
 
 KEY = jax.random.key(0)
 
@@ -61,7 +52,7 @@ def loss(seed, known, ridge=0.1, **sizes):
 
 
 def table(seed, crops=2, **sizes):
-    """Candidates of which each image's first crop is the smaller one, and has the lower score."""
+    """Candidates of which each image's first crop has the lowest score."""
     seen, _, labels, _ = world(seed, **sizes)
     rows, rng = len(labels) * crops, np.random.default_rng(seed)
     features = np.repeat(seen, crops, 0) + rng.normal(size=(rows, 5)) / 4
@@ -70,11 +61,20 @@ def table(seed, crops=2, **sizes):
         ids=np.repeat(np.arange(len(labels)), crops),
         crops=np.tile(np.arange(crops, dtype=np.int32), len(labels)),
         labels=np.repeat(labels, crops).astype(np.int32),
-        boxes=np.stack([0 * side, 0 * side, side, side], 1).astype(np.int32),
         scores=side.astype(np.float32) + np.repeat(rng.permutation(len(labels)), crops) / 100,
-        maps=np.zeros((rows, 1, 1), np.float32),
-        features=np.hstack([features, soft(np.repeat(labels, crops))]).astype(np.float32),
+        features={
+            "untrained": features.astype(np.float32),
+            "probabilities": soft(np.repeat(labels, crops)).astype(np.float32),
+        },
     )
+
+
+def most_useful(key, candidates, per_class, **options):
+    return MostUseful(**options).finalize(key, candidates, per_class)
+
+
+def replaced(pool, **columns):
+    return pool._replace(features={**pool.features, **columns})
 
 
 def test_the_kernel_is_that_of_infinitely_many_rectifiers():
@@ -126,7 +126,7 @@ def test_before_it_has_learnt_all_classes_are_the_same_to_it():
 @pytest.mark.parametrize("seed", range(5))
 def test_no_exchange_improves_the_choice(seed):
     pool = table(seed, crops=1, candidates=12)
-    seen, answers = np.split(pool.features, [5], axis=1)
+    seen, answers = pool.features["untrained"], pool.features["probabilities"]
     kernel = arc_cosine(seen, seen)
 
     def taught(rows):
@@ -145,26 +145,26 @@ def test_no_exchange_improves_the_choice(seed):
     assert taught(kept.ids.tolist()).loss < np.quantile(losses, 0.1)
 
 
-def test_best_scored_crops_compete_and_the_largest_judge():
+def test_best_scored_crops_compete_and_the_last_judge():
     pool = table(3, candidates=30, crops=3)
     kept = most_useful(KEY, pool, 2)
     assert set(kept.crops) == {0}
     assert set(most_useful(KEY, pool, 2, keep="highest").crops) == {2}
     for crop, changes in ((0, True), (1, False), (2, True)):
-        features = pool.features.copy()
-        features[pool.crops == crop, :5] *= -1
-        changed = most_useful(KEY, pool._replace(features=features), 2)
+        seen = pool.features["untrained"].copy()
+        seen[pool.crops == crop] *= -1
+        changed = most_useful(KEY, replaced(pool, untrained=seen), 2)
         assert (set(changed.ids) != set(kept.ids)) == changes
 
 
-@pytest.mark.parametrize("among", [1, 9])
-def test_the_shortlist_is_of_the_lowest_scores(among):
+@pytest.mark.parametrize("shortlist", [1, 9])
+def test_the_shortlist_is_of_the_lowest_scores(shortlist):
     pool = table(1, candidates=60)
     first = pool.scores[pool.crops == 0]
-    kept = most_useful(KEY, pool, 2, among=among)
+    kept = most_useful(KEY, pool, 2, shortlist=shortlist)
     for label in range(3):
         members = np.flatnonzero(pool.labels[pool.crops == 0] == label)
-        best = members[np.argsort(first[members])[: max(among, 8)]]
+        best = members[np.argsort(first[members])[: max(shortlist, 8)]]
         assert set(kept.ids[kept.labels == label]) <= set(best)
 
 
@@ -173,26 +173,6 @@ def test_classes_in_groups_are_filled_too():
     kept = most_useful(KEY, pool, 2, classes_at_once=3)
     np.testing.assert_array_equal(kept.labels, np.repeat(np.arange(10), 2))
     assert set(kept.ids) != set(most_useful(KEY, pool, 2).ids)
-
-
-def test_a_set_of_digits_is_the_same_every_time_and_teaches_more_than_random_ones(
-    digits, teachers, tmp_path
-):
-    def made(recipe, name, seed=0):
-        options = {"images_per_class": 1, "pool": 40, "seed": seed, "progress": False}
-        return distill(digits, teachers["converged"], recipe, workdir=tmp_path / name, **options)
-
-    def accuracy(distilled):
-        """Of a learner of another kind: the nearest image's class."""
-        images, labels = digits.test.arrays()
-        learner = KNeighborsClassifier(1).fit(distilled.images.reshape(10, -1), distilled.labels)
-        return learner.score(images.reshape(len(images), -1), labels)
-
-    first, again = (made(infoutil_kernel(), name) for name in ("one", "two"))
-    np.testing.assert_array_equal(again.images, first.images)
-    assert again.records == first.records
-    others = [accuracy(made(random(), f"random{seed}", seed)) for seed in range(5)]
-    assert accuracy(first) > max(others)
 
 
 def test_neither_order_nor_the_names_of_classes_matter():
@@ -212,39 +192,46 @@ def test_scores_are_what_the_set_would_lose_and_the_most_useful_come_first():
 
 def test_judges_are_drawn_where_there_are_more():
     pool = table(5, candidates=60)
-    few = partial(most_useful, candidates=pool, per_class=2, judges=12)
-    np.testing.assert_array_equal(few(KEY).ids, few(KEY).ids)
-    assert len({tuple(few(jax.random.key(k)).ids) for k in range(8)}) > 1
+
+    def few(key):
+        return tuple(most_useful(key, pool, 2, judges=12).ids)
+
+    assert few(KEY) == few(KEY)
+    assert len({few(jax.random.key(k)) for k in range(8)}) > 1
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"among": 0}, "among is 0; give at least 1"),
+        ({"shortlist": 0}, "shortlist is 0; give at least 1"),
         ({"judges": 0}, "judges is 0; give at least 1"),
-        ({"per_class": 0}, "per_class is 0; give at least 1"),
+        ({"per_class": 0}, "per_class is 0; keep at least 1 of each class"),
         ({"sweeps": -1}, "sweeps is -1; give at least 0"),
         ({"classes_at_once": 0}, "classes_at_once is 0; give at least 1"),
         ({"ridge": 0.0}, "ridge is 0.0; it must be positive"),
         ({"per_class": 11}, "class 0 has 10 candidates to choose from, but 11 are needed"),
-        ({"candidates": table(0)._replace(features=None)}, "give the recipe an embed function"),
+        ({"candidates": table(0)._replace(features={})}, "candidates have none: give the recipe"),
+        ({"key": None}, "needs a key"),
     ],
 )
 def test_bad_input_is_one_sentence(change, message):
-    arguments = {"candidates": table(0, candidates=30), "per_class": 2, **change}
+    arguments = {"key": KEY, "candidates": table(0, candidates=30), "per_class": 2, **change}
     with pytest.raises(InputError, match=message):
-        most_useful(KEY, **arguments)
+        most_useful(**arguments)
 
 
-def test_features_end_with_probabilities():
+def test_what_is_taught_are_probabilities():
     pool = table(0)
-    for wrong in (pool.features[:, :5], pool.features[:, 5:]):
-        with pytest.raises(InputError, match="the last 3 features are not the probabilities"):
-            most_useful(KEY, pool._replace(features=wrong), 1)
+    for wrong in (pool.features["untrained"], 2 * pool.features["probabilities"]):
+        with pytest.raises(InputError, match="it must hold the probabilities of the 3 classes"):
+            most_useful(KEY, replaced(pool, probabilities=wrong), 1)
+    lacking = pool._replace(features={"untrained": pool.features["untrained"]})
+    with pytest.raises(InputError, match="but the candidates have untrained: give the recipe"):
+        most_useful(KEY, lacking, 1)
 
 
 def test_a_feature_that_is_no_number_is_named():
     pool = table(0)
-    pool.features[5, 0] = np.nan
+    pool.features["untrained"][5, 0] = np.nan
     with pytest.raises(InputError, match="the features of example 2 are not all numbers"):
         most_useful(KEY, pool, 1)

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.cropping import edges
-from infoutil_jax.method.patch_games import OUTPUTS, computing_in, painted, patch_values
+from infoutil_jax.image.grid import edges
+from infoutil_jax.method.patch_game import OUTPUTS, computing_in, painted, patch_game
+from infoutil_jax.shapley import coalition_design, shapley_values
 
 
 @pytest.fixture(scope="module")
@@ -41,17 +42,18 @@ def test_present_patches_show_the_image_absent_ones_the_baseline(images, grid):
 def test_a_coalition_is_worth_the_output_on_what_it_shows(images, variables, output, batch_size):
     labels = jnp.asarray([0, 1, 2, 0, 1])
     masks = np.random.default_rng(0).random((9, 6)) < 0.5
-    values = patch_values(
-        *(predict, variables, images, labels, masks),
+    game = patch_game(
+        *(predict, variables, images, labels),
         grid=(2, 3),
         baseline=0.5,
         output=output,
         batch_size=batch_size,
     )
+    values = game(masks)
     for coalition, mask in enumerate(masks):
         shown = painted(jnp.asarray(mask), images, jnp.full_like(images, 0.5), (2, 3))
         expected = OUTPUTS[output](predict(variables, shown), labels)
-        np.testing.assert_allclose(values[:, coalition], expected, atol=1e-5)
+        np.testing.assert_allclose(values[coalition], expected, atol=1e-5)
 
 
 def test_another_precision_is_seen_by_the_model_and_not_by_who_asks(images, variables):
@@ -65,9 +67,9 @@ def test_another_precision_is_seen_by_the_model_and_not_by_who_asks(images, vari
     assert computing_in(watching, "bfloat16") is cheap
     masks = np.ones((1, 6), bool)
     given = {"kernel": variables, "step": jnp.asarray(3)}
-    values = patch_values(cheap, given, images, None, masks, grid=(2, 3))
+    values = patch_game(cheap, given, images, None, grid=(2, 3))(masks)
     assert {(a.name, b.name, c.name) for a, b, c in seen} == {("bfloat16", "int32", "bfloat16")}
-    exact = patch_values(predict, variables, images, None, masks, grid=(2, 3))
+    exact = patch_game(predict, variables, images, None, grid=(2, 3))(masks)
     assert values.dtype == jnp.float32
     np.testing.assert_allclose(values, exact, atol=0.03)
     assert (values != exact).any()
@@ -75,8 +77,8 @@ def test_another_precision_is_seen_by_the_model_and_not_by_who_asks(images, vari
 
 def test_without_labels_the_predicted_class_is_explained(images, variables):
     masks = np.ones((1, 6), bool)
-    values = patch_values(predict, variables, images, None, masks, grid=(2, 3))
-    np.testing.assert_allclose(values[:, 0], predict(variables, images).max(1), atol=1e-6)
+    values = patch_game(predict, variables, images, None, grid=(2, 3))(masks)
+    np.testing.assert_allclose(values[0], predict(variables, images).max(1), atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -91,4 +93,22 @@ def test_without_labels_the_predicted_class_is_explained(images, variables):
 )
 def test_bad_arguments_are_told_in_a_sentence(images, variables, options, sentence):
     with pytest.raises(InputError, match=sentence):
-        patch_values(predict, variables, images, None, np.ones((1, 6), bool), **options)
+        patch_game(predict, variables, images, None, **options)(np.ones((1, 6), bool))
+
+
+def test_each_image_may_have_coalitions_of_its_own(images, variables):
+    game = patch_game(predict, variables, images, None, grid=(2, 3))
+    masks = np.random.default_rng(1).random((4, 2, 6)) < 0.5
+    which = jnp.asarray([4, 0, 0, 2])
+    values = game.values_of(which, jnp.asarray(masks))
+    for lane, image in enumerate(which):
+        np.testing.assert_allclose(values[lane], game(masks[lane])[:, image], atol=1e-5)
+
+
+def test_a_game_is_a_pytree_that_reads_as_the_theory_does(images, variables):
+    game = patch_game(predict, variables, images, None, grid=(2, 3))
+    design = coalition_design(6, 64)
+    phi = jax.jit(shapley_values)(game, design)
+    assert len(game) == 5 and phi.shape == (6, 5)
+    everything, nothing = game(np.array([[True] * 6, [False] * 6]))
+    np.testing.assert_allclose(phi.sum(0), everything - nothing, atol=1e-5)

@@ -1,18 +1,19 @@
 """Recipes are compositions: each has its paper's defaults, and every part can be replaced."""
 
 import dataclasses
-from functools import partial
 
 import jax
 import numpy as np
 import pytest
 
-from infoutil_jax import provenance
 from infoutil_jax.errors import InputError
-from infoutil_jax.method import attribution, cropping, selection, utility
+from infoutil_jax.image.resampling import centred
+from infoutil_jax.method import attribution, scores, selection
+from infoutil_jax.method.cropping import RandomResizedBoxes, ShapleyBoxes
 from infoutil_jax.method.recipes import (
     RECIPES,
     Recipe,
+    el2n,
     forgetting,
     infoutil,
     infoutil_clear,
@@ -21,8 +22,8 @@ from infoutil_jax.method.recipes import (
     random,
     rded,
 )
-from infoutil_jax.method.shapley import coalition_design
-from infoutil_jax.scoring import padded
+from infoutil_jax.method.shapley_maps import ShapleyConfig
+from infoutil_jax.shapley import coalition_design
 
 KEYS = jax.random.split(jax.random.key(0), 3)
 IMAGES = jax.random.normal(jax.random.key(1), (3, 8, 8, 1))
@@ -38,8 +39,7 @@ def test_the_recommended_recipe_is_the_kernel_students_and_asks_the_teacher_that
     """So that nobody who takes the default gets less than random images (README, results)."""
     ours, rule = infoutil(tiles=4), infoutil_kernel(tiles=4)
     assert ours.name == "infoutil" and ours.scorer == rule.scorer == "labeller"
-    for name in ("attribute", "crop", "score", "select", "embed"):
-        assert provenance.describe(getattr(ours, name)) == provenance.describe(getattr(rule, name))
+    assert dataclasses.replace(ours, name=rule.name) == rule
     assert infoutil_paper().scorer == "teacher"
 
 
@@ -53,13 +53,13 @@ def test_infoutil_paper_is_the_papers_composition():
     boxes = recipe.crop(KEYS, maps, (8, 8))
     np.testing.assert_array_equal(
         boxes,
-        cropping.shapley_boxes(KEYS, maps, (8, 8), num_crops=5, window=2, side=0.5, alpha=2.0),
+        ShapleyBoxes(num_crops=5, window=2, side=0.5, alpha=2.0)(KEYS, maps, (8, 8)),
     )
     np.testing.assert_allclose(
         recipe.score(predict, WEIGHTS, IMAGES, LABELS),
-        utility.gradient_norm(predict, WEIGHTS, IMAGES, LABELS),
+        scores.GradientNorm()(predict, WEIGHTS, IMAGES, LABELS),
     )
-    assert (recipe.tiles, recipe.view, recipe.order) == (4, "resize", "consecutive")
+    assert (recipe.tiles, recipe.fit, recipe.tile_order) == (4, "resize", "consecutive")
 
 
 def test_rded_is_loss_on_padded_random_crops():
@@ -71,32 +71,36 @@ def test_rded_is_loss_on_padded_random_crops():
     np.testing.assert_allclose(
         recipe.score(predict, WEIGHTS, IMAGES, LABELS), -log_probability, rtol=1e-5
     )
-    assert (recipe.view, recipe.order) == ("pad", "strided")
+    assert (recipe.fit, recipe.tile_order) == ("pad", "strided")
 
 
-def table(scores):
-    n = len(scores)
+def table(values):
+    n = len(values)
     return selection.Candidates(
         ids=np.arange(n, dtype=np.int64),
         crops=np.zeros(n, np.int32),
         labels=np.zeros(n, np.int32),
-        boxes=np.zeros((n, 4), np.int32),
-        scores=np.asarray(scores, np.float32),
-        maps=np.zeros((n, 1, 1), np.float32),
+        scores=np.asarray(values, np.float32),
+        features={},
     )
 
 
+def select(recipe, candidates, per_class, key=jax.random.key(0)):
+    return recipe.selector.finalize(key, candidates, per_class)
+
+
 @pytest.mark.parametrize(
-    ("recipe", "first"), [(infoutil_paper(), 2), (infoutil_paper(keep="lowest"), 1), (rded(), 1)]
+    ("recipe", "first"),
+    [(infoutil_paper(), 2), (infoutil_paper(select=selection.TopK("lowest")), 1), (rded(), 1)],
 )
 def test_direction_of_the_score(recipe, first):
-    assert recipe.select(jax.random.key(0), table([2.0, 1.0, 3.0]), 1).ids.tolist() == [first]
+    assert select(recipe, table([2.0, 1.0, 3.0]), 1).ids.tolist() == [first]
 
 
 def test_random_knows_no_score_and_shows_whole_images():
     recipe = random()
     picks = {
-        int(recipe.select(jax.random.key(seed), table([1.0, 2.0, 3.0]), 1).ids[0])
+        int(select(recipe, table([1.0, 2.0, 3.0]), 1, jax.random.key(seed)).ids[0])
         for seed in range(20)
     }
     assert picks == {0, 1, 2}
@@ -106,11 +110,17 @@ def test_random_knows_no_score_and_shows_whole_images():
 @pytest.mark.parametrize(("keep", "first"), [("highest", [1, 0]), ("lowest", [2, 0])])
 def test_forgetting_goes_by_events_and_shows_whole_images(keep, first):
     recipe = forgetting([3, 6, 0], tiles=4, keep=keep)
-    kept = recipe.select(None, table([2.0, 1.0, 3.0]), 2)
+    kept = select(recipe, table([2.0, 1.0, 3.0]), 2)
     assert kept.ids.tolist() == first
     assert kept.scores.tolist() == [[3, 6, 0][i] for i in first]
     assert recipe.crop(KEYS, np.zeros((3, 1, 1)), (8, 6))[:, 0].tolist() == [[0, 0, 8, 6]] * 3
     assert (recipe.name, recipe.tiles) == ("forgetting", 4)
+
+
+def test_el2n_keeps_the_longest_errors():
+    recipe = el2n(tiles=4)
+    assert recipe.score is scores.el2n
+    assert select(recipe, table([0.1, 0.9, 0.5]), 2).ids.tolist() == [1, 2]
 
 
 @pytest.mark.parametrize("events", [3, [[1, 2]], ["a"]])
@@ -132,14 +142,11 @@ def test_any_part_is_replaced_by_one_word():
 
 def test_arguments_reach_the_parts():
     recipe = infoutil_paper(
-        grid=2,
-        strategy="gaussian",
-        budget=16,
-        output="probability",
+        shapley=ShapleyConfig(grid=2, budget=16, output="probability"),
         side=0.75,
         num_crops=2,
-        over=lambda path: True,
-        compete="all",
+        wrt=lambda path: True,
+        select=selection.TopK(crops_per_image="all"),
     )
     maps = recipe.attribute(predict, WEIGHTS, IMAGES, LABELS, KEYS)
     assert maps.shape == (3, 2, 2)
@@ -157,16 +164,15 @@ def test_rded_keeps_what_its_published_rule_keeps():
     recipe, per_class = rded(tiles=4), 40
     crops = np.random.default_rng(0).standard_normal((300, 5, 4, 4, 1)).astype(np.float32)
     flat = crops.reshape(1500, 4, 4, 1)
-    scores = recipe.score(predict, WEIGHTS, padded(flat, (8, 8)), np.ones(1500, int))
+    values = recipe.score(predict, WEIGHTS, centred(flat, (8, 8)), np.ones(1500, int))
     candidates = selection.Candidates(
         ids=np.repeat(np.arange(300), 5),
         crops=np.tile(np.arange(5, dtype=np.int32), 300),
         labels=np.ones(1500, np.int32),
-        boxes=np.zeros((1500, 4), np.int32),
-        scores=np.asarray(scores),
-        maps=np.zeros((1500, 1, 1), np.float32),
+        scores=np.asarray(values),
+        features={},
     )
-    kept = recipe.select(jax.random.key(0), candidates, per_class)
+    kept = select(recipe, candidates, per_class)
 
     losses = np.zeros((300, 5))
     for image, crop in np.ndindex(300, 5):
@@ -177,7 +183,7 @@ def test_rded_keeps_what_its_published_rule_keeps():
     order = np.argsort(losses.min(1))[:per_class]
     np.testing.assert_array_equal(kept.ids, order)
     np.testing.assert_array_equal(kept.crops, losses.argmin(1)[order])
-    assert recipe.view == "pad"
+    assert recipe.fit == "pad"
 
 
 def test_clear_crops_are_of_low_norm_and_stand_for_the_others():
@@ -188,12 +194,10 @@ def test_clear_crops_are_of_low_norm_and_stand_for_the_others():
         ids=np.arange(count),
         crops=np.zeros(count, np.int32),
         labels=np.zeros(count, np.int32),
-        boxes=np.zeros((count, 4), np.int32),
         scores=np.tile(np.arange(10, dtype=np.float32), 2),
-        maps=np.zeros((count, 1, 1), np.float32),
-        features=features.astype(np.float32),
+        features={"untrained": features.astype(np.float32)},
     )
-    kept = infoutil_clear().select(jax.random.key(0), candidates, 2)
+    kept = select(infoutil_clear(), candidates, 2)
     assert (kept.scores < 4).all()
     assert sorted(int(i) // 10 for i in kept.ids) == [0, 1]
 
@@ -210,9 +214,9 @@ def test_clear_crops_are_rdeds_or_hold_a_share_of_the_shapley_mass():
 
 
 def test_a_kernel_student_chooses_among_clear_crops_and_whole_images():
-    recipe = infoutil_kernel(num_crops=2, among=9)
+    recipe = infoutil_kernel(num_crops=2, shortlist=9)
     boxes = recipe.crop(KEYS, np.zeros((3, 1, 1)), (8, 8))
-    np.testing.assert_array_equal(boxes[:, :2], rded(num_crops=2).crop(KEYS, None, (8, 8)))
+    np.testing.assert_array_equal(boxes[:, :2], RandomResizedBoxes(2)(KEYS, None, (8, 8)))
     np.testing.assert_array_equal(boxes[:, 2], [[0, 0, 8, 8]] * 3)
     count = 60
     labels = np.repeat(np.arange(3, dtype=np.int32), 20)
@@ -223,12 +227,10 @@ def test_a_kernel_student_chooses_among_clear_crops_and_whole_images():
         ids=np.arange(count),
         crops=np.zeros(count, np.int32),
         labels=labels,
-        boxes=np.ones((count, 4), np.int32),
         scores=np.tile(np.arange(20, dtype=np.float32), 3),
-        maps=np.zeros((count, 1, 1), np.float32),
-        features=np.asarray(features),
+        features=jax.tree.map(np.asarray, features),
     )
-    kept = recipe.select(jax.random.key(0), candidates, 2)
+    kept = select(recipe, candidates, 2)
     np.testing.assert_array_equal(kept.labels, [0, 0, 1, 1, 2, 2])
     assert (candidates.scores[kept.ids] < 9).all()
 
@@ -243,4 +245,33 @@ def test_every_recipe_takes_tiles(name, tiles):
 @pytest.mark.parametrize("tiles", [0, 2, 3, -4])
 def test_tiles_make_a_square(tiles):
     with pytest.raises(InputError, match="square"):
-        Recipe("mine", *[partial(print)] * 4, tiles=tiles)
+        Recipe("mine", *[print] * 4, tiles=tiles)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"fit": "crop"}, 'fit is "crop"; choose "resize" or "pad"'),
+        ({"tile_order": "random"}, 'choose "consecutive" or "strided"'),
+        ({"scorer": "student"}, 'choose "teacher" or "labeller"'),
+    ],
+)
+def test_words_that_a_recipe_does_not_know_are_told(change, message):
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(rded(), **change)
+
+
+def test_the_device_half_is_a_key_of_plain_parts():
+    """Equal for recipes that are made twice, or that differ in their selector alone."""
+    one, other = infoutil_paper().per_image, infoutil_paper().per_image
+    assert one == other and hash(one) == hash(other)
+    chosen = infoutil_paper(select=selection.TopK("lowest"), tiles=4)
+    assert chosen.per_image == one
+    assert infoutil_paper(alpha=1.0).per_image != one
+
+
+def test_a_function_will_do_for_a_selector():
+    recipe = dataclasses.replace(rded(), select=lambda key, rows, n: selection.take(rows, [0, 2]))
+    assert recipe.selector.reduce is None
+    assert select(recipe, table([1.0, 2.0, 3.0]), 2).ids.tolist() == [0, 2]
+    assert rded().selector is rded().select or rded().selector == rded().select

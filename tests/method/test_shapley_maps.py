@@ -7,10 +7,10 @@ import pytest
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.attribution import patch_shapley
-from infoutil_jax.method.cropping import shapley_boxes
+from infoutil_jax.method.cropping import ShapleyBoxes
 from infoutil_jax.method.recipes import infoutil_paper
-from infoutil_jax.method.shapley import coalition_design
-from infoutil_jax.method.shapley_maps import shapley_maps
+from infoutil_jax.method.shapley_maps import ShapleyConfig, ShapleyMaps
+from infoutil_jax.shapley import coalition_design
 
 IMAGES = jax.random.normal(jax.random.key(3), (64, 8, 8, 1))
 LABELS = jnp.arange(64) % 3
@@ -25,35 +25,33 @@ def predict(kernel, images):
     return jnp.tanh(maps).mean((1, 2))
 
 
-def maps_of(recipe):
-    return recipe.attribute(predict, VARIABLES, IMAGES, LABELS, KEYS)
+def maps_of(**options):
+    return ShapleyMaps(ShapleyConfig(**options))(predict, VARIABLES, IMAGES, LABELS, KEYS)
 
 
 @pytest.mark.parametrize("strategy", ["gaussian", "leverage", "kernel"])
 def test_without_stopping_these_are_the_maps_of_the_design(strategy):
     design = coalition_design(16, 128, strategy=strategy, grid=4)
     expected = patch_shapley(predict, VARIABLES, IMAGES, LABELS, design, grid=4)
-    recipe = infoutil_paper(strategy=strategy, budget=128, sure=np.inf)
-    np.testing.assert_allclose(maps_of(recipe), expected, atol=1e-6)
+    maps = maps_of(strategy=strategy, budget=128, confidence=np.inf)
+    np.testing.assert_allclose(maps, expected, atol=1e-6)
 
 
 def test_the_printed_rule_stops_nowhere():
     """It is KernelSHAP's estimator on 256 coalitions."""
     design = coalition_design(16, 256, strategy="kernel")
     expected = patch_shapley(predict, VARIABLES, IMAGES, LABELS, design, grid=4)
-    np.testing.assert_allclose(maps_of(infoutil_paper()), expected, atol=1e-6)
+    maps = infoutil_paper().attribute(predict, VARIABLES, IMAGES, LABELS, KEYS)
+    np.testing.assert_allclose(maps, expected, atol=1e-6)
 
 
 def test_a_map_that_stops_gives_the_crop_of_one_that_does_not():
     """For nearly all images, under the recipe's default."""
 
     def boxes(maps):
-        return shapley_boxes(KEYS, maps, (8, 8), num_crops=1)
+        return ShapleyBoxes(num_crops=1)(KEYS, maps, (8, 8))
 
-    few, all_ = (
-        maps_of(infoutil_paper(strategy="gaussian")),
-        maps_of(infoutil_paper(strategy="gaussian", sure=np.inf)),
-    )
+    few, all_ = maps_of(), maps_of(confidence=np.inf)
     assert not np.allclose(few, all_, atol=1e-6)
     assert (boxes(few) == boxes(all_)).all((1, 2)).mean() >= 0.9
 
@@ -67,9 +65,8 @@ def test_stages_fit_the_batch(batch_size):
         most.append(len(images))
         return predict(variables, images)
 
-    shapley_maps(
-        *(watching, VARIABLES, IMAGES[:4], LABELS[:4]), budget=32, sure=1.0, batch_size=batch_size
-    )
+    config = ShapleyConfig(budget=32, confidence=1.0, batch_size=batch_size)
+    ShapleyMaps(config)(watching, VARIABLES, IMAGES[:4], LABELS[:4])
     assert max(most) <= batch_size
 
 
@@ -81,15 +78,14 @@ def test_a_small_budget_is_not_rounded_up_to_a_stage():
         most.append(len(images))
         return predict(variables, images)
 
-    shapley_maps(watching, VARIABLES, IMAGES[:4], LABELS[:4], budget=2, sure=1.0)
+    ShapleyMaps(ShapleyConfig(budget=2, confidence=1.0))(
+        watching, VARIABLES, IMAGES[:4], LABELS[:4]
+    )
     assert max(most) == 2 * 4
 
 
 def test_half_precision_is_near():
-    exact, half = (
-        maps_of(infoutil_paper(strategy="gaussian", map_dtype=d, sure=np.inf))
-        for d in (None, "bfloat16")
-    )
+    exact, half = (maps_of(dtype=dtype, confidence=np.inf) for dtype in (None, "bfloat16"))
     assert half.dtype == exact.dtype
     error = np.sum((half - exact) ** 2) / np.sum(exact**2)
     assert 0 < error < 0.01
@@ -98,12 +94,21 @@ def test_half_precision_is_near():
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ({"sure": -1.0}, "sure is -1.0"),
-        ({"window": 5, "strategy": "gaussian"}, "5x5 does not fit a map of 4x4"),
-        ({"budget": 1, "strategy": "gaussian"}, "budget is 1"),
+        ({"confidence": -1.0}, "confidence is -1.0"),
+        ({"window": 5}, "5x5 does not fit a map of 4x4"),
+        ({"budget": 1}, "budget is 1"),
+        ({"window": 5, "strategy": "kernel"}, "5x5 does not fit a map of 4x4"),
+        ({"output": "loss"}, "unknown output 'loss'"),
+        ({"baseline": np.zeros((8, 8, 3))}, "give a function that returns it"),
         ({"budget": 1, "strategy": "kernel"}, "needs at least 32"),
     ],
 )
 def test_bad_arguments_are_told_before_any_work(options, sentence):
     with pytest.raises(InputError, match=sentence):
-        infoutil_paper(**options)
+        ShapleyConfig(**options)
+
+
+def test_equal_configs_share_one_design_and_one_key():
+    one, other = (ShapleyConfig(budget=64, baseline=np.array([0.5])) for _ in range(2))
+    assert one == other and hash(one) == hash(other) and one.baseline == (0.5,)
+    assert one.staged_design() is other.staged_design()

@@ -5,11 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from infoutil_jax.errors import InputError
 from infoutil_jax.method.attribution import patch_shapley
 from infoutil_jax.method.cropping import pool_maps
-from infoutil_jax.method.shapley import coalition_design
-from infoutil_jax.method.staged import _staged_shapley, staged_design, staged_shapley
+from infoutil_jax.method.patch_game import patch_game
+from infoutil_jax.shapley import coalition_design, staged_design, staged_shapley
+from infoutil_jax.shapley.staged import _staged_shapley
 
 
 @pytest.fixture(scope="module")
@@ -39,29 +39,33 @@ def predict(variables, images):
     return jnp.tanh(maps).mean((1, 2)) @ variables["out"]
 
 
-@pytest.mark.parametrize("batch_size", [16, 40, 1000])
-@pytest.mark.parametrize(("sure", "coalitions"), [(0.0, 16), (np.inf, 72)])
+def staged_maps(images, labels, variables, design, *, grid=4, **options):
+    """Maps, and how many coalitions each took."""
+    game = patch_game(predict, variables, images, labels, grid=grid)
+    phi, used = staged_shapley(game, design, **options)
+    return phi.reshape(-1, *game.grid), used
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 62])
+@pytest.mark.parametrize(("confidence", "coalitions"), [(0.0, 16), (np.inf, 72)])
 def test_ends_after_the_first_stage_or_after_the_last(
-    images, labels, variables, sure, coalitions, batch_size
+    images, labels, variables, confidence, coalitions, at_once
 ):
     """In between lie the maps of `patch_shapley` with the coalitions of that stage."""
-    maps, used = staged_shapley(
-        *(predict, variables, images, labels, staged_design(4, 72)),
-        grid=4,
-        sure=sure,
-        batch_size=batch_size,
+    maps, used = staged_maps(
+        *(images, labels, variables, staged_design(4, 72)), confidence=confidence, at_once=at_once
     )
     design = coalition_design(16, coalitions, grid=4)
     expected = patch_shapley(predict, variables, images, labels, design, grid=4)
     np.testing.assert_allclose(maps, expected, atol=1e-5)
-    assert (used == (16 if sure == 0 else 80)).all()  # whole stages; the last repeats a coalition
+    assert (
+        used == (16 if confidence == 0 else 80)
+    ).all()  # whole stages; the last repeats a coalition
 
 
 def test_every_image_is_done_at_its_own_stage(images, labels, variables):
     """Its map is that of as many coalitions, and its window is ahead, as it was not before."""
-    maps, used = staged_shapley(
-        *(predict, variables, images, labels, staged_design(4, 96)), grid=4, sure=1.0
-    )
+    maps, used = staged_maps(images, labels, variables, staged_design(4, 96), confidence=1.0)
     assert len(set(used.tolist())) > 2
     for coalitions in set(used.tolist()):
         design = coalition_design(16, coalitions, grid=4)
@@ -70,17 +74,15 @@ def test_every_image_is_done_at_its_own_stage(images, labels, variables):
         np.testing.assert_allclose(maps[done], expected[done], atol=1e-5)
 
 
-def test_the_more_sure_the_more_coalitions_and_the_more_often_right(variables):
+def test_the_more_confidence_the_more_coalitions_and_the_more_often_right(variables):
     images = jax.random.normal(jax.random.key(2), (128, 8, 8, 1))
     labels = jnp.arange(128) % 3
     exact = coalition_design(16, 1024, grid=4)
     windows = windows_of(patch_shapley(predict, variables, images, labels, exact, grid=4))
     design = staged_design(4, 128)
     used, right = [], []
-    for sure in (0.0, 1.0, 2.0, np.inf):
-        maps, coalitions = staged_shapley(
-            *(predict, variables, images, labels, design), grid=4, sure=sure
-        )
+    for confidence in (0.0, 1.0, 2.0, np.inf):
+        maps, coalitions = staged_maps(images, labels, variables, design, confidence=confidence)
         used.append(float(coalitions.mean()))
         right.append(np.mean(windows_of(maps) == windows))
     assert used == sorted(used)
@@ -93,12 +95,9 @@ def windows_of(maps):
 
 
 def test_all_windows_that_can_be_cut_out_compete(images, labels, variables):
-    """The design's windows are those of `shapley_boxes`, of any shape."""
-    maps, _ = staged_shapley(
-        *(predict, variables, images, labels, staged_design((2, 4), 64, window=(1, 3))),
-        grid=(2, 4),
-    )
+    """The design's windows are those of `ShapleyBoxes`, of any shape."""
     design = staged_design((2, 4), 64, window=(1, 3))
+    maps, _ = staged_maps(images, labels, variables, design, grid=(2, 4))
     pooled = pool_maps(maps, (1, 3))
     np.testing.assert_allclose(
         maps.reshape(-1, 8) @ design.windows.T, pooled.reshape(len(maps), -1), atol=1e-5
@@ -110,10 +109,10 @@ def test_small_grids_are_exact(images, labels, variables, grid):
     """With as many coalitions as there are, however few players."""
     rows, columns = (grid, grid) if isinstance(grid, int) else grid
     players = rows * columns
-    maps, _ = staged_shapley(
-        *(predict, variables, images, labels, staged_design(grid, 2**players)),
+    maps, _ = staged_maps(
+        *(images, labels, variables, staged_design(grid, 2**players)),
         grid=grid,
-        sure=np.inf,
+        confidence=np.inf,
     )
     design = coalition_design(players, 2**players)
     expected = patch_shapley(predict, variables, images, labels, design, grid=grid)
@@ -123,10 +122,10 @@ def test_small_grids_are_exact(images, labels, variables, grid):
 def test_constant_images_and_nan_come_to_an_end(images, labels, variables):
     design = staged_design(4, 48)
     odd = images.at[0].set(0.0).at[1].set(jnp.nan)
-    maps, used = staged_shapley(predict, variables, odd, labels, design, grid=4)
+    maps, used = staged_maps(odd, labels, variables, design)
     assert (maps[0] == 0).all() and jnp.isnan(maps[1]).all()
     assert used[0] == used[1] == 48
-    untouched, _ = staged_shapley(predict, variables, images, labels, design, grid=4)
+    untouched, _ = staged_maps(images, labels, variables, design)
     np.testing.assert_allclose(maps[2:], untouched[2:], atol=1e-6)
 
 
@@ -134,30 +133,5 @@ def test_one_compilation_serves_every_batch_of_a_shape(images, labels, variables
     design = staged_design(4, 48)
     _staged_shapley.clear_cache()
     for shift in range(3):
-        staged_shapley(
-            predict, variables, images + shift, labels, design, grid=4, sure=float(shift)
-        )
+        staged_maps(images + shift, labels, variables, design, confidence=float(shift))
     assert _staged_shapley._cache_size() == 1
-
-
-@pytest.mark.parametrize(
-    ("call", "sentence"),
-    [
-        (lambda *game: staged_design(4, 1), "budget is 1"),
-        (lambda *game: staged_design(4, 64, step=5), "an even step"),
-        (lambda *game: staged_design(0, 64), "no patches"),
-        (lambda *game: staged_design(4, 64, window=5), "does not fit a map"),
-        (
-            lambda *game: staged_shapley(*game, staged_design(4, 64), grid=4, sure=-1.0),
-            "sure is -1.0",
-        ),
-        (
-            lambda *game: staged_shapley(*game, staged_design(4, 64), grid=4, batch_size=8),
-            "a stage of the design holds 16",
-        ),
-        (lambda *game: staged_shapley(*game, staged_design(4, 64), grid=3), "has 16 players"),
-    ],
-)
-def test_bad_arguments_are_told_in_a_sentence(images, labels, variables, call, sentence):
-    with pytest.raises(InputError, match=sentence):
-        call(predict, variables, images, labels)

@@ -7,16 +7,16 @@ import math
 import numpy as np
 import pytest
 
-from infoutil_jax.method import bayesian_quadrature
-from infoutil_jax.method.bayesian_quadrature import (
+from infoutil_jax.shapley import bayesian_quadrature
+from infoutil_jax.shapley.bayesian_quadrature import (
     PATCHES,
     PLAYERS,
     Games,
     gaussian,
     innovations,
 )
-from infoutil_jax.method.coalitions import exact
-from infoutil_jax.method.shapley import coalition_design
+from infoutil_jax.shapley.coalitions import exact
+from infoutil_jax.shapley.estimate import coalition_design
 
 
 def all_masks(d):

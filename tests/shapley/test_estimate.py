@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.shapley import (
+from infoutil_jax.shapley.estimate import (
     STRATEGIES,
     CoalitionDesign,
     coalition_design,

@@ -1,6 +1,5 @@
 """Forgetting events: counted by hand, by a teacher's training, and spent on a coreset."""
 
-import json
 import shutil
 from itertools import pairwise
 
@@ -8,14 +7,10 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-import infoutil_jax
-from infoutil_jax import forgetting as forgetting_recipe
-from infoutil_jax import load_forgetting
-from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
-from infoutil_jax.scoring import examine
 from infoutil_jax.training import checkpoint, forgetting
 from infoutil_jax.training.config import TeacherConfig
+from infoutil_jax.training.forgetting import load_forgetting
 from infoutil_jax.training.teacher import load_teacher
 from infoutil_jax.training.train_teacher import train_teacher
 
@@ -153,41 +148,3 @@ def test_directories_without_events_are_told(recorded, tmp_path):
     with pytest.raises(InputError, match="no forgetting events: its weights were given"):
         load_forgetting(copy)
     load_teacher(copy)  # which is as good as ever
-
-
-def test_a_coreset_of_the_most_forgotten(digits, teachers, teacher_dir, tmp_path):
-    events = load_forgetting(teacher_dir)
-    assert len(events) == len(digits.train)
-    examine.clear_cache()
-    made = infoutil_jax.distill(
-        digits,
-        teachers["converged"],
-        forgetting_recipe(events),
-        images_per_class=2,
-        workdir=tmp_path / "set",
-        pool=None,
-        progress=False,
-    )
-    assert examine._cache_size() == 1  # a partial with an array is no reason to compile again
-    for label in range(10):
-        of_class = np.flatnonzero(digits.train.labels == label)
-        best = of_class[np.lexsort((of_class, -events[of_class]))][:2]
-        tiles = [made.records[i]["tiles"][0] for i in np.flatnonzero(made.labels == label)]
-        assert [tile["example"] for tile in tiles] == best.tolist()
-        assert [tile["score"] for tile in tiles] == events[best].tolist()
-    manifest = json.loads((tmp_path / "set" / "manifest.json").read_text())
-    assert manifest["recipe"]["select"]["values"]["shape"] == [len(events)]
-
-
-def test_events_of_other_images_are_told(teachers, tmp_path):
-    with pytest.raises(InputError, match=r"values has 7 entries, but there is an example with id"):
-        infoutil_jax.distill(
-            open_source("digits"),
-            teachers["converged"],
-            forgetting_recipe(np.zeros(7)),
-            images_per_class=1,
-            workdir=tmp_path / "set",
-            pool=3,
-            progress=False,
-        )
-    assert not (tmp_path / "set").exists()

@@ -1,0 +1,52 @@
+"""Recipes by their names, with tiles by the source."""
+
+from dataclasses import replace
+
+import pytest
+
+from infoutil_jax.app.config import RecipeConfig
+from infoutil_jax.errors import InputError
+from infoutil_jax.method import recipes
+from infoutil_jax.method.selection import TopK
+from infoutil_jax.method.shapley_maps import ShapleyConfig
+
+
+@pytest.mark.parametrize(("size", "tiles"), [(32, 1), (64, 1), (75, 1), (128, 4), (224, 4)])
+def test_tiles_follow_the_image_size(digits, size, tiles):
+    source = replace(digits, image_size=(size, size))
+    assert RecipeConfig("rded").build(source).tiles == tiles
+    assert RecipeConfig("rded", tiles=9).build(source).tiles == 9
+
+
+def test_unknown_recipes_and_foreign_options_are_named(digits):
+    with pytest.raises(InputError, match="infoutil, infoutil_paper, infoutil_clear, infoutil_"):
+        RecipeConfig("dream").build(digits)
+    with pytest.raises(InputError, match=r"rded.*--alpha, --max-quantile"):
+        RecipeConfig("rded", alpha=1.0, max_quantile=0.9).build(digits)
+
+
+@pytest.mark.parametrize("name", recipes.RECIPES)
+def test_every_method_can_be_chosen_by_its_name(digits, name):
+    assert RecipeConfig(name).build(digits).name == name
+
+
+def test_options_reach_the_parts_they_are_of(digits):
+    config = RecipeConfig(
+        "infoutil_paper", budget=64, strategy="gaussian", map_dtype="bfloat16", keep="lowest"
+    )
+    shapley = ShapleyConfig(budget=64, strategy="gaussian", dtype="bfloat16")
+    expected = recipes.infoutil_paper(shapley=shapley, select=TopK("lowest"))
+    assert config.build(digits) == expected
+    assert RecipeConfig("infoutil_paper").build(digits) == recipes.infoutil_paper()
+    assert RecipeConfig("infoutil", shortlist=9).build(digits) == recipes.infoutil(shortlist=9)
+
+
+def test_a_bug_of_ours_keeps_its_traceback(digits, monkeypatch):
+    """It is not told as an option that the recipe lacks."""
+
+    def broken(*, tiles=1, num_crops=5):
+        raise TypeError("a bug inside")
+
+    monkeypatch.setitem(recipes.RECIPES, "rded", broken)
+    with pytest.raises(TypeError, match="a bug inside"):
+        RecipeConfig("rded", num_crops=3).build(digits)

@@ -1,0 +1,90 @@
+"""Stages on games that have nothing to do with images."""
+
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.shapley import GameBatch, exact_shapley, staged_design, staged_shapley
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Products:
+    """Each game's players add their worth, and neighbours in a row earn a bonus together."""
+
+    worth: jax.Array
+    bonus: jax.Array
+
+    def __len__(self):
+        return len(self.worth)
+
+    def values_of(self, games, masks):
+        own = jnp.einsum("lp,lsp->ls", self.worth[games], masks.astype(float))
+        pairs = (masks[..., :-1] & masks[..., 1:]).astype(float)
+        return own + jnp.einsum("lp,lsp->ls", self.bonus[games], pairs)
+
+
+@pytest.fixture(scope="module")
+def games():
+    rng = np.random.default_rng(0)
+    worth, bonus = rng.normal(size=(7, 6)), rng.normal(size=(7, 5))
+    return Products(jnp.asarray(worth, jnp.float32), jnp.asarray(bonus, jnp.float32))
+
+
+def closed_form(games):
+    """A bonus of two is shared by the two."""
+    half = np.asarray(games.bonus) / 2
+    return np.asarray(games.worth) + np.pad(half, ((0, 0), (1, 0))) + np.pad(half, ((0, 0), (0, 1)))
+
+
+def test_any_batch_of_games_will_do(games):
+    assert isinstance(games, GameBatch)
+    phi, used = staged_shapley(games, staged_design((1, 6), 64), confidence=np.inf)
+    np.testing.assert_allclose(phi, closed_form(games), atol=1e-4)
+    assert (used == 64).all()
+    one = exact_shapley(lambda masks: games.values_of(jnp.array([3]), masks[None])[0], 6)
+    np.testing.assert_allclose(phi[3], one, atol=1e-4)
+
+
+@pytest.mark.parametrize("at_once", [1, 3, 100])
+def test_the_lanes_change_nothing(games, at_once):
+    design = staged_design((1, 6), 64, step=8)
+    phi, used = staged_shapley(games, design, confidence=1.0, at_once=at_once)
+    expected, needed = staged_shapley(games, design, confidence=1.0)
+    np.testing.assert_allclose(phi, expected, atol=1e-6)
+    np.testing.assert_array_equal(used, needed)
+    assert len(set(used.tolist())) > 1
+
+
+def test_a_clear_winner_takes_one_stage():
+    """Of a game of single players the prior knows the form: the first stage tells nearly all."""
+    games = Products(jnp.eye(6)[:3] * 9, jnp.zeros((3, 5)))
+    phi, used = staged_shapley(games, staged_design((1, 6), 64, window=1, step=8))
+    assert (used == 8).all()
+    np.testing.assert_array_equal(phi.argmax(1), [0, 1, 2])
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda games: staged_design(4, 1), "budget is 1"),
+        (lambda games: staged_design(4, 64, step=5), "an even step"),
+        (lambda games: staged_design(0, 64), "has no players"),
+        (lambda games: staged_design(4, 64, window=5), "does not fit a map"),
+        (
+            lambda games: staged_shapley(games, staged_design((1, 6), 8), confidence=-1.0),
+            "confidence is -1.0",
+        ),
+        (
+            lambda games: staged_shapley(games, staged_design((1, 6), 8), at_once=0),
+            "at_once is 0",
+        ),
+    ],
+)
+def test_bad_arguments_are_told_in_a_sentence(games, call, sentence):
+    with pytest.raises(InputError, match=sentence):
+        call(games)
