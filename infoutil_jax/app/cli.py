@@ -49,7 +49,7 @@ class SourceOptions:
     """Of the train/test split, where the source has none."""
 
     def open(self) -> Source:
-        """Open it, and say what was left out."""
+        """Opens the source, and names the files that are left out."""
         source = open_source(
             self.source,
             image_size=self.image_size,
@@ -78,7 +78,7 @@ class Machines:
     """Which this is, from 0; known to "auto"."""
 
     def join(self) -> parallel.Devices:
-        """Join the other processes, if any, before anything is computed."""
+        """Joins the other processes, if any, before anything is computed."""
         if self.coordinator is not None:
             parallel.start(self.coordinator, self.processes, self.process)
         elif self.processes is not None or self.process is not None:
@@ -96,7 +96,7 @@ class Quickstart:
     """Where the teacher, the sets and the picture go."""
 
     def __call__(self) -> None:
-        """Run it."""
+        """Runs it."""
         quickstart(self.workdir)
 
 
@@ -112,7 +112,7 @@ class Run:
     config: Annotated[RunConfig, Flat] = RunConfig()
 
     def __call__(self) -> None:
-        """Run it."""
+        """Runs it."""
         source = self.data.open()
         if self.data.image_size == "auto" and _too_large(source):
             print(
@@ -144,7 +144,7 @@ class TrainTeacher:
     """Of this machine, that share each batch."""
 
     def __call__(self) -> None:
-        """Run it."""
+        """Runs it."""
         devices = parallel.devices_of(self.devices)
         source = self.data.open()
         teachers = train_teachers(
@@ -182,7 +182,7 @@ class Distill:
     """Of every random draw."""
 
     def __call__(self) -> None:
-        """Run it."""
+        """Runs it."""
         devices = self.machines.join()
         teachers = load_teachers(self.teacher)
         source = self.data.open()
@@ -222,7 +222,7 @@ class TrainStudent:
     """Of this machine, that share the seeds."""
 
     def __call__(self) -> None:
-        """Run it."""
+        """Runs it."""
         distilled = DistilledDataset.load(self.distilled)
         if self.teacher is None and self.config.labels == "online":
             raise InputError("online labels need --teacher; or choose --labels stored or hard.")
@@ -248,7 +248,7 @@ class Verify:
     """Folder of `infoutil distill`."""
 
     def __call__(self) -> None:
-        """Run it."""
+        """Runs it."""
         distilled = DistilledDataset.load(self.distilled)
         distilled.verify()
         print(f"{distilled}: complete, every checksum holds")

@@ -66,9 +66,10 @@ def train_teachers(
 
 
 def choose_teacher(teachers: Mapping[str, Teacher], stage: Stage, images_per_class: int) -> Teacher:
-    """The teacher of a stage; "auto" is the paper's rule: early up to 10 images a class.
+    """Chooses the teacher of a stage.
 
-    Where there is no early teacher, "auto" is the converged one.
+    "auto" is the paper's rule: the early teacher up to 10 images a class, the converged one above,
+    or where there is no early teacher.
 
     Raises:
         InputError: a stage that is not there.

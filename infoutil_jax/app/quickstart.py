@@ -36,7 +36,7 @@ def quickstart(
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> dict[str, dict[int, list[float]]]:
-    """Distil the digits by InfoUtil, its printed rule, RDED and chance; train on what comes out.
+    """Distils the digits by InfoUtil, its printed rule, RDED and chance, and trains on the sets.
 
     Args:
         workdir: teacher, distilled sets, `overview.png` and `summary.json` go here.

@@ -57,7 +57,7 @@ def claim(workdir: Path, config: dict[str, Any]) -> None:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Equal, numbers that were measured to rounding: machines differ in their last digit."""
+    """Whether two values are equal; floats up to rounding, as machines differ in the last digit."""
     if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
         return all(_same(a, b) for a, b in zip(one, other, strict=True))
     if isinstance(one, float) and isinstance(other, float):
@@ -110,8 +110,8 @@ def resume(manager: ocp.CheckpointManager, like: Any) -> tuple[int, Any]:
         return done, manager.restore(done, args=ocp.args.StandardRestore(jax.device_get(like)))
     except ValueError as error:
         raise InputError(
-            f"the unfinished training in {manager.directory} was saved by another version, and "
-            "cannot be gone on with: choose another directory, or remove this teacher's"
+            f"the unfinished training in {manager.directory} was saved by another version and "
+            "cannot be resumed: choose another directory, or remove this teacher's"
         ) from error
 
 

@@ -28,7 +28,7 @@ class State(NamedTuple):
 
 
 class Seen(NamedTuple):
-    """What `Fit.observe` gave in an epoch.
+    """What `Fit.observe` returned in an epoch.
 
     Attributes:
         rows: numbers of the examples of each step's batch.
@@ -98,7 +98,7 @@ def run_steps(
     rows: Int[Array, "steps batch"],
     first: Any = 0,
 ) -> tuple[State, Float[Array, " steps"], Shaped[Array, "steps batch *each"] | None]:
-    """One scan over batches of `data`.
+    """Trains on batches of `data`, in one scan.
 
     Args:
         fit: how to train.
@@ -140,7 +140,7 @@ def run_steps(
 def run_epoch(
     fit: Fit, state: State, key: Key[Array, ""], context: Any, data: Data, epoch: Any
 ) -> tuple[State, Float[Array, ""], Seen | None]:
-    """One epoch over data that is on the device; jittable, `epoch` may be traced.
+    """Trains for one epoch on data that is on the device; `epoch` may be traced.
 
     Returns:
         The state after it, the mean loss of its steps, and what was observed, if anything.

@@ -20,7 +20,7 @@ FILE = Path("stages", "forgetting.safetensors")
 
 
 class Forgetting(NamedTuple):
-    """What is known of every training example.
+    """What training has shown of every example.
 
     Attributes:
         events: times that it went from classified correctly to incorrectly.
@@ -63,7 +63,7 @@ def count(
 
 
 def marked(state: Forgetting, epochs: int) -> Int32[np.ndarray, " n"]:
-    """Events, those of examples that were never classified correctly replaced by `epochs`.
+    """The number of events of each example, `epochs` where it was never classified correctly.
 
     An event takes two epochs, one to learn and one to forget, so no count reaches `epochs`:
     never learnt ranks as most forgotten, as in the source.

@@ -82,7 +82,7 @@ def view(
     key: Key[Array, ""],
     batch: tuple[Array, Array, Array],
 ) -> tuple[Float[Array, "batch height width channels"], Float[Array, "batch classes"]]:
-    """One augmented, mixed batch and the class probabilities that it is taught.
+    """An augmented, mixed batch and the class probabilities that students are taught about it.
 
     Args:
         protocol: says which augmentations and labels there are.
@@ -162,7 +162,12 @@ def optimiser(protocol: Protocol, steps: int) -> optax.GradientTransformation:
 
 @lru_cache(maxsize=32)
 def program(protocol: Protocol) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """`init(variables)` and the compiled `run` over epochs; kept for the next student alike."""
+    """Two compiled functions, kept for the next students of the same protocol.
+
+    Returns:
+        `init(variables, num_examples)`, which gives the state before the first step, and `run`,
+        which trains all seeds for some epochs.
+    """
 
     def training(num_examples: int) -> fit.Fit:
         return fit.Fit(

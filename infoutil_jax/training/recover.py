@@ -34,7 +34,7 @@ _BLOCK = 100
 
 @dataclass(frozen=True)
 class Inversion:
-    """How images are optimised. None is chosen by the images, as `resolve` tells.
+    """How images are optimised. None means "chosen by the source"; see `resolve`.
 
     The defaults are those of the authors' code (VILA-Lab/SRe2L) for CIFAR-100. For ImageNet-1k it
     takes 4000 iterations, for Tiny-ImageNet 4000 with rate 0.1 and `bn_weight` 1.
@@ -118,7 +118,7 @@ def invert(
     seed: int = 0,
     bar: tqdm | None = None,
 ) -> tuple[UInt8[np.ndarray, "batch height width channels"], Float[np.ndarray, " iterations"]]:
-    """Optimise one batch of images.
+    """Optimises one batch of images.
 
     Args:
         teacher: is inverted.

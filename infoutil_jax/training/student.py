@@ -93,7 +93,8 @@ def train_student(
         train: images and labels, as `Labelled`; or of each seed its own images,
             `[seeds, n, ...]`, with the same labels.
         test: images of any size (see `infoutil_jax.training.evaluation.view`) and labels.
-        config: the network and its training.
+        config: the network and its training. Resolve it by the source where the images are digits
+            or letters: arrays do not tell that they must not be mirrored.
         supervision: the teacher or its labels, the number of classes, and the normalisation.
         devices: that share the seeds, as many as divide them; None for the first.
         progress: show a progress line.

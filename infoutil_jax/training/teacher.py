@@ -84,7 +84,7 @@ def _leaves(variables: Any) -> list[tuple[str, np.ndarray]]:
 
 
 def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
-    """A teacher that `train_teacher` has finished.
+    """Loads a teacher that `train_teacher` has finished.
 
     Args:
         workdir: the directory that was given to `train_teacher`.
@@ -113,7 +113,7 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
 
 
 def load_teachers(workdir: str | Path) -> dict[str, Teacher]:
-    """Every stage that `train_teacher` was told to make, by name.
+    """Loads every stage that `train_teacher` was told to make, by name.
 
     Args:
         workdir: the directory that was given to `train_teacher`.
@@ -127,7 +127,7 @@ def load_teachers(workdir: str | Path) -> dict[str, Teacher]:
 
 
 def backbone_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of `models.create`, out of a teacher's configuration."""
+    """The arguments of `models.create` in a teacher's `config.json`."""
     return {
         "name": config["backbone"],
         "num_classes": config["num_classes"],

@@ -66,7 +66,8 @@ def train_teacher(
     Args:
         train: images, all of them in the host's memory, and labels, as `Labelled`.
         test: likewise, for the accuracy that is stored with each stage.
-        config: the network and its training.
+        config: the network and its training. Resolve it by the source where the images are digits
+            or letters: arrays do not tell that they must not be mirrored.
         workdir: a new or empty directory, or one of an earlier call with the same arguments. It
             also gets what `load_forgetting` reads, of the converged teacher's run.
         classes: their names, in the order of the labels, or how many there are.
