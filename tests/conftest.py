@@ -4,6 +4,7 @@ import os
 from importlib.metadata import version
 from pathlib import Path
 
+import jaxtyping
 import pytest
 
 # What one worker has compiled, or a command that a test runs, no other compiles again. Before JAX.
@@ -24,6 +25,14 @@ os.environ["XLA_FLAGS"] = " ".join(
 
 # Fixtures import what they need when they run, so that tests of the lower modules need nothing
 # above them.
+
+
+@pytest.fixture
+def unchecked():
+    """As users run the package: without the type checker of the tests, which objects first."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

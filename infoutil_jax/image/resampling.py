@@ -126,7 +126,7 @@ def resized(
 
 
 def centred(
-    images: Float[Array, "batch height width channels"], size: tuple[int, int]
+    images: Float[Array | np.ndarray, "batch height width channels"], size: tuple[int, int]
 ) -> Float[Array, "batch new_height new_width channels"]:
     """Images in the centre of larger ones of zeros, the mean colour: RDED's `pad`."""
     missing = [size[axis] - images.shape[axis + 1] for axis in (0, 1)]

@@ -191,7 +191,7 @@ class _Lanes(NamedTuple):
 
 @partial(jax.jit, static_argnums=1)
 def _staged_shapley(
-    games: GameBatch, lanes: int, design: StagedDesign, confidence: float
+    games: GameBatch, lanes: int, design: StagedDesign, confidence: Any
 ) -> tuple[Array, Array]:
     """Evaluates stage after stage on all lanes, until no lane holds a game."""
     design = jax.tree.map(jnp.asarray, design)

@@ -116,6 +116,6 @@ def test_parameters_may_be_chosen_by_their_paths():
         ),
     ],
 )
-def test_bad_input_is_told_in_a_sentence(call, message):
+def test_bad_input_is_told_in_a_sentence(call, message, unchecked):
     with pytest.raises(InputError, match=message):
         call()

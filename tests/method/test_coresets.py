@@ -144,7 +144,7 @@ def test_one_crop_of_an_example_takes_part():
         ({"scores": [1, 2, np.nan, 4]}, {}, "score of crop 0 of example 2 is NaN"),
     ],
 )
-def test_what_cannot_be_chosen_from_is_told(change, arguments, sentence):
+def test_what_cannot_be_chosen_from_is_told(change, arguments, sentence, unchecked):
     columns = {"features": LINE, "scores": [1, 2, 3, 4], "labels": [0] * 4} | change
     with pytest.raises(InputError, match=sentence):
         coreset(table(**columns), **{"per_class": 2, "choose": herding, **arguments})

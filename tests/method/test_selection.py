@@ -316,6 +316,6 @@ def test_a_stream_is_read_one_batch_at_a_time_and_little_is_kept():
         ),
     ],
 )
-def test_bad_input_is_told_in_a_sentence(call, message):
+def test_bad_input_is_told_in_a_sentence(call, message, unchecked):
     with pytest.raises(InputError, match=message):
         call()

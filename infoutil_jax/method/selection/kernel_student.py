@@ -262,7 +262,7 @@ def _exchange(student: KernelStudent, labels: Int[np.ndarray, " n"], sweeps: int
     for _ in range(sweeps):
         before = list(chosen)
         for i, old in enumerate(before):
-            chosen[i] = _best(student, labels, labels[old], old)
+            chosen[i] = _best(student, labels, int(labels[old]), old)
             if chosen[i] != old:
                 student.forget(old)
                 student.learn(chosen[i])
