@@ -4,6 +4,7 @@ import numpy as np
 from PIL import Image
 
 from infoutil_jax.app.report import accuracy_table, overview
+from infoutil_jax.data.distilled import write_distilled
 from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.method.recipes import infoutil_paper, random
 from infoutil_jax.method.shapley_maps import ShapleyConfig
@@ -45,6 +46,24 @@ def test_a_map_of_one_patch_is_not_shown(digits, teachers, tmp_path):
     )
     titles = [axis.get_title(loc="left") for axis in overview(made, digits, classes=1).axes]
     assert titles == ["original", "what is kept", "distilled images"]
+
+
+def test_images_without_an_origin_are_shown_alone(digits, tmp_path):
+    """As those of SRe2L."""
+    nowhere = dict.fromkeys(("source", "example", "crop", "box", "map"))
+    images, _ = digits.train.arrays()
+    made = write_distilled(
+        tmp_path / "set",
+        images=images[:20],
+        labels=np.repeat(np.arange(10), 2),
+        soft_labels=np.zeros((20, 1, 10), np.float32),
+        class_names=digits.class_names,
+        records=[{"tiles": [{**nowhere, "score": 0.0, "rank": 0}]}] * 20,
+        manifest={},
+    )
+    axes = np.asarray(overview(made, digits, classes=3, per_class=2).axes).reshape(3, 2)
+    assert axes[0, 0].get_title("left") == "distilled images"
+    np.testing.assert_array_equal(axes[1, 0].images[0].get_array(), made.images[2, ..., 0])
 
 
 def test_accuracies_are_means_and_deviations():

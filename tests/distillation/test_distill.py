@@ -10,17 +10,25 @@ import numpy as np
 import pytest
 
 from infoutil_jax.data.sources import open_source
-from infoutil_jax.distill import distill, label_crops
+from infoutil_jax.distillation import DistillConfig, distill, distill_pool, score_pool
+from infoutil_jax.distillation.distill import label_crops
 from infoutil_jax.errors import InputError
-from infoutil_jax.method import utility
-from infoutil_jax.method.cropping import extract
-from infoutil_jax.method.mosaic import split
-from infoutil_jax.method.recipes import infoutil_paper, random, rded
+from infoutil_jax.image.mosaic import split
+from infoutil_jax.image.resampling import extract
+from infoutil_jax.method.recipes import infoutil, infoutil_kernel, infoutil_paper, random, rded
+from infoutil_jax.method.scores import GradientNorm
 from infoutil_jax.method.selection import take
-from infoutil_jax.scoring import score_pool
+from infoutil_jax.method.shapley_maps import ShapleyConfig
 from infoutil_jax.training.teacher import Teacher
 
-FAST = {"pool": 20, "progress": False}
+CONFIG = DistillConfig(pool=20, progress=False)
+FAST = {"config": CONFIG}
+EVERYTHING = DistillConfig(pool=None, progress=False)
+
+
+def few(budget, **options):
+    """The printed rule, with few coalitions."""
+    return infoutil_paper(shapley=ShapleyConfig(budget=budget), **options)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +38,7 @@ def teacher(teachers):
 
 @pytest.fixture(scope="module")
 def recipe():
-    return infoutil_paper(strategy="gaussian", budget=32)
+    return few(32)
 
 
 @pytest.fixture(scope="module")
@@ -75,8 +83,7 @@ def test_the_batch_size_changes_nothing(made, digits, teacher, recipe, tmp_path,
         recipe,
         images_per_class=3,
         workdir=tmp_path / "set",
-        batch_size=batch_size,
-        **FAST,
+        config=dataclasses.replace(CONFIG, batch_size=batch_size),
     )
     np.testing.assert_array_equal(other.images, made.images)
     np.testing.assert_allclose(other.soft_labels, made.soft_labels, atol=1e-5)
@@ -99,9 +106,7 @@ def test_the_audit_trail_tells_where_every_pixel_comes_from(made, digits, teache
             extract(source_image[None], box, (8, 8))[0, 0], made.images[i]
         )
         crop = normalised(teacher, made.images[i : i + 1])
-        score = utility.gradient_norm(
-            teacher.predict, teacher.variables, crop, made.labels[i : i + 1]
-        )
+        score = GradientNorm()(teacher.predict, teacher.variables, crop, made.labels[i : i + 1])
         np.testing.assert_allclose(score[0], tile["score"], rtol=1e-4)
         logits = teacher.predict(teacher.variables, crop)
         np.testing.assert_allclose(logits[0], made.soft_labels[i, 0], atol=1e-4)
@@ -109,7 +114,7 @@ def test_the_audit_trail_tells_where_every_pixel_comes_from(made, digits, teache
 
 
 def test_the_highest_scores_of_the_pool_are_kept_in_order(made, digits, teacher, recipe):
-    candidates = score_pool(digits, teacher, recipe, pool=20, progress=False)
+    candidates = score_pool(digits, teacher, recipe, **FAST).rows.candidates
     for label in (0, 9):
         of_class = candidates.labels == label
         ids = candidates.ids[of_class]
@@ -122,7 +127,7 @@ def test_tiles_at_native_resolution_are_exact_copies(digits, teacher, tmp_path):
     made = distill(
         digits,
         teacher,
-        infoutil_paper(strategy="gaussian", budget=32, tiles=4),
+        few(32, tiles=4),
         images_per_class=2,
         workdir=tmp_path / "set",
         **FAST,
@@ -165,6 +170,36 @@ def test_each_stage_has_its_own_teacher(digits, teachers, recipe, tmp_path):
     assert made.manifest["teacher"]["digest"] != made.manifest["label_teacher"]["digest"]
 
 
+@pytest.mark.parametrize(
+    ("recipe", "scorer"),
+    [(infoutil(), "early"), (infoutil_kernel(), "early"), (few(32), "converged")],
+)
+def test_which_teacher_scores_belongs_to_the_recipe(digits, teachers, recipe, scorer, tmp_path):
+    made = distill(
+        digits,
+        teachers["converged"],
+        recipe,
+        images_per_class=1,
+        workdir=tmp_path / "set",
+        label_teacher=teachers["early"],
+        **FAST,
+    )
+    assert made.manifest["teacher"]["digest"] == teachers[scorer].digest()
+    assert made.manifest["label_teacher"]["digest"] == teachers["early"].digest()
+
+
+def test_a_pool_is_spent_on_several_budgets(made, digits, teacher, recipe, tmp_path):
+    """The sets are those that `distill` makes, byte for byte."""
+    scored = score_pool(digits, teacher, recipe, **FAST)
+    three = distill_pool(scored, images_per_class=3, workdir=tmp_path / "three")
+    assert files(three.path) == files(made.path)
+    assert len(distill_pool(scored, images_per_class=1, workdir=tmp_path / "one")) == 10
+    with pytest.raises(InputError, match="pool of 20"):
+        distill_pool(scored, images_per_class=21, workdir=tmp_path / "many")
+    with pytest.raises(InputError, match="holds a distilled set already"):
+        distill_pool(scored, images_per_class=1, workdir=tmp_path / "one")
+
+
 def test_labels_do_not_depend_on_the_batch(digits, teacher):
     crops = digits.train.arrays()[0][:50]
     np.testing.assert_allclose(
@@ -205,7 +240,7 @@ def test_a_model_of_your_own_takes_one_line(digits, make, tmp_path):
     made = distill(
         digits,
         mine,
-        infoutil_paper(strategy="gaussian", budget=20),
+        few(20),
         images_per_class=1,
         workdir=tmp_path / "set",
         **FAST,
@@ -219,9 +254,7 @@ def test_a_score_of_your_own_takes_one_replace(digits, teacher, tmp_path):
     def ink(predict, variables, crops, labels):
         return crops.sum((1, 2, 3))
 
-    recipe = dataclasses.replace(
-        infoutil_paper(strategy="gaussian", budget=20), score=ink, name="ink"
-    )
+    recipe = dataclasses.replace(few(20), score=ink, name="ink")
     made = distill(digits, teacher, recipe, images_per_class=1, workdir=tmp_path / "set", **FAST)
     plain = distill(digits, teacher, random(), images_per_class=1, workdir=tmp_path / "b", **FAST)
     assert made.images.mean() > plain.images.mean()
@@ -232,7 +265,7 @@ def test_a_score_of_your_own_takes_one_replace(digits, teacher, tmp_path):
 def test_the_manifest_says_what_was_done(made, teacher, digits):
     manifest = made.manifest
     assert manifest["recipe"]["crop"]["alpha"] == 2.0
-    assert manifest["recipe"]["attribute"]["strategy"] == "gaussian"
+    assert manifest["recipe"]["attribute"]["config"]["strategy"] == "gaussian"
     assert manifest["source"]["fingerprint"] == digits.fingerprint()
     assert manifest["teacher"]["digest"] == teacher.digest()
     assert {"jax", "numpy", "python"} <= set(manifest["versions"])
@@ -246,6 +279,19 @@ def not_a_number(predict, variables, crops, labels):
     return jnp.full(len(crops), jnp.nan)
 
 
+def no_columns(predict, variables, crops, labels):
+    return crops
+
+
+def short_column(predict, variables, crops, labels):
+    return {"mine": crops[:1]}
+
+
+def invented(key, candidates, per_class):
+    kept = random().selector.finalize(key, candidates, per_class)
+    return kept._replace(ids=np.full_like(kept.ids, 123456))
+
+
 def no_map(predict, variables, images, labels, keys):
     return jnp.full((len(images), 4, 4), jnp.nan)
 
@@ -255,10 +301,15 @@ def no_map(predict, variables, images, labels, keys):
     [
         ({"images_per_class": 0}, "images_per_class is 0"),
         ({"images_per_class": 21}, "pool of 20"),
-        ({"images_per_class": 1000, "pool": None}, "training images; 1000 distilled"),
+        (
+            {"images_per_class": 1000, "config": DistillConfig(pool=None, progress=False)},
+            "training images; 1000 distilled",
+        ),
         ({"score": wrong_shape}, "recipe's score returned"),
         ({"score": not_a_number}, "NaN"),
         ({"attribute": no_map}, "map of example . is not all finite"),
+        ({"embed": no_columns}, "embed returned .*; it must return columns by name"),
+        ({"embed": short_column}, "a column 'mine' of shape"),
         ({"teacher": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}, "3 channels"),
         ({"teacher": {"image_size": (32, 32)}}, "image size"),
         ({"predict": lambda w, x: x.reshape(len(x), -1)[:, :7]}, "10 classes"),
@@ -267,7 +318,8 @@ def no_map(predict, variables, images, labels, keys):
 def test_bad_input_is_one_sentence_and_leaves_nothing(
     digits, teacher, recipe, tmp_path, change, sentence
 ):
-    parts = {name: change.pop(name) for name in ("score", "attribute") if name in change}
+    own = {"score", "attribute", "embed"} & set(change)
+    parts = {name: change.pop(name) for name in own}
     recipe = dataclasses.replace(recipe, **parts)
     teacher = dataclasses.replace(
         teacher, predict=change.pop("predict", teacher.predict), **change.pop("teacher", {})
@@ -277,6 +329,13 @@ def test_bad_input_is_one_sentence_and_leaves_nothing(
         distill(digits, teacher, recipe, **arguments)
     assert "\n" not in str(raised.value)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_selection_that_invents_rows_is_told(digits, teacher, recipe, tmp_path):
+    recipe = dataclasses.replace(recipe, select=invented)
+    with pytest.raises(InputError, match="returned crop 0 of example 123456, which is not among"):
+        distill(digits, teacher, recipe, images_per_class=1, workdir=tmp_path / "set", **FAST)
+    assert not (tmp_path / "set").exists()
 
 
 def test_a_folder_that_holds_something_is_left_alone(digits, teacher, recipe, tmp_path):
@@ -296,7 +355,7 @@ def test_a_selection_may_come_in_any_order_of_classes_but_of_every_class_as_many
     digits, teacher, tmp_path
 ):
     def best_first(key, candidates, per_class):
-        chosen = random().select(key, candidates, per_class)
+        chosen = random().selector.finalize(key, candidates, per_class)
         return take(chosen, np.argsort(-chosen.scores, kind="stable"))
 
     arguments = {"images_per_class": 2, **FAST}
@@ -307,9 +366,11 @@ def test_a_selection_may_come_in_any_order_of_classes_but_of_every_class_as_many
     scores = np.array([record["tiles"][0]["score"] for record in made.records]).reshape(10, 2)
     assert (scores[:, 0] >= scores[:, 1]).all()
 
-    few = dataclasses.replace(random(), select=lambda k, c, n: random().select(k, c, n - 1))
+    fewer = dataclasses.replace(
+        random(), select=lambda k, c, n: random().selector.finalize(k, c, n - 1)
+    )
     with pytest.raises(InputError, match=r"select returned 1 of class 0, .* must be 2 of each"):
-        distill(digits, teacher, few, workdir=tmp_path / "few", **arguments)
+        distill(digits, teacher, fewer, workdir=tmp_path / "few", **arguments)
     assert not (tmp_path / "few").exists()
 
 
@@ -320,6 +381,6 @@ def test_a_teacher_of_other_classes_is_refused(digits, teacher, tmp_path):
 
 
 def test_a_small_class_is_named(teacher, recipe, tmp_path):
-    few = open_source("digits", max_per_class=4)
+    small = open_source("digits", max_per_class=4)
     with pytest.raises(InputError, match=r"class '0' .* has 4"):
-        distill(few, teacher, recipe, images_per_class=5, workdir=tmp_path / "set", progress=False)
+        distill(small, teacher, recipe, images_per_class=5, workdir=tmp_path / "set", **FAST)

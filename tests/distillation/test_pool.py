@@ -1,22 +1,21 @@
-"""The table of the pool: in parts, resumed, shortened, and never compiled twice."""
+"""The table of the pool: in parts, shortened, and never compiled twice."""
 
 import dataclasses
-import itertools
 import json
-from functools import partial
 
 import numpy as np
 import pytest
-from flax import nnx
 
-from infoutil_jax import scoring
+from infoutil_jax.distillation import DistillConfig, Examined, parts, pool, score_pool
+from infoutil_jax.distillation.examine import SELECT, examine, stream
+from infoutil_jax.distillation.pool import choose_pool
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.recipes import infoutil_paper, random, rded
-from infoutil_jax.method.utility import gradient_norm
-from infoutil_jax.models import as_predict, create
-from infoutil_jax.scoring import SELECT, choose_pool, examine, score_pool, stream
+from infoutil_jax.method.contracts import Candidates
+from infoutil_jax.method.recipes import random, rded
+from infoutil_jax.method.selection import ByStatistic, Chain, RandomK, Shortlist, TopK
 
 KEY, RDED = stream(0, SELECT), rded()
+CONFIG = DistillConfig(pool=20, progress=False)
 
 
 @pytest.fixture(scope="module")
@@ -26,45 +25,59 @@ def teacher(teachers):
 
 @pytest.fixture(autouse=True)
 def small_parts(monkeypatch):
-    monkeypatch.setattr(scoring, "PART", 64)
+    monkeypatch.setattr(parts, "PART", 64)
 
 
-def score(digits, teacher, recipe=RDED, **options):
-    return score_pool(digits, teacher, recipe, pool=20, progress=False, **options)
+def score(digits, teacher, recipe=RDED, config=CONFIG, **options):
+    return score_pool(digits, teacher, recipe, config=config, **options).rows
 
 
 def equal(one, other):
-    for name, mine, theirs in zip(one._fields, one, other, strict=True):
+    for name in ("ids", "crops", "labels", "scores"):
+        mine, theirs = getattr(one.candidates, name), getattr(other.candidates, name)
         np.testing.assert_array_equal(mine, theirs, err_msg=name)
+    np.testing.assert_array_equal(one.boxes, other.boxes)
+    np.testing.assert_array_equal(one.maps, other.maps)
+    mine, theirs = one.candidates.features, other.candidates.features
+    assert mine.keys() == theirs.keys()
+    for name in mine:
+        np.testing.assert_array_equal(mine[name], theirs[name], err_msg=name)
 
 
 def test_a_pool_depends_on_each_example_alone(digits):
     labels = digits.train.labels
-    pool = choose_pool(labels, 10, seed=0)
-    np.testing.assert_array_equal(np.bincount(labels[pool]), 10)
-    np.testing.assert_array_equal(pool, np.sort(pool))
-    assert not np.array_equal(pool, choose_pool(labels, 10, seed=1))
-    assert set(pool) <= set(choose_pool(labels, 20, seed=0))
+    chosen = choose_pool(labels, 10, seed=0)
+    np.testing.assert_array_equal(np.bincount(labels[chosen]), 10)
+    np.testing.assert_array_equal(chosen, np.sort(chosen))
+    assert not np.array_equal(chosen, choose_pool(labels, 10, seed=1))
+    assert set(chosen) <= set(choose_pool(labels, 20, seed=0))
     np.testing.assert_array_equal(choose_pool(labels, None, seed=0), np.arange(len(labels)))
     with pytest.raises(InputError, match="pool is 0 images a class"):
-        choose_pool(labels, 0, seed=0)
+        DistillConfig(pool=0)
+    with pytest.raises(InputError, match="batch_size is 0"):
+        DistillConfig(batch_size=0)
 
 
 def test_one_compilation_serves_every_batch_and_every_part(digits, teacher, tmp_path):
     examine.clear_cache()
-    score(digits, teacher, batch_size=60)
-    score(digits, teacher, batch_size=60, folder=tmp_path)
-    score(digits, teacher, dataclasses.replace(RDED, select=random().select), batch_size=60)
+    config = dataclasses.replace(CONFIG, batch_size=60)
+    score(digits, teacher, config=config)
+    score(digits, teacher, config=config, folder=tmp_path)
+    score(digits, teacher, rded(), config)  # an equal recipe is the same program
+    score(digits, teacher, dataclasses.replace(RDED, select=random().select), config)
     assert examine._cache_size() == 1
 
 
+def corners(predict, variables, crops, labels):
+    return {"corner": crops[:, 0, 0], "middle": crops[:, 3:5, 3:5]}
+
+
 def test_parts_make_up_the_whole(digits, teacher, tmp_path):
-    recipe = dataclasses.replace(
-        RDED, embed=lambda predict, variables, crops, labels: crops[:, 0, 0]
-    )
+    recipe = dataclasses.replace(RDED, embed=corners, version="corners")
     whole = score(digits, teacher, recipe)
-    assert whole.features is not None
-    assert len(whole.ids) == 10 * 20 * 5 and (np.diff(whole.ids) >= 0).all()
+    assert set(whole.candidates.features) == {"corner", "middle"}
+    ids = whole.candidates.ids
+    assert len(ids) == 10 * 20 * 5 and (np.diff(ids) >= 0).all()
     equal(score(digits, teacher, recipe, folder=tmp_path), whole)
     assert len(list(tmp_path.rglob("*.npz"))) == 4
 
@@ -79,7 +92,7 @@ def test_what_is_on_disk_is_not_scored_again(digits, teacher, tmp_path, monkeypa
         scored.append(arguments[-1])
         return examine(*arguments)
 
-    monkeypatch.setattr(scoring, "examine", counting)
+    monkeypatch.setattr(pool, "examine", counting)
     equal(score(digits, teacher, folder=tmp_path), whole)
     assert len(scored) == 1
     half = first.read_bytes()[: first.stat().st_size // 2]
@@ -95,13 +108,13 @@ def test_each_process_starts_with_its_own_parts_and_helps_where_one_is_late(
 ):
     monkeypatch.setattr("jax.process_index", lambda: process)
     monkeypatch.setattr("jax.process_count", lambda: 2)
-    saved, save = [], scoring._save
+    saved, save = [], parts.save
 
     def keeping(path, rows):
         saved.append(int(path.stem))
         save(path, rows)
 
-    monkeypatch.setattr(scoring, "_save", keeping)
+    monkeypatch.setattr(parts, "save", keeping)
     equal(score(digits, teacher, folder=tmp_path), score(digits, teacher))
     assert saved == [int(number) for number in order.replace(" ", "")]
 
@@ -116,83 +129,27 @@ def test_what_it_took_stands_beside_the_parts(digits, teacher, tmp_path):
     assert json.loads((tmp_path / "parts.json").read_text()) == cost
 
 
-def test_parts_of_another_run_are_not_taken(digits, teachers, tmp_path):
-    def run(recipe=RDED, teacher=teachers["converged"], **options):
-        return score(digits, teacher, recipe, folder=tmp_path, **options)
-
-    def mine(predict, variables, crops, labels):
-        return crops.mean((1, 2, 3))
-
-    def edited(predict, variables, crops, labels):
-        return -crops.mean((1, 2, 3))
-
-    edited.__qualname__ = mine.__qualname__
-    recipes = [dataclasses.replace(RDED, score=function) for function in (mine, edited)]
-    one, other = map(run, recipes)
-    np.testing.assert_array_equal(one.scores, -other.scores)
-    run(), run(seed=1), run(teacher=teachers["early"]), run(per_class=2)
-    assert len(list(tmp_path.iterdir())) == 6
-
-
-def test_what_a_function_holds_tells_runs_apart(digits, teacher):
-    def holding(factor):
-        return lambda predict, variables, crops, labels: factor * crops.mean((1, 2, 3))
-
-    def with_default(factor):
-        def score(predict, variables, crops, labels, *, factor=factor):
-            return factor * crops.mean((1, 2, 3))
-
-        return score
-
-    class Scorer:
-        def __init__(self, factor):
-            self.factor = factor
-
-        def __call__(self, predict, variables, crops, labels):
-            return self.factor * crops.mean((1, 2, 3))
-
-    def chosen(factor):
-        return partial(gradient_norm, over=(lambda path: "kernel" in path, len)[factor > 1])
-
-    def digest(score, **change):
-        recipe = dataclasses.replace(RDED, score=score)
-        return scoring._digest(digits, dataclasses.replace(teacher, **change), recipe)
-
-    for make in (holding, with_default, Scorer, chosen):
-        assert digest(make(1.0)) == digest(make(1.0)) != digest(make(2.0)), make
-    options = {"num_classes": 10, "image_size": 8, "channels": 1, "width": 16}
-    one, half = (
-        as_predict(create("convnet3", **options, dtype=dtype, rngs=nnx.Rngs(0)))[0]
-        for dtype in (None, "bfloat16")
-    )
-    assert digest(len, predict=one) == digest(len, predict=one) != digest(len, predict=half)
-
-
 @pytest.mark.parametrize(
-    "recipe",
+    ("select", "folds"),
     [
-        infoutil_paper(strategy="gaussian", budget=32),
-        infoutil_paper(strategy="gaussian", budget=32, keep="lowest"),
-        infoutil_paper(strategy="gaussian", budget=32, keep="middle"),
-        infoutil_paper(strategy="gaussian", budget=32, cap=0.5),
-        infoutil_paper(strategy="gaussian", budget=32, compete="all"),
-        RDED,
-        random(),
+        (TopK("highest"), True),
+        (TopK("lowest"), True),
+        (RandomK(), True),
+        (ByStatistic(np.arange(1438) % 13), True),
+        (Chain(Shortlist(1), TopK()), True),
+        (TopK("middle"), False),
+        (TopK(max_quantile=0.5), False),
     ],
-    ids=itertools.count(),
 )
-def test_a_shortlist_loses_nothing_that_would_be_selected(digits, teacher, recipe, tmp_path):
-    # By any scores: what matters here is how a selection folds.
-    recipe = dataclasses.replace(RDED, select=recipe.select)
+def test_what_is_kept_loses_nothing_that_would_be_selected(
+    digits, teacher, select, folds, tmp_path
+):
+    recipe = dataclasses.replace(RDED, select=select)
     whole = score(digits, teacher, recipe)
     short = score(digits, teacher, recipe, folder=tmp_path, per_class=3)
-    equal(recipe.select(KEY, short, 3), recipe.select(KEY, whole, 3))
-    folds = "random_k" in str(recipe.select) or recipe.select.keywords in (
-        {"keep": "lowest"},
-        {"keep": "highest", "cap": None, "compete": "best"},
-        {"keep": "lowest", "cap": None, "compete": "best"},
-    )
-    assert len(short.ids) == (30 if folds else len(whole.ids))
+    kept = (rows.follow(select.finalize(KEY, rows.candidates, 3)) for rows in (short, whole))
+    equal(*kept)
+    assert len(short.boxes) == (30 if folds else len(whole.boxes))
 
 
 def test_a_selection_of_ones_own_sees_every_row(digits, teacher):
@@ -200,8 +157,51 @@ def test_a_selection_of_ones_own_sees_every_row(digits, teacher):
 
     def select(key, candidates, per_class):
         seen.append(len(candidates.ids))
-        return RDED.select(key, candidates, per_class)
+        return RDED.selector.finalize(key, candidates, per_class)
 
     recipe = dataclasses.replace(RDED, select=select)
-    recipe.select(KEY, score(digits, teacher, recipe, per_class=3), 3)
+    recipe.selector.finalize(KEY, score(digits, teacher, recipe, per_class=3).candidates, 3)
     assert seen == [1000]
+
+
+@pytest.mark.parametrize(
+    ("select", "told"), [(TopK(), 0), (TopK("middle"), 1), (lambda key, rows, n: rows, 1)]
+)
+def test_that_every_row_stays_in_memory_is_told_once(digits, teacher, select, told, capsys):
+    recipe = dataclasses.replace(RDED, select=select)
+    config = dataclasses.replace(CONFIG, progress=True)
+    score(digits, teacher, recipe, config, per_class=3)
+    assert capsys.readouterr().err.count("every row stays in memory") == told
+
+
+def examined(count, first):
+    """A table of so many examples of four classes, a row each."""
+    ids = np.arange(first, first + count)
+    scores = np.random.default_rng(first).normal(size=count).astype(np.float32)
+    labels = (ids % 4).astype(np.int32)
+    candidates = Candidates(ids, np.zeros(count, np.int32), labels, scores, {})
+    boxes = np.repeat(ids[:, None], 4, axis=1).astype(np.int32)
+    return Examined(candidates, boxes, np.zeros((count, 1, 1), np.float32))
+
+
+def test_while_tables_come_little_is_held():
+    """Fifty tables of a hundred rows: never more than what is kept and as many new rows again."""
+    held, keep = [], pool._keep(dataclasses.replace(RDED, select=TopK()), 0, 3, False)
+
+    def counting(rows):
+        held.append(len(rows.boxes))
+        return keep(rows)
+
+    rows = pool._folded((examined(100, 100 * n) for n in range(50)), counting)
+    assert len(rows.boxes) == 12 and max(held) <= 112 and len(held) == 51
+    np.testing.assert_array_equal(rows.boxes[:, 0], rows.candidates.ids)
+
+
+def test_boxes_and_maps_follow_the_chosen_rows():
+    rows = examined(8, 0)
+    chosen = TopK().finalize(None, rows.candidates, 1)._replace(scores=np.arange(4, dtype="f4"))
+    kept = rows.follow(chosen)
+    np.testing.assert_array_equal(kept.boxes[:, 0], chosen.ids)
+    np.testing.assert_array_equal(kept.candidates.scores, np.arange(4))
+    with pytest.raises(InputError, match="returned crop 0 of example 99, which is not among"):
+        rows.follow(chosen._replace(ids=np.array([0, 99, 1, 2])))

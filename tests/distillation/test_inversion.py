@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from infoutil_jax import sre2l
-from infoutil_jax.app.report import overview
 from infoutil_jax.data import augment
 from infoutil_jax.data.sources import open_source
+from infoutil_jax.distillation import sre2l
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import as_predict, create
 from infoutil_jax.models.statistics import Statistics, batch_norm_inputs
@@ -272,12 +271,6 @@ def test_batches_of_any_size_fill_the_set(digits, teachers, tmp_path):
     assert not np.allclose(made.soft_labels[:, 0], logits, atol=0.1)
     assert made.manifest["teacher"]["stage"] == "converged"
     assert made.manifest["label_teacher"]["stage"] == "early"
-
-
-def test_overview_shows_the_images_alone(made, digits):
-    axes = np.asarray(overview(made, digits, classes=3, per_class=2).axes).reshape(3, 2)
-    assert axes[0, 0].get_title("left") == "distilled images"
-    np.testing.assert_array_equal(axes[1, 0].images[0].get_array(), made.images[2, ..., 0])
 
 
 def teacher_of(module):
