@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -330,3 +331,59 @@ def test_bad_input_is_told_in_one_sentence_and_writes_nothing(tmp_path, name, ch
         write_distilled(tmp_path / "set", **given | {name: change(given[name])})
     assert "\n" not in str(error.value)
     assert list(tmp_path.iterdir()) == []
+
+
+# --- a set stays inside its own folder
+
+
+@pytest.mark.parametrize(
+    "name", ["/etc/x", "../x", "images/../../x", "C:/x", "a\\b", "a//b", "./a"]
+)
+def test_a_manifest_cannot_name_a_file_outside_the_set(written, name):
+    manifest = json.loads((written.path / "manifest.json").read_text())
+    manifest["files"][name] = "0" * 64
+    manifest["sha256"] = layout.digest(manifest)
+    (written.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match="should be a path inside the set"):
+        DistilledDataset.load(written.path)
+
+
+@pytest.mark.parametrize("name", ["images", "metadata.jsonl", "soft_labels.safetensors"])
+def test_links_in_a_set_are_refused(tmp_path, written, name):
+    (written.path / name).rename(tmp_path / "elsewhere")
+    (written.path / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match="goes through the link"):
+        DistilledDataset.load(written.path)
+    with pytest.raises(InputError, match="is not part of the set"):
+        written.verify()
+
+
+def test_a_fifo_is_refused_without_being_opened(written):
+    (written.path / "metadata.jsonl").unlink()
+    os.mkfifo(written.path / "metadata.jsonl")
+    with pytest.raises(InputError, match="is not a regular file"):
+        written.verify()
+
+
+def test_the_folder_of_a_set_may_be_reached_through_a_link(tmp_path, written):
+    (tmp_path / "link").symlink_to(written.path)
+    DistilledDataset.load(tmp_path / "link").verify()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("class_names", "abc"),
+        ("class_folders", ["a"]),
+        ("image_shape", [20, 24]),
+        ("tiles", True),
+        ("files", []),
+        ("files", {"a": 1}),
+    ],
+)
+def test_the_types_in_a_manifest_are_checked(written, key, value):
+    manifest = json.loads((written.path / "manifest.json").read_text()) | {key: value}
+    manifest["sha256"] = layout.digest(manifest)
+    (written.path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(InputError, match=r"manifest.json has "):
+        DistilledDataset.load(written.path)

@@ -92,7 +92,7 @@ class DistilledDataset:
         for name in layout.foreign_files(self.path, self.manifest):
             layout.wrong(self.path / name, "is not part of the set; it should not be there")
         for name, sha256 in self.manifest["files"].items():
-            found = hashlib.sha256(layout.read_bytes(self.path / name)).hexdigest()
+            found = hashlib.sha256(layout.read_bytes(self.path, name)).hexdigest()
             if found != sha256:
                 layout.wrong(self.path / name, f"has sha256 {found}; it should be {sha256}")
         DistilledDataset.load(self.path)

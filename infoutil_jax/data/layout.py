@@ -5,7 +5,9 @@ What is wrong with a file is told by an InputError that begins with its path.
 
 import hashlib
 import json
+import os
 import re
+import stat
 from collections.abc import Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -59,51 +61,108 @@ def png(images: UInt8[np.ndarray, "n h w c"], index: int) -> bytes:
     return buffer.getvalue()
 
 
-def read_bytes(file: Path) -> bytes:
-    """A file's content, or an InputError with its path."""
+def check_name(path: Path, name: str) -> None:
+    """Check that `name` is a relative path that stays inside the set at `path`."""
+    parts = name.split("/")
+    bad = any(part in ("", ".", "..") for part in parts) or re.match(r"[A-Za-z]:", name)
+    if bad or "\\" in name or not name.isprintable():
+        raise InputError(f"{path} names the file {name!r}; it should be a path inside the set")
+
+
+def read_bytes(path: Path, name: str) -> bytes:
+    """Read the regular file `name` of the set at `path`; links are never followed.
+
+    Raises:
+        InputError: the name leaves the set, goes through a link, or is not of a readable file.
+    """
+    check_name(path, name)
+    file = path
     try:
+        for part in name.split("/"):
+            file = file / part
+            mode = file.lstat().st_mode
+            if stat.S_ISLNK(mode):
+                wrong(path / name, f"goes through the link {file}; a set should hold no links")
+        if not stat.S_ISREG(mode):  # opening a FIFO would block
+            wrong(file, "is not a regular file; it should be one")
         return file.read_bytes()
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}") from error
+        raise InputError(f"{path / name} cannot be read: {error.strerror}") from error
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
     """The manifest, if it is one of ours and holds its own sha256."""
     file = path / MANIFEST
     try:
-        manifest = json.loads(read_bytes(file))
+        manifest = json.loads(read_bytes(path, MANIFEST))
     except ValueError as error:
+        if isinstance(error, InputError):
+            raise
         raise InputError(f"{file} is not JSON: {error}") from error
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         wrong(file, f'is not of a distilled set; it should say "format": "{FORMAT}"')
     if manifest.get("sha256") != digest(manifest):
         wrong(file, "has changed since it was written: its sha256 does not match its content")
+    _check_types(file, manifest)
     return manifest
 
 
+def _check_types(file: Path, manifest: Mapping[str, Any]) -> None:
+    for key in ("class_names", "class_folders"):
+        value = manifest.get(key)
+        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
+            wrong(file, f"has {key} {value!r}; it should be a list of strings")
+    names, folders = manifest["class_names"], manifest["class_folders"]
+    if len(names) != len(folders):
+        wrong(file, f"has {len(folders)} class_folders for {len(names)} class_names")
+    shape, tiles, files = (manifest.get(key) for key in ("image_shape", "tiles", "files"))
+    if not isinstance(shape, list) or len(shape) != 3 or not all(map(_is_positive, shape)):
+        wrong(file, f"has image_shape {shape!r}; it should be three positive integers")
+    if not _is_positive(tiles):
+        wrong(file, f"has tiles {tiles!r}; it should be a positive integer")
+    if not isinstance(files, dict):
+        wrong(file, f"has files {files!r}; it should map each file to its sha256")
+    for name, sha256 in files.items():
+        check_name(file.parent, name)
+        if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
+            wrong(file, f"has sha256 {sha256!r} for {name}; it should be 64 hexadecimal digits")
+
+
+def _is_positive(value: object) -> bool:
+    return type(value) is int and value > 0
+
+
 def foreign_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Files under `path` that the manifest does not know."""
-    present = {p.relative_to(path).as_posix() for p in path.rglob("*") if not p.is_dir()}
-    return sorted(present - {*manifest["files"], MANIFEST})
+    """Files under `path` that the manifest does not list, and all links."""
+    known, foreign = {*manifest["files"], MANIFEST}, []
+    for folder, folders, files in os.walk(path, followlinks=False):
+        for item in (Path(folder, name) for name in folders + files):
+            name = item.relative_to(path).as_posix()
+            if item.is_symlink() or (name not in known and not item.is_dir()):
+                foreign.append(name)
+    return sorted(foreign)
 
 
 def read_rows(path: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The lines of metadata.jsonl, each one's label agreeing with its class and folder."""
     file = path / METADATA
+    lines = read_bytes(path, METADATA).splitlines()
     try:
-        rows = [json.loads(line) for line in read_bytes(file).splitlines()]
-        folders = [Path(row["file_name"]).parent.as_posix() for row in rows]
-        said = [
-            (row["label"], row["class_name"], folder)
-            for row, folder in zip(rows, folders, strict=True)
-        ]
+        rows = [json.loads(line) for line in lines]
+        said = [(row["file_name"], row["label"], row["class_name"]) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is not JSON lines with {', '.join(ROW)}: {error!r}") from error
     classes = zip(manifest["class_names"], manifest["class_folders"], strict=True)
-    right = {(label, name, f"images/{folder}") for label, (name, folder) in enumerate(classes)}
-    for number, claim in enumerate(said, 1):
-        if claim not in right:
-            wrong(file, f"line {number} says label {claim[0]!r} is {claim[1]!r} in {claim[2]}/")
+    right = [(label, name, f"images/{folder}") for label, (name, folder) in enumerate(classes)]
+    for number, (name, label, class_name) in enumerate(said, 1):
+        if not isinstance(name, str):
+            wrong(file, f"line {number} has file_name {name!r}; it should be a string")
+        if type(label) is not int:
+            wrong(file, f"line {number} has label {label!r}; it should be an integer")
+        check_name(path, name)
+        folder = Path(name).parent.as_posix()
+        if (label, class_name, folder) not in right:
+            wrong(file, f"line {number} says label {label!r} is {class_name!r} in {folder}/")
     names = sorted(row["file_name"] for row in rows)
     if names != sorted(name for name in manifest["files"] if name.startswith("images/")):
         wrong(file, f"lists {len(rows)} images; they should be those of {MANIFEST}")
@@ -115,8 +174,9 @@ def read_image(
 ) -> UInt8[np.ndarray, "h w c"]:
     """Image `index` as uint8 pixels of `shape` [h, w, c]."""
     file = path / names[index]
+    data = read_bytes(path, names[index])
     try:
-        pixels = np.array(Image.open(BytesIO(read_bytes(file))))
+        pixels = np.array(Image.open(BytesIO(data)))
     except (OSError, SyntaxError, ValueError) as error:
         raise InputError(f"{file} cannot be read as an image: {error}") from error
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
@@ -130,8 +190,9 @@ def read_soft_labels(
 ) -> Float32[np.ndarray, "n tiles classes"]:
     """The teacher's logits, float32 [images, tiles, classes] and finite."""
     file = path / SOFT_LABELS
+    data = read_bytes(path, SOFT_LABELS)
     try:
-        soft_labels = safetensors.numpy.load(read_bytes(file))["soft_labels"]
+        soft_labels = safetensors.numpy.load(data)["soft_labels"]
     except (safetensors.SafetensorError, KeyError) as error:
         raise InputError(f"{file} holds no readable tensor soft_labels: {error}") from error
     if soft_labels.dtype != np.float32 or soft_labels.shape != shape:
