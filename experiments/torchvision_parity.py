@@ -26,7 +26,7 @@ from infoutil_jax.models.torch_weights import load_torchvision, to_torchvision
 
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "torchvision_parity.json"
-RECORDED = HERE.parent / "tests" / "data" / "torchvision_logits.json"
+RECORDED = HERE.parent / "tests" / "fixtures" / "torchvision_logits.json"
 CLASSES, RECORDED_SIZE = 10, 64
 # Ours, its options, torchvision's.
 CASES: dict[str, tuple[str, dict[str, Any], str]] = {

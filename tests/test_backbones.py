@@ -20,7 +20,7 @@ from infoutil_jax.training.student import train_student
 from infoutil_jax.training.supervision import Supervision
 from infoutil_jax.training.teacher import Teacher
 
-PHOTOS = Path(__file__).parent / "data" / "imagenette"
+PHOTOS = Path(__file__).parent / "fixtures" / "imagenette"
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,9 @@ def test_the_snippets_run_one_after_the_other(tmp_path, monkeypatch):
     snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(snippets) == 3
     for snippet in snippets:
-        small = snippet.replace("folder:PATH", f"folder:{ROOT / 'tests' / 'data' / 'imagenette'}")
+        small = snippet.replace(
+            "folder:PATH", f"folder:{ROOT / 'tests' / 'fixtures' / 'imagenette'}"
+        )
         exec(small.replace("tiles=4", "tiles=1").replace("class=10", "class=1"), names)
     assert names["distilled"].images.shape == (3, 128, 128, 3)
     assert names["maps"].shape == (2, 4, 4)

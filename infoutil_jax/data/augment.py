@@ -78,7 +78,7 @@ def pad_crop(
     batch, height, width, _ = images.shape
     shifts = jax.random.randint(key, (2, batch, 1), -padding, padding + 1)
 
-    def reflected(shift, size):
+    def reflected(shift: Array, size: int) -> Array:
         position = jnp.abs(jnp.arange(size) + shift)
         return size - 1 - jnp.abs(size - 1 - position)
 

@@ -15,6 +15,7 @@ from jaxtyping import Array, Float, Key, UInt8
 from infoutil_jax.errors import InputError
 
 Image = Float[Array, "height width channels"]
+Scalar = Float[Array, ""]
 
 # Tables 7 (CIFAR-10) and 9 (ImageNet) of the paper. A sub-policy is two operations, each with its
 # probability in tenths and its magnitude, 0 to 9.
@@ -64,7 +65,7 @@ def autoaugment(
     chosen = jax.random.randint(key, (len(images),), 0, len(operations))
     drawn = jax.random.uniform(jax.random.fold_in(key, 1), (2, 2, len(images)))
 
-    def one(image, chosen, drawn):
+    def one(image: Array, chosen: Array, drawn: Array) -> Array:
         image = image.astype(jnp.float32)
         for turn in range(2):
             sign = jnp.where(drawn[1, turn] < 0.5, -1.0, 1.0)
@@ -76,7 +77,8 @@ def autoaugment(
             image = jnp.where(drawn[0, turn] < chances[chosen, turn], changed, image)
         return image.astype(jnp.uint8)
 
-    return jax.vmap(one, (0, 0, 2))(images, chosen, drawn)
+    changed: Array = jax.vmap(one, (0, 0, 2))(images, chosen, drawn)
+    return changed
 
 
 def _table(policy: str) -> tuple[Array, Array, Array]:
@@ -120,25 +122,25 @@ def affine(image: Image, matrix: Float[Array, "2 3"]) -> Image:
     return jnp.where(inside[..., None], image[y % height, x % width], 0.0)
 
 
-def _shear_x(image, sign, level):
+def _shear_x(image: Image, sign: Scalar, level: Scalar) -> Image:
     return affine(image, jnp.array([[1, sign * level / 30, 0], [0, 1, 0]]))
 
 
-def _shear_y(image, sign, level):
+def _shear_y(image: Image, sign: Scalar, level: Scalar) -> Image:
     return affine(image, jnp.array([[1, 0, 0], [sign * level / 30, 1, 0]]))
 
 
-def _translate_x(image, sign, level):
+def _translate_x(image: Image, sign: Scalar, level: Scalar) -> Image:
     shift = jnp.floor(150 / 331 * image.shape[1] * level / 9)
     return affine(image, jnp.array([[1, 0, -sign * shift], [0, 1, 0]]))
 
 
-def _translate_y(image, sign, level):
+def _translate_y(image: Image, sign: Scalar, level: Scalar) -> Image:
     shift = jnp.floor(150 / 331 * image.shape[0] * level / 9)
     return affine(image, jnp.array([[1, 0, 0], [0, 1, -sign * shift]]))
 
 
-def _rotate(image, sign, level):
+def _rotate(image: Image, sign: Scalar, level: Scalar) -> Image:
     angle = -sign * jnp.deg2rad(30 * level / 9)
     turn = jnp.array([[jnp.cos(angle), jnp.sin(angle)], [-jnp.sin(angle), jnp.cos(angle)]])
     centre = jnp.array([image.shape[1] / 2, image.shape[0] / 2])
@@ -146,32 +148,32 @@ def _rotate(image, sign, level):
     return affine(image, jnp.concatenate([turn, shift[:, None]], axis=1))
 
 
-def _enhance(degenerate: Callable[[Image], Array]):
-    def operation(image, sign, level):
+def _enhance(degenerate: Callable[[Image], Array]) -> Callable[..., Image]:
+    def operation(image: Image, sign: Scalar, level: Scalar) -> Image:
         return blend(image, degenerate(image), 1 + sign * level / 10)
 
     return operation
 
 
-def _posterize(image, sign, level):
+def _posterize(image: Image, sign: Scalar, level: Scalar) -> Image:
     del sign
     step = 2.0 ** jnp.round(level / 2.25)
     return jnp.floor(image / step) * step
 
 
-def _solarize(image, sign, level):
+def _solarize(image: Image, sign: Scalar, level: Scalar) -> Image:
     del sign
     return jnp.where(image >= 255 - 255 * level / 9, 255 - image, image)
 
 
-def _auto_contrast(image, sign, level):
+def _auto_contrast(image: Image, sign: Scalar, level: Scalar) -> Image:
     del sign, level
     levels = image.astype(jnp.int32)
     low, high = levels.min((0, 1)), levels.max((0, 1))
     return jnp.where(high > low, (levels - low) * 255 // jnp.maximum(high - low, 1), image)
 
 
-def _equalize(image, sign, level):
+def _equalize(image: Image, sign: Scalar, level: Scalar) -> Image:
     del sign, level
     levels = image.astype(jnp.int32)
     channel = jnp.arange(image.shape[-1])
@@ -182,7 +184,7 @@ def _equalize(image, sign, level):
     return jnp.where(step > 0, table[levels, channel].astype(jnp.float32), image)
 
 
-def _invert(image, sign, level):
+def _invert(image: Image, sign: Scalar, level: Scalar) -> Image:
     del sign, level
     return 255 - image
 

@@ -259,7 +259,8 @@ def _plain(value: Mapping[str, Any], name: str) -> dict[str, Any]:
         text = json.dumps(value, default=convert, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} should hold what JSON can, but: {error}") from error
-    return json.loads(text)
+    plain: dict[str, Any] = json.loads(text)
+    return plain
 
 
 def _write(file: Path, data: bytes) -> str:

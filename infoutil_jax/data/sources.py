@@ -296,8 +296,10 @@ def _check_classes(labels: np.ndarray, listing: Listing, spec: str) -> None:
 
 
 def _wanted_size(image_size: Any) -> tuple[int, int] | Literal["auto"] | None:
-    if image_size is None or image_size == "auto":
-        return image_size
+    if image_size is None:
+        return None
+    if image_size == "auto":
+        return "auto"
     sides = image_size if isinstance(image_size, tuple) else (image_size, image_size)
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise InputError(

@@ -89,26 +89,33 @@ class PatchGame:
         Raises:
             InputError: the masks are of another number of players.
         """
-        (rows, columns), players = self.grid, masks.shape[1]
-        if players != rows * columns:
-            raise InputError(
-                f"the coalition design has {players} players but a {rows}x{columns} grid has "
-                f"{rows * columns}: "
-                f"make it with coalition_design({rows * columns}, ..., grid=({rows}, {columns}))."
-            )
+        self._check_players(masks.shape[-1])
         result: Float[Array, "coalitions batch"] = _values(self, jnp.asarray(masks))
         return result
 
     def values_of(
         self, games: Int[Array, " lanes"], masks: Bool[Array, "lanes step players"]
     ) -> Float[Array, "lanes step"]:
-        """What the coalitions of some images are worth; each image has its own."""
+        """What the coalitions of some images are worth; each image has its own.
+
+        Raises:
+            InputError: the masks are of another number of players.
+        """
+        self._check_players(masks.shape[-1])
         images = self.images[games][:, None]
         absent = jnp.broadcast_to(self.baseline, self.images.shape)[games][:, None]
         shown = painted(masks, images, absent, self.grid)
         logits = self.predict(self.variables, shown.reshape(-1, *self.images.shape[1:]))
         lanes, step, _ = masks.shape
         return self.output(logits, jnp.repeat(self.labels[games], step)).reshape(lanes, step)
+
+    def _check_players(self, players: int) -> None:
+        rows, columns = self.grid
+        if players != rows * columns:
+            raise InputError(
+                f"the coalition design has {players} players but a {rows}x{columns} grid has "
+                f"{rows * columns}: make a design of {rows * columns} players for it"
+            )
 
 
 def patch_game(

@@ -13,7 +13,7 @@ from PIL import Image
 from infoutil_jax.app.cli import main
 from infoutil_jax.errors import InputError
 
-PHOTOS = Path(__file__).parents[1] / "data" / "imagenette" / "train"
+PHOTOS = Path(__file__).parents[1] / "fixtures" / "imagenette" / "train"
 TINY_TEACHER = ["--teacher.width", "8", "--teacher.epochs", "2", "--teacher.early-epochs", "1"]
 TINY_STUDENT = ["--student.width", "8", "--student.epochs", "3", "--student.seeds", "0", "1"]
 

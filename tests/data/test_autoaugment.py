@@ -41,7 +41,7 @@ PILLOW = {
 @pytest.fixture(scope="module")
 def pictures():
     """Of even and odd sides, and one of a single colour."""
-    files = sorted((Path(__file__).parent / "data" / "imagenette").rglob("*.jpg"))[:2]
+    files = sorted((Path(__file__).parents[1] / "fixtures" / "imagenette").rglob("*.jpg"))[:2]
     first, second = (np.asarray(Image.open(file).convert("RGB")) for file in files)
     plain = np.full((9, 9, 3), (10, 200, 30), np.uint8)
     return [first[:32, :32], second[:31, :40], plain]

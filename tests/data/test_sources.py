@@ -12,7 +12,7 @@ from infoutil_jax.data import sources
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parents[1] / "fixtures"
 PHOTOS = DATA / "imagenette"
 CIFAR = DATA / "cifar10"
 

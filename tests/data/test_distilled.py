@@ -14,7 +14,7 @@ from infoutil_jax.data import distilled, layout
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
 from infoutil_jax.errors import InputError
 
-PHOTOS = Path(__file__).parent / "data/imagenette/train"
+PHOTOS = Path(__file__).parents[1] / "fixtures/imagenette/train"
 CLASSES = ("cassette player", "church/chapel", "golf_ball")
 
 
