@@ -6,11 +6,6 @@ transposed, and nothing else is changed, so the way there and back keeps every b
 
 from __future__ import annotations
 
-import collections
-import io
-import pickle
-import struct
-import zipfile
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -19,14 +14,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from flax import nnx
 
 from infoutil_jax import models
 from infoutil_jax.errors import InputError
 from infoutil_jax.models.swin_v2 import SwinV2
+from infoutil_jax.models.torch_files import read_tensors
 
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
 # Mean and standard deviation of each channel by which torchvision's models were trained.
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -184,116 +178,3 @@ def _check(
             if keys
         )
         raise InputError(f"{path} is no {name} of these options: of its tensors {lists}")
-
-
-def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a `.safetensors` or `.pth` file, by name, on the host.
-
-    Raises:
-        InputError: no such file, or one that is neither, or that asks for anything but tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: give a .safetensors or .pth file of weights")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.numpy.load_file(path)
-        content = path.read_bytes()
-        loaded = _read_zip(content) if zipfile.is_zipfile(path) else _read_legacy(content)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file fails in as many ways as a pickle has opcodes
-        raise InputError(
-            f"{path} cannot be read as weights ({type(error).__name__}): give a .safetensors file, "
-            "or a .pth that torch.save wrote of a state dict"
-        ) from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(v, np.ndarray) for v in state.values()):
-        raise InputError(f"{path} holds no state dict: save model.state_dict()")
-    return dict(state)
-
-
-_TYPES = {
-    "FloatStorage": np.float32,
-    "DoubleStorage": np.float64,
-    "HalfStorage": np.float16,
-    "BFloat16Storage": jnp.bfloat16,
-    "LongStorage": np.int64,
-    "IntStorage": np.int32,
-    "ShortStorage": np.int16,
-    "CharStorage": np.int8,
-    "ByteStorage": np.uint8,
-    "BoolStorage": np.bool_,
-}
-
-
-def _tensor(storage, offset, size, stride, *_):
-    """What `torch._utils._rebuild_tensor_v2` makes, on the bytes of a storage."""
-    dtype, content = storage
-    flat = np.frombuffer(content, dtype)[offset:]
-    reach = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if 0 not in size and reach >= len(flat):
-        raise InputError("a tensor reaches beyond its storage: the file is damaged")
-    steps = [step * flat.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(flat, size, steps, writeable=False).copy()
-
-
-class _Unpickler(pickle.Unpickler):
-    """Knows tensors and ordered dictionaries; refuses every other name."""
-
-    def __init__(self, file, storage):
-        super().__init__(file)
-        self.storage = storage
-
-    def find_class(self, module, name):
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda tensor, *_: tensor
-        if module == "torch" and name in _TYPES:
-            return np.dtype(_TYPES[name])
-        raise InputError(
-            f"the weights file asks for {module}.{name}, which is no tensor: it is not opened, for "
-            "a pickle can run any code; save model.state_dict() alone"
-        )
-
-    def persistent_load(self, pid):
-        return pid[1], self.storage(pid)
-
-
-def _read_zip(content: bytes) -> Any:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        index = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        root = index.removesuffix("data.pkl")
-        order = f"{root}byteorder"
-        if order in archive.namelist() and archive.read(order) != b"little":
-            raise InputError("the weights were saved in big-endian order, which is not read")
-        file = io.BytesIO(archive.read(index))
-        return _Unpickler(file, lambda pid: archive.read(f"{root}data/{pid[2]}")).load()
-
-
-def _read_legacy(content: bytes) -> Any:
-    """The format before PyTorch 1.6: three headers, the pickle, names of storages, their bytes."""
-    file = io.BytesIO(content)
-    if _Unpickler(file, bytes).load() != LEGACY_MAGIC:
-        raise InputError("the file was not written by torch.save")
-    for _ in ("version", "system"):
-        _Unpickler(file, bytes).load()
-    start = file.tell()
-    # The bytes come after the pickle that shapes them: once through with zeros to find them.
-    sizes: dict[str, int] = {}
-
-    def zeros(pid):
-        sizes[pid[2]] = pid[1].itemsize
-        return bytes(pid[4] * pid[1].itemsize)
-
-    _Unpickler(file, zeros).load()
-    storages = {}
-    names = _Unpickler(file, bytes).load()
-    for name in names:
-        (count,) = struct.unpack("<q", file.read(8))
-        storages[name] = file.read(count * sizes[name])
-    file.seek(start)
-    return _Unpickler(file, lambda pid: storages[pid[2]]).load()
