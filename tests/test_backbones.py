@@ -27,7 +27,7 @@ PHOTOS = Path(__file__).parent / "data" / "imagenette"
         ("resnet18", {"width": 8}),
         pytest.param("resnet50", {"width": 8}, marks=pytest.mark.slow),
         pytest.param("resnet101", {"width": 8}, marks=pytest.mark.slow),
-        pytest.param("vgg11", {}, marks=pytest.mark.slow),
+        pytest.param("vgg11_bn", {}, marks=pytest.mark.slow),
         pytest.param("mobilenet_v2", {}, marks=pytest.mark.slow),
         pytest.param("swin_v2_t", {}, marks=pytest.mark.slow),
     ],

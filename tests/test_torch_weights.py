@@ -25,6 +25,7 @@ PARAMETERS = {
     "resnet101": 44_549_160,
     "mobilenet_v2": 3_504_872,
     "vgg11": 132_863_336,
+    "vgg11_bn": 132_868_840,
     "swin_v2_t": 28_351_570,
 }
 
@@ -32,7 +33,7 @@ PARAMETERS = {
 def random_weights(name, options, classes=10):
     """What `random_tensor` gives for every tensor that torchvision's model has."""
     stem = {"stem": "imagenet"} if name.startswith(("resnet", "mobilenet")) else {}
-    head = {"head": "imagenet"} if name == "vgg11" else {}
+    head = {"head": "imagenet"} if name.startswith("vgg") else {}
     module = models.create_partly(
         name,
         lambda path: False,
@@ -48,13 +49,14 @@ def random_weights(name, options, classes=10):
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_as_many_as_torchvisions(name):
-    options = {"norm": "none"} if name == "vgg11" else {}
-    _, variables = models.outline(name, num_classes=1000, image_size=224, **options)
+    _, variables = models.outline(name, num_classes=1000, image_size=224)
     leaves = jax.tree.leaves(variables["params"])
     assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("case", ["resnet18", "resnet50", "mobilenet_v2", "vgg11_bn", "swin_v2_t"])
+@pytest.mark.parametrize(
+    "case", ["resnet18", "resnet50", "mobilenet_v2", "vgg11", "vgg11_bn", "swin_v2_t"]
+)
 def test_logits_are_torchvisions_and_every_bit_comes_back(case, tmp_path):
     """Recorded by experiments/torchvision_parity.py, from torchvision's own modules."""
     name, options, _ = CASES[case]

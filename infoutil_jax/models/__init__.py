@@ -20,7 +20,7 @@ from infoutil_jax.models.convnet import convnet
 from infoutil_jax.models.mobilenet_v2 import mobilenet_v2
 from infoutil_jax.models.resnet import resnet
 from infoutil_jax.models.swin_v2 import swin_v2_t
-from infoutil_jax.models.vgg import vgg11
+from infoutil_jax.models.vgg import vgg
 
 Variables = dict[str, Any]
 
@@ -28,7 +28,8 @@ BACKBONES: dict[str, Callable[..., nnx.Module]] = {
     **{f"convnet{depth}": partial(convnet, depth) for depth in (3, 4, 5, 6)},
     **{f"resnet{depth}": partial(resnet, depth) for depth in (18, 50, 101)},
     "mobilenet_v2": mobilenet_v2,
-    "vgg11": vgg11,
+    "vgg11": partial(vgg, False),
+    "vgg11_bn": partial(vgg, True),
     "swin_v2_t": swin_v2_t,
 }
 
@@ -82,7 +83,7 @@ def create(
 def options_of(name: str) -> set[str]:
     """Names of a backbone's own options, as `width`; none for an unknown backbone."""
     known = set(inspect.signature(BACKBONES[name]).parameters) if name in BACKBONES else set()
-    return known - {"depth", "num_classes", "image_size", "channels", "rngs"}
+    return known - {"num_classes", "image_size", "channels", "rngs"}
 
 
 # Collections of `variables`, in the order in which a module's state is sorted into them. Random

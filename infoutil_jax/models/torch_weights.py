@@ -41,7 +41,7 @@ def load_torchvision(
     """A backbone with the weights of a torchvision model of the same name.
 
     Args:
-        name: resnet18, resnet50, resnet101, mobilenet_v2, vgg11 or swin_v2_t.
+        name: resnet18, resnet50, resnet101, mobilenet_v2, vgg11, vgg11_bn or swin_v2_t.
         path: `.safetensors`, or a `.pth` of a state dict. Of a `.pth` tensors are read and nothing
             else: no code in it is ever run.
         num_classes: outputs; where the file has another number the classifier starts anew. None:
@@ -89,18 +89,16 @@ def load_torchvision(
 def options_in(name: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
     """A backbone's options, as far as its tensors show them.
 
-    ResNet: `width`, and `stem`, which is 7 or 3 pixels wide. VGG: `norm`, and `head`, of three
-    linear layers or one. MobileNet's two stems have the same tensors: torchvision's is taken.
+    ResNet: `width`, and `stem`, which is 7 or 3 pixels wide. VGG: `head`, of three linear layers
+    or one. MobileNet's two stems have the same tensors: torchvision's is taken.
     """
     first = tensors.get("conv1.weight")
     if name.startswith("resnet") and first is not None and first.ndim == 4:
         return {"stem": "cifar" if first.shape[-1] == 3 else "imagenet", "width": len(first)}
     if name == "mobilenet_v2":
         return {"stem": "imagenet"}
-    if name == "vgg11":
-        normed = any(key.endswith("running_mean") for key in tensors)
-        head = "imagenet" if "classifier.6.weight" in tensors else "small"
-        return {"norm": "batch" if normed else "none", "head": head}
+    if name.startswith("vgg"):
+        return {"head": "imagenet" if "classifier.6.weight" in tensors else "small"}
     return {}
 
 

@@ -1,4 +1,4 @@
-"""VGG-11 (Simonyan & Zisserman, ICLR 2015) as torchvision has it, with or without norm (JAX)."""
+"""VGG-11 (Simonyan & Zisserman, ICLR 2015) as torchvision has it, plain and with batch norm (JAX)."""
 
 from typing import Any, Literal, get_args
 
@@ -29,7 +29,7 @@ def _halve(images: Array) -> Array:
 
 
 class VGG(Backbone):
-    """Convolutions and pools, then linear layers; see `vgg11`."""
+    """Convolutions and pools, then linear layers; see `vgg`."""
 
     def __init__(
         self,
@@ -102,12 +102,12 @@ def _windows(length: int, side: int) -> np.ndarray:
     return (inside / inside.sum(1, keepdims=True)).astype(np.float32)
 
 
-def vgg11(
+def vgg(
+    norm: bool,
     *,
     num_classes: int,
     image_size: tuple[int, int],
     channels: int = 3,
-    norm: str = "batch",
     head: str | None = None,
     dropout: float = 0.5,
     dtype: Any = None,
@@ -116,10 +116,10 @@ def vgg11(
     """A VGG of eight convolutions.
 
     Args:
+        norm: whether batch normalisation follows each convolution; the paper has none.
         num_classes: outputs.
         image_size: height and width of the images, at least 32 each.
         channels: of the images.
-        norm: batch normalisation after each convolution, or none (as printed).
         head: "imagenet", three linear layers on 7×7 places; "small", one on the mean of all
             places; None: small up to 64 pixels.
         dropout: share of features left out between the linear layers while training.
@@ -130,16 +130,14 @@ def vgg11(
         The module.
 
     Raises:
-        InputError: images that are too small, or an unknown norm or head.
+        InputError: the images are too small, or the head is unknown.
     """
-    if norm not in ("none", "batch"):
-        raise InputError(f"norm {norm!r} is unknown: choose none or batch")
     if head is not None and head not in get_args(Head):
         raise InputError(f"head {head!r} is unknown: choose one of {', '.join(get_args(Head))}")
     if min(image_size) < 32:
         raise InputError(
-            f"images of {image_size[0]}×{image_size[1]} pixels are too small for vgg11, which "
+            f"images of {image_size[0]}×{image_size[1]} pixels are too small for VGG-11, which "
             "halves them 5 times: give images of at least 32×32"
         )
     chosen = head or ("small" if min(image_size) <= 64 else "imagenet")
-    return VGG(num_classes, channels, norm == "batch", chosen, dropout, dtype, rngs)
+    return VGG(num_classes, channels, norm, chosen, dropout, dtype, rngs)
