@@ -34,16 +34,10 @@ def random_weights(name, options, classes=10):
     """What `random_tensor` gives for every tensor that torchvision's model has."""
     stem = {"stem": "imagenet"} if name.startswith(("resnet", "mobilenet")) else {}
     head = {"head": "imagenet"} if name.startswith("vgg") else {}
-    module = models.create_partly(
-        name,
-        lambda path: False,
-        num_classes=classes,
-        image_size=224,
-        rngs=nnx.Rngs(0),
-        **stem,
-        **head,
-        **options,
+    architecture = models.Architecture.of(
+        name, num_classes=classes, image_size=224, **stem, **head, **options
     )
+    module = models.create_partly(architecture, lambda path: False, rngs=nnx.Rngs(0))
     return {key: random_tensor(key, value.shape) for key, value in to_torchvision(module).items()}
 
 

@@ -20,6 +20,13 @@ from jaxtyping import Array, Float
 from infoutil_jax.gradients import register_linear
 
 _NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+_COVERED = {
+    "lhs_dilation",
+    "rhs_dilation",
+    "dimension_numbers",
+    "feature_group_count",
+    "precision",
+}
 IN_CACHE = 2**19  # numbers
 _Padding = tuple[tuple[int, int], tuple[int, int]]
 
@@ -29,11 +36,6 @@ def conv(
     rhs: Float[Array, "..."],
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int] | None = None,
-    rhs_dilation: Sequence[int] | None = None,
-    dimension_numbers: Any = None,
-    feature_group_count: int = 1,
-    precision: Any = None,
     **options: Any,
 ) -> Float[Array, "..."]:
     """`jax.lax.conv_general_dilated`, same arguments and result, for `nnx.Conv`.
@@ -49,42 +51,28 @@ def conv(
         rhs: kernel `[kernel height, kernel width, in, out]`.
         window_strides: pixels between two windows, per axis.
         padding: `"SAME"`, `"VALID"` or `((top, bottom), (left, right))`.
-        lhs_dilation: as in `jax.lax.conv_general_dilated`.
-        rhs_dilation: as in `jax.lax.conv_general_dilated`.
-        dimension_numbers: as in `jax.lax.conv_general_dilated`.
-        feature_group_count: as in `jax.lax.conv_general_dilated`.
-        precision: as in `jax.lax.conv_general_dilated`.
-        **options: further arguments of `jax.lax.conv_general_dilated`.
+        **options: further arguments of `jax.lax.conv_general_dilated`, by name.
 
     Returns:
         `[batch, height', width', out]`.
     """
-    dilations = (*(lhs_dilation or ()), *(rhs_dilation or ()))
+    groups = options.get("feature_group_count", 1)
+    precision = options.get("precision")
+    dilations = [n for name in ("lhs_dilation", "rhs_dilation") for n in options.get(name) or ()]
     plain = (
         lhs.ndim == 4
-        and dimension_numbers == _NHWC
-        and (feature_group_count == 1 or lhs.shape[3] == feature_group_count == rhs.shape[3])
+        and options.get("dimension_numbers") == _NHWC
+        and (groups == 1 or lhs.shape[3] == groups == rhs.shape[3])
         and all(dilation == 1 for dilation in dilations)
-        and all(option is None for option in options.values())
+        and all(options[name] is None for name in options.keys() - _COVERED)
     )
     if not plain:
-        return lax.conv_general_dilated(
-            lhs,
-            rhs,
-            window_strides,
-            padding,
-            lhs_dilation,
-            rhs_dilation,
-            dimension_numbers,
-            feature_group_count,
-            precision=precision,
-            **options,
-        )
+        return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
     strides = (window_strides[0], window_strides[1])
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
     (top, bottom), (left, right) = padding
-    if feature_group_count > 1:
+    if groups > 1:
         return _depthwise(lhs, rhs, strides, ((top, bottom), (left, right)), precision)
     return conv_general_dilated(lhs, rhs, strides, ((top, bottom), (left, right)), precision)
 

@@ -12,7 +12,7 @@ from flax.errors import TraceContextError
 from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.models import Predict
+from infoutil_jax.models.functional import Predict
 
 
 class Statistics(NamedTuple):

@@ -15,6 +15,7 @@ from jax.nn.initializers import normal, truncated_normal, xavier_uniform, zeros
 from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.models.architecture import Architecture
 from infoutil_jax.models.layers import Backbone, apply_all, as_float32, global_mean
 
 WIDTH, DEPTHS, HEADS = 96, (2, 2, 6, 2), (3, 6, 12, 24)
@@ -213,8 +214,7 @@ class SwinV2(Backbone):
 
     def __init__(
         self,
-        num_classes: int,
-        channels: int,
+        architecture: Architecture,
         patch: int,
         window: int,
         drop: float,
@@ -224,7 +224,7 @@ class SwinV2(Backbone):
     ):
         self.remat = remat
         embed = nnx.Conv(
-            channels,
+            architecture.channels,
             WIDTH,
             (patch, patch),
             strides=patch,
@@ -249,7 +249,7 @@ class SwinV2(Backbone):
         self.layers = nnx.List(stages)
         self.norm = _layer_norm(WIDTH << 3, dtype, rngs)
         # `fc` here is `head` there: head is a method of all our backbones.
-        self.fc = _linear(WIDTH << 3, num_classes, dtype, rngs)
+        self.fc = _linear(WIDTH << 3, architecture.num_classes, dtype, rngs)
 
     def features(
         self, images: Float[Array, "batch height width channels"]
@@ -270,10 +270,8 @@ class SwinV2(Backbone):
 
 
 def swin_v2_t(
+    architecture: Architecture,
     *,
-    num_classes: int,
-    image_size: tuple[int, int],
-    channels: int = 3,
     patch: int = 4,
     window: int = 8,
     drop: float = 0.2,
@@ -287,9 +285,7 @@ def swin_v2_t(
     does not fill are padded with zeros.
 
     Args:
-        num_classes: outputs.
-        image_size: height and width of the images, at least `patch` each.
-        channels: of the images.
+        architecture: what the backbone is made for; images of at least `patch` pixels a side.
         patch: pixels a side of a place (4 in print; 2 suits images of 32 and 64 pixels).
         window: places a side of a window.
         drop: probability that the last block's residual is left out while training; earlier
@@ -304,6 +300,7 @@ def swin_v2_t(
     Raises:
         InputError: a patch or window below 1, or images smaller than a patch.
     """
+    image_size = architecture.image_size
     if min(patch, window) < 1:
         raise InputError(f"patch and window must be at least 1, got {patch} and {window}")
     if min(image_size) < patch:
@@ -311,4 +308,4 @@ def swin_v2_t(
             f"images of {image_size[0]}×{image_size[1]} pixels are smaller than one patch of "
             f"{patch}×{patch}"
         )
-    return SwinV2(num_classes, channels, patch, window, drop, dtype, remat, rngs)
+    return SwinV2(architecture, patch, window, drop, dtype, remat, rngs)

@@ -7,7 +7,6 @@ transposed, and nothing else is changed, so the way there and back keeps every b
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import nnx
 
-from infoutil_jax import models
 from infoutil_jax.errors import InputError
+from infoutil_jax.models.architecture import Architecture
+from infoutil_jax.models.create import create_partly
 from infoutil_jax.models.swin_v2 import SwinV2
 from infoutil_jax.models.torch_files import read_tensors
 
@@ -64,22 +64,21 @@ def load_torchvision(
     """
     tensors = read_tensors(path)
     found = classes_in(tensors)
-    create = partial(
-        models.create_partly,
+    architecture = Architecture.of(
         name,
         num_classes=num_classes or found or 1000,
         image_size=image_size,
         channels=channels,
-        rngs=rngs or nnx.Rngs(0),
         **(options_in(name, tensors) | options),
     )
-    module = create(drawn=lambda path: False)
+    rngs = rngs or nnx.Rngs(0)
+    module = create_partly(architecture, lambda path: False, rngs=rngs)
     fresh = to_torchvision(module)
     if found is not None and num_classes not in (None, found):
         last = [key for key in fresh if key.endswith(".weight") and fresh[key].ndim == 2][-1]
         classifier = {last, last.removesuffix("weight") + "bias"}
         places = {"/".join(path) for path, _, name, _ in _variables(module) if name in classifier}
-        drawn = to_torchvision(create(drawn=places.__contains__))
+        drawn = to_torchvision(create_partly(architecture, places.__contains__, rngs=rngs))
         tensors = {**tensors, **{key: drawn[key] for key in classifier}}
     _check(path, name, tensors, fresh)
     load_state(module, tensors)

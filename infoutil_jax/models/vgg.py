@@ -1,4 +1,4 @@
-"""VGG-11 (Simonyan & Zisserman, ICLR 2015) as torchvision has it, plain and with batch norm (JAX)."""
+"""VGG-11 (Simonyan & Zisserman, ICLR 2015) of torchvision, with batch norm or without (JAX)."""
 
 from typing import Any, Literal, get_args
 
@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.models.architecture import Architecture
 from infoutil_jax.models.layers import (
     Backbone,
     apply_all,
@@ -33,8 +34,7 @@ class VGG(Backbone):
 
     def __init__(
         self,
-        num_classes: int,
-        channels: int,
+        architecture: Architecture,
         norm: bool,
         head: str,
         dropout: float,
@@ -43,7 +43,7 @@ class VGG(Backbone):
     ):
         self.small = head == "small"
         layers: list[Any] = []
-        inputs = channels
+        inputs = architecture.channels
         for width in LAYERS:
             if isinstance(width, str):
                 layers.append(_halve)
@@ -55,7 +55,7 @@ class VGG(Backbone):
             inputs = width
         self.layers = nnx.List(layers)
         self.classifier = nnx.List(
-            [linear(inputs, num_classes, dtype=dtype, rngs=rngs)]
+            [linear(inputs, architecture.num_classes, dtype=dtype, rngs=rngs)]
             if self.small
             else [
                 linear(inputs * SIDE * SIDE, HIDDEN, dtype=dtype, rngs=rngs),
@@ -64,7 +64,7 @@ class VGG(Backbone):
                 linear(HIDDEN, HIDDEN, dtype=dtype, rngs=rngs),
                 nnx.relu,
                 nnx.Dropout(dropout, rngs=rngs),
-                linear(HIDDEN, num_classes, dtype=dtype, rngs=rngs),
+                linear(HIDDEN, architecture.num_classes, dtype=dtype, rngs=rngs),
             ]
         )
 
@@ -104,10 +104,8 @@ def _windows(length: int, side: int) -> np.ndarray:
 
 def vgg(
     norm: bool,
+    architecture: Architecture,
     *,
-    num_classes: int,
-    image_size: tuple[int, int],
-    channels: int = 3,
     head: str | None = None,
     dropout: float = 0.5,
     dtype: Any = None,
@@ -117,9 +115,7 @@ def vgg(
 
     Args:
         norm: whether batch normalisation follows each convolution; the paper has none.
-        num_classes: outputs.
-        image_size: height and width of the images, at least 32 each.
-        channels: of the images.
+        architecture: what the backbone is made for; images of at least 32 pixels a side.
         head: "imagenet", three linear layers on 7×7 places; "small", one on the mean of all
             places; None: small up to 64 pixels.
         dropout: share of features left out between the linear layers while training.
@@ -132,6 +128,7 @@ def vgg(
     Raises:
         InputError: the images are too small, or the head is unknown.
     """
+    image_size = architecture.image_size
     if head is not None and head not in get_args(Head):
         raise InputError(f"head {head!r} is unknown: choose one of {', '.join(get_args(Head))}")
     if min(image_size) < 32:
@@ -140,4 +137,4 @@ def vgg(
             "halves them 5 times: give images of at least 32×32"
         )
     chosen = head or ("small" if min(image_size) <= 64 else "imagenet")
-    return VGG(num_classes, channels, norm, chosen, dropout, dtype, rngs)
+    return VGG(architecture, norm, chosen, dropout, dtype, rngs)
