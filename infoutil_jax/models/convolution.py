@@ -28,7 +28,9 @@ _COVERED = {
     "precision",
 }
 IN_CACHE = 2**19  # numbers
-_Padding = tuple[tuple[int, int], tuple[int, int]]
+_Pair = tuple[int, int]
+_Padding = tuple[_Pair, _Pair]
+_Margins = Sequence[_Pair]
 
 
 def conv(
@@ -77,7 +79,9 @@ def conv(
     return conv_general_dilated(lhs, rhs, strides, ((top, bottom), (left, right)), precision)
 
 
-def _forward(lhs, rhs, strides, padding, precision, groups=1):
+def _forward(
+    lhs: Array, rhs: Array, strides: _Pair, padding: _Margins, precision: Any, groups: int = 1
+) -> Array:
     return lax.conv_general_dilated(
         lhs,
         rhs,
@@ -89,25 +93,29 @@ def _forward(lhs, rhs, strides, padding, precision, groups=1):
     )
 
 
-def _depthwise(lhs, rhs, strides, padding, precision):
+def _depthwise(lhs: Array, rhs: Array, strides: _Pair, padding: _Padding, precision: Any) -> Array:
     """Each channel with a kernel of its own."""
 
-    def on_cpu(x, w):
+    def on_cpu(x: Array, w: Array) -> Array:
         # Summed in float32, as a convolution is.
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         windows = _places(wide, w.shape[:2], out.shape[1:3], strides, padding)
         places = w.reshape(-1, w.shape[3]).astype(windows[0].dtype)
         products = [window * place for window, place in zip(windows, places, strict=True)]
-        return sum(products[1:], products[0]).astype(out.dtype)
+        total: Array = sum(products[1:], products[0])
+        return total.astype(out.dtype)
 
-    def ordinary(x, w):
+    def ordinary(x: Array, w: Array) -> Array:
         return _forward(x, w, strides, padding, precision, groups=x.shape[3])
 
     out = jax.eval_shape(ordinary, lhs, rhs)
-    return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=ordinary)
+    result: Array = lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=ordinary)
+    return result
 
 
-def _places(images, kernel, size, strides, padding):
+def _places(
+    images: Array, kernel: Sequence[int], size: Sequence[int], strides: _Pair, padding: _Padding
+) -> list[Array]:
     """For each place of the kernel, row by row, the pixels that it meets at every window."""
     images = lax.pad(
         images,
@@ -122,14 +130,21 @@ def _places(images, kernel, size, strides, padding):
     ]
 
 
-def _weight_gradient(lhs, cotangent, kernel_shape, strides, padding, precision):
+def _weight_gradient(
+    lhs: Array,
+    cotangent: Array,
+    kernel_shape: tuple[int, ...],
+    strides: _Pair,
+    padding: _Padding,
+    precision: Any,
+) -> Array:
     """Kernel gradient as matrix products, of every window laid out as a row.
 
     Of few images at once, so that their rows stay in the cache; of all at once it is slower.
     """
     size = cotangent.shape[1:3]
 
-    def of(images, cotangent):
+    def of(images: Array, cotangent: Array) -> Array:
         windows = _places(images, kernel_shape[:2], size, strides, padding)
         rows = jnp.concatenate(windows, axis=-1).reshape(-1, len(windows) * images.shape[3])
         flat = cotangent.reshape(-1, kernel_shape[3])
@@ -148,7 +163,7 @@ def _weight_gradient(lhs, cotangent, kernel_shape, strides, padding, precision):
     return total.astype(cotangent.dtype)
 
 
-def _input_gradient(cotangent, rhs, padding, precision):
+def _input_gradient(cotangent: Array, rhs: Array, padding: _Padding, precision: Any) -> Array:
     """Gradient of the images, at stride 1: the convolution with the kernel turned around."""
     turned = jnp.flip(rhs, (0, 1)).swapaxes(2, 3)
     margins = [
@@ -159,30 +174,42 @@ def _input_gradient(cotangent, rhs, padding, precision):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def conv_general_dilated(lhs, rhs, strides, padding, precision):
+def conv_general_dilated(
+    lhs: Array, rhs: Array, strides: _Pair, padding: _Padding, precision: Any
+) -> Array:
     """The primitive, with a derivative of the same value that is fast on CPUs."""
     return _forward(lhs, rhs, strides, padding, precision)
 
 
-def _conv_fwd(lhs, rhs, strides, padding, precision):
+def _conv_fwd(
+    lhs: Array, rhs: Array, strides: _Pair, padding: _Padding, precision: Any
+) -> tuple[Array, tuple[Array, Array]]:
     return _forward(lhs, rhs, strides, padding, precision), (lhs, rhs)
 
 
-def _conv_bwd(strides, padding, precision, residuals, cotangent):
+def _conv_bwd(
+    strides: _Pair,
+    padding: _Padding,
+    precision: Any,
+    residuals: tuple[Array, Array],
+    cotangent: Array,
+) -> tuple[Array, Array]:
     lhs, rhs = residuals
 
-    def ordinary(x, w, g):
+    def ordinary(x: Array, w: Array, g: Array) -> tuple[Array, Array]:
         _, vjp = jax.vjp(lambda x, w: _forward(x, w, strides, padding, precision), x, w)
-        return vjp(g)
+        image, weight = vjp(g)
+        return image, weight
 
-    def on_cpu(x, w, g):
+    def on_cpu(x: Array, w: Array, g: Array) -> tuple[Array, Array]:
         weight = _weight_gradient(x, g, w.shape, strides, padding, precision)
         if strides != (1, 1):
             _, vjp = jax.vjp(lambda x: _forward(x, w, strides, padding, precision), x)
             return *vjp(g), weight
         return _input_gradient(g, w, padding, precision), weight
 
-    return lax.platform_dependent(lhs, rhs, cotangent, cpu=on_cpu, default=ordinary)
+    image, weight = lax.platform_dependent(lhs, rhs, cotangent, cpu=on_cpu, default=ordinary)
+    return image, weight
 
 
 conv_general_dilated.defvjp(_conv_fwd, _conv_bwd)

@@ -166,9 +166,10 @@ def create_partly(
     @jax.jit
     def draw(state: Any) -> Variables:
         variables = split(build(architecture, nnx.merge(streams, state)))[1]
-        return jax.tree_util.tree_map_with_path(
+        some: Variables = jax.tree_util.tree_map_with_path(
             lambda path, leaf: leaf if wanted(path) else None, variables
         )
+        return some
 
     def wanted(path: tuple[Any, ...]) -> bool:
         kind, *rest = (str(key.key) for key in path)
@@ -180,4 +181,5 @@ def create_partly(
         draw(state),
         is_leaf=lambda leaf: leaf is None,
     )
-    return merge(predict.graphdef, variables)
+    module: nnx.Module = merge(predict.graphdef, variables)
+    return module

@@ -69,13 +69,15 @@ class Predict:
         self, variables: Mapping[str, Any], images: Float[Array | np.ndarray, " batch *image"]
     ) -> Float[Array, "batch classes"]:
         """Logits of normalised images."""
-        return self._module(variables)(jnp.asarray(images))
+        logits: Array = self._module(variables)(jnp.asarray(images))
+        return logits
 
     def features(
         self, variables: Mapping[str, Any], images: Float[Array, " batch *image"]
     ) -> Float[Array, "batch rows columns channels"]:
         """The last convolutional maps, for modules that have a `features` method."""
-        return self._module(variables).features(images)
+        maps: Array = self._module(variables).features(images)
+        return maps
 
     def head(
         self,
@@ -83,7 +85,8 @@ class Predict:
         features: Float[Array, "batch rows columns channels"],
     ) -> Float[Array, "batch classes"]:
         """Logits of those maps: `head(features(images))` is `predict(images)`."""
-        return self._module(variables).head(features)
+        logits: Array = self._module(variables).head(features)
+        return logits
 
     def _module(self, variables: Mapping[str, Any]) -> Any:
         module = merge(self.graphdef, variables)

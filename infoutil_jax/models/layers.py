@@ -21,7 +21,7 @@ from infoutil_jax.models.convolution import conv
 weight_init = variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-def bias_init(fan_in: int):
+def bias_init(fan_in: int) -> Callable[..., Array]:
     """PyTorch's default for a bias: uniform in ±1/sqrt(fan in) of the layer's weights."""
     bound = 1 / math.sqrt(fan_in)
     return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
@@ -104,7 +104,8 @@ def max_pool(
 ) -> Float[Array, "batch out_height out_width channels"]:
     """Maxima of square windows; what does not fill a window is dropped."""
     margins = ((padding, padding), (padding, padding))
-    return nnx.max_pool(images, (size, size), (stride, stride), margins)
+    pooled: Array = nnx.max_pool(images, (size, size), (stride, stride), margins)  # type: ignore[no-untyped-call]
+    return pooled
 
 
 def global_mean(

@@ -60,7 +60,7 @@ class InvertedResidual(nnx.Module):
 
 def _conv_norm_relu(
     inputs: int, outputs: int, kernel: int, stride: int, groups: int, dtype: Any, rngs: nnx.Rngs
-) -> nnx.List:
+) -> nnx.List[Any]:
     conv = convolution(
         inputs, outputs, kernel, stride=stride, groups=groups, dtype=dtype, rngs=rngs
     )

@@ -82,7 +82,7 @@ class Bottleneck(nnx.Module):
         return nnx.relu(out + apply_all(self.downsample, images))
 
 
-def _shortcut(inputs: int, outputs: int, stride: int, dtype: Any, rngs: nnx.Rngs) -> nnx.List:
+def _shortcut(inputs: int, outputs: int, stride: int, dtype: Any, rngs: nnx.Rngs) -> nnx.List[Any]:
     """The identity, as no layer at all, where nothing changes its shape."""
     if stride == 1 and inputs == outputs:
         return nnx.List([])

@@ -84,14 +84,14 @@ def batch_norm_inputs(
 class _Count(nnx.Module):
     """NNX refuses to change it inside another transformation than the one it was made in."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.calls = 0
 
 
 def _recorder(
     promote: Callable[..., Any], axis: int, found: list[Statistics], count: _Count
 ) -> Callable[..., Any]:
-    def record(arrays, **options):
+    def record(arrays: Any, **options: Any) -> Any:
         try:
             count.calls += 1
         except TraceContextError:

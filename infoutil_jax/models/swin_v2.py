@@ -65,7 +65,8 @@ def shift_mask(size: tuple[int, int], window: int, shifts: tuple[int, int]) -> n
     region = np.asarray(regions[0])[:, None] * 3 + np.asarray(regions[1])
     parts = region.reshape(size[0] // window, window, size[1] // window, window)
     parts = parts.swapaxes(1, 2).reshape(-1, window * window)
-    return parts[:, :, None] == parts[:, None, :]
+    together: np.ndarray = parts[:, :, None] == parts[:, None, :]
+    return together
 
 
 class Attention(nnx.Module):
@@ -206,7 +207,8 @@ class PatchMerging(nnx.Module):
         _, height, width, _ = images.shape
         images = jnp.pad(images, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
         corners = [images[:, i::2, j::2] for j in (0, 1) for i in (0, 1)]
-        return self.norm(self.reduction(jnp.concatenate(corners, -1)))
+        merged: Array = self.norm(self.reduction(jnp.concatenate(corners, -1)))
+        return merged
 
 
 class SwinV2(Backbone):
@@ -260,7 +262,8 @@ class SwinV2(Backbone):
         for stage in stages:
             blocks = stage if isinstance(stage, nnx.List) else [stage]
             images = apply_all(blocks, images, remat=self.remat)
-        return self.norm(images)
+        maps: Array = self.norm(images)
+        return maps
 
     def head(
         self, features: Float[Array, "batch rows columns out"]

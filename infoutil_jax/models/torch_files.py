@@ -122,7 +122,8 @@ def _declared(pid: tuple[Any, ...]) -> int:
     count = pid[4]
     if type(count) is not int or count < 0:
         raise InputError(f"storage {pid[2]} declares {count} numbers; it must be 0 or more")
-    return count * np.dtype(_TYPES[pid[1]]).itemsize
+    length: int = count * np.dtype(_TYPES[pid[1]]).itemsize
+    return length
 
 
 def _checked(content: bytes, pid: tuple[Any, ...]) -> bytes:

@@ -99,7 +99,8 @@ def _windows(length: int, side: int) -> np.ndarray:
     """Weights `[side, length]` of means over pixels floor(i L / n) to ceil((i + 1) L / n)."""
     place, pixel = np.arange(side)[:, None], np.arange(length)
     inside = (pixel >= place * length // side) & (pixel < -(-(place + 1) * length // side))
-    return (inside / inside.sum(1, keepdims=True)).astype(np.float32)
+    weights: np.ndarray = (inside / inside.sum(1, keepdims=True)).astype(np.float32)
+    return weights
 
 
 def vgg(
