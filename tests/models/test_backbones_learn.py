@@ -9,7 +9,7 @@ from experiments.backbones_learn import NARROW, RESULTS, BackbonesLearn
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import BACKBONES
 
-PHOTOS = f"folder:{Path(__file__).parent / 'data' / 'imagenette'}"
+PHOTOS = f"folder:{Path(__file__).parents[1] / 'data' / 'imagenette'}"
 
 
 def test_few_photographs_are_learnt_in_both_precisions(tmp_path):

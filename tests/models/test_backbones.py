@@ -18,7 +18,7 @@ from infoutil_jax.method.recipes import infoutil_paper
 from infoutil_jax.training.student import train_student
 from infoutil_jax.training.teacher import Teacher
 
-PHOTOS = Path(__file__).parent / "data" / "imagenette"
+PHOTOS = Path(__file__).parents[1] / "data" / "imagenette"
 
 
 @pytest.mark.parametrize(
