@@ -1,10 +1,10 @@
-"""A 2-d convolution whose gradients are fast on CPUs as well (JAX).
+"""A 2-d convolution whose gradients are fast on CPUs, too (JAX).
 
 Inside `lax.scan` and `lax.while_loop`, XLA's CPU backend runs the convolution that is a weight
 gradient through a generic loop, tens of times slower than outside of it; and our training loops
-are scans. The same gradient as matrix products does not suffer from that. The gradient of the
-images comes five times faster when it is written as the ordinary convolution that it is. On every
-other platform the gradients stay XLA's own.
+are scans. Written as matrix products, the same gradient stays fast. The gradient of the images is
+five times faster when it is written as an ordinary convolution. On every other platform the
+gradients are XLA's own.
 """
 
 import math
@@ -40,13 +40,13 @@ def conv(
     padding: str | Sequence[tuple[int, int]],
     **options: Any,
 ) -> Float[Array, "..."]:
-    """`jax.lax.conv_general_dilated`, same arguments and result, for `nnx.Conv`.
+    """Computes `jax.lax.conv_general_dilated`, for `nnx.Conv`; same arguments and result.
 
-    Covered are 2-d convolutions on NHWC images without dilation and either without groups or of
-    each channel by itself, any kernel size, stride and padding; everything else is passed to
-    `jax.lax.conv_general_dilated` as it is.
+    It covers 2-d convolutions of NHWC images without dilation, with any kernel size, stride and
+    padding, either without groups or with each channel by itself; it passes everything else on
+    to `jax.lax.conv_general_dilated`.
     Reverse-mode differentiation of any order, `vmap` and `scan` work; forward-mode (`jax.jvp`)
-    does not, for it is not defined through `jax.custom_vjp`.
+    does not, because `jax.custom_vjp` does not define it.
 
     Args:
         lhs: images `[batch, height, width, in]`.

@@ -55,7 +55,7 @@ def position_index(window: int) -> np.ndarray:
 
 
 def shift_mask(size: tuple[int, int], window: int, shifts: tuple[int, int]) -> np.ndarray | None:
-    """Which places of a shifted window were neighbours, `[windows, w², w²]`; None for all."""
+    """Which places of a shifted window attend to each other, `[windows, w², w²]`; None for all."""
     if shifts == (0, 0):
         return None
     regions = [
@@ -90,13 +90,13 @@ class Attention(nnx.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
-        """What the places of each window say to each other."""
+        """Lets the places of each window attend to each other."""
         batch, height, width, features = images.shape
         window, heads = self.window, self.heads
         padded = [-(-length // window) * window for length in (height, width)]
         margins = ((0, 0), (0, padded[0] - height), (0, padded[1] - width), (0, 0))
         images = jnp.pad(images, margins)
-        # Where one window spans the whole there is nothing to shift it against.
+        # A window that spans the whole image has no neighbour to shift against.
         shifts = tuple(self.shift if length > window else 0 for length in padded)
         images = jnp.roll(images, [-shift for shift in shifts], (1, 2))
 
@@ -123,7 +123,7 @@ class Attention(nnx.Module):
         return self.qkv.kernel[...].astype(dtype)
 
     def _qkv_bias(self) -> Array:
-        """Keys have no bias: under cosine similarity it has no place (section 3.2)."""
+        """The biases of queries and values; keys have none under cosine similarity (sec. 3.2)."""
         assert self.qkv.bias is not None
         q, _, v = jnp.split(self.qkv.bias[...], 3)
         return jnp.concatenate([q, jnp.zeros_like(q), v])
@@ -250,7 +250,7 @@ class SwinV2(Backbone):
                 stages.append(PatchMerging(features, dtype, rngs))
         self.layers = nnx.List(stages)
         self.norm = _layer_norm(WIDTH << 3, dtype, rngs)
-        # `fc` here is `head` there: head is a method of all our backbones.
+        # torchvision's name is `head`, which is a method of our backbones.
         self.fc = _linear(WIDTH << 3, architecture.num_classes, dtype, rngs)
 
     def features(
@@ -284,8 +284,8 @@ def swin_v2_t(
 ) -> SwinV2:
     """A Swin-V2-Tiny.
 
-    Any image size will do: pixels that do not fill a patch are left out, windows that the image
-    does not fill are padded with zeros.
+    It takes any image size: pixels that do not fill a patch are dropped, and windows that the
+    image does not fill are padded with zeros.
 
     Args:
         architecture: what the backbone is made for; images of at least `patch` pixels a side.

@@ -1,7 +1,7 @@
-"""Weights of torchvision's models into ours, and ours into theirs (NumPy on the host, no PyTorch).
+"""Converts weights between torchvision's models and ours (NumPy on the host, no PyTorch).
 
-A parameter's path in our modules is its name in torchvision but for three renamings; a kernel is
-transposed, and nothing else is changed, so the way there and back keeps every bit.
+A parameter's path in our modules is its name in torchvision, except for three renamings. Kernels
+are transposed and nothing else changes, so a round trip keeps every bit.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from infoutil_jax.models.swin_v2 import SwinV2
 from infoutil_jax.models.torch_files import read_tensors
 
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-# Mean and standard deviation of each channel by which torchvision's models were trained.
+# Each channel's mean and standard deviation that torchvision's models are trained with.
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# What torchvision's state holds beside: counters that nothing reads, tables that we compute.
+# What else torchvision's state holds: counters that nothing reads, tables that we compute.
 IGNORED = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
 
 
@@ -42,21 +42,21 @@ def load_torchvision(
 
     Args:
         name: resnet18, resnet50, resnet101, mobilenet_v2, vgg11, vgg11_bn or swin_v2_t.
-        path: `.safetensors`, or a `.pth` of a state dict. Of a `.pth` tensors are read and nothing
-            else: no code in it is ever run.
-        num_classes: outputs; where the file has another number the classifier starts anew. None:
+        path: a `.safetensors`, or a `.pth` of a state dict. Only tensors are read from a `.pth`; no
+            code in it ever runs.
+        num_classes: outputs; if the file has another number, the classifier is drawn afresh. None:
             as many as the file has.
         image_size: as for `create`.
         channels: as for `create`.
-        rngs: randomness of a new classifier; None for seed 0.
-        **options: as for `create`. By default what the file shows (`options_in`).
+        rngs: randomness of a fresh classifier; None for seed 0.
+        **options: as for `create`; by default what the file shows (`options_in`).
 
     Returns:
         The module; `as_predict` gives its function and variables.
 
     Raises:
-        InputError: a file that cannot be read or holds something else, or tensors that are
-            missing, unexpected or of another shape.
+        InputError: the file cannot be read or holds something else, or tensors are missing,
+            unexpected or of another shape.
 
     Example:
         >>> model = load_torchvision("resnet50", "resnet50.safetensors")
@@ -86,10 +86,10 @@ def load_torchvision(
 
 
 def options_in(name: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """A backbone's options, as far as its tensors show them.
+    """Finds a backbone's options, as far as its tensors show them.
 
     ResNet: `width`, and `stem`, which is 7 or 3 pixels wide. VGG: `head`, of three linear layers
-    or one. MobileNet's two stems have the same tensors: torchvision's is taken.
+    or one. MobileNet's two stems have the same tensors, so it takes torchvision's.
     """
     first = tensors.get("conv1.weight")
     if name.startswith("resnet") and first is not None and first.ndim == 4:
@@ -119,11 +119,11 @@ def to_torchvision(module: nnx.Module) -> dict[str, np.ndarray]:
     """A module's parameters and statistics under torchvision's names, in its layout.
 
     In PyTorch: `model.load_state_dict({k: torch.tensor(v) for k, v in tensors.items()},
-    strict=False)`; what is missing are counters and tables that PyTorch's module has of itself.
+    strict=False)`; only counters and tables are missing, which PyTorch's module makes itself.
     `safetensors.numpy.save_file(tensors, path)` writes a file that `load_torchvision` reads.
 
     Args:
-        module: of `create` or `load_torchvision`.
+        module: made by `create` or `load_torchvision`.
     """
     tensors = {}
     for _, variable, name, transposed in _variables(module):
@@ -135,7 +135,7 @@ def to_torchvision(module: nnx.Module) -> dict[str, np.ndarray]:
 
 
 def _variables(module: nnx.Module) -> list[tuple[list[str], Any, str, bool]]:
-    """Each variable: its path, itself, its name in torchvision, whether it is transposed there."""
+    """Lists each variable with its path, its name in torchvision, and whether it is transposed."""
     named = []
     state = nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))
     for path, _ in nnx.to_flat_state(state):
@@ -156,7 +156,7 @@ def _variables(module: nnx.Module) -> list[tuple[list[str], Any, str, bool]]:
 def _check(
     path: str | Path, name: str, tensors: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]
 ) -> None:
-    """Raises InputError that lists what does not fit."""
+    """Raises an InputError that lists the tensors that do not fit."""
     given = {key for key in tensors if key.rpartition(".")[2] not in IGNORED}
     shapes = [
         f"{key} {list(tensors[key].shape)} instead of {list(wanted[key].shape)}"
