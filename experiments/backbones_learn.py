@@ -40,6 +40,7 @@ NARROW: dict[str, dict[str, Any]] = {
     "resnet101": {"width": 16},
     "mobilenet_v2": {},
     "vgg11": {},
+    "vgg11_bn": {},
     "swin_v2_t": {},
 }
 

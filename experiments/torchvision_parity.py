@@ -34,8 +34,8 @@ CASES: dict[str, tuple[str, dict[str, Any], str]] = {
     "resnet50": ("resnet50", {}, "resnet50"),
     "resnet101": ("resnet101", {}, "resnet101"),
     "mobilenet_v2": ("mobilenet_v2", {}, "mobilenet_v2"),
-    "vgg11": ("vgg11", {"norm": "none"}, "vgg11"),
-    "vgg11_bn": ("vgg11", {}, "vgg11_bn"),
+    "vgg11": ("vgg11", {}, "vgg11"),
+    "vgg11_bn": ("vgg11_bn", {}, "vgg11_bn"),
     "swin_v2_t": ("swin_v2_t", {}, "swin_v2_t"),
 }
 # 193 is odd; at every one of these Swin's later stages need padding.

@@ -41,7 +41,7 @@ BACKBONES: dict[str, dict[str, Any]] = {
     "resnet50": {},
     "resnet101": {},
     "mobilenet_v2": {},
-    "vgg11": {},
+    "vgg11_bn": {},
     "swin_v2_t": {},
 }
 

@@ -11,6 +11,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.models.architecture import Architecture
 from infoutil_jax.models.convolution import conv
 from infoutil_jax.models.layers import (
     Backbone,
@@ -73,9 +74,7 @@ class ConvNet(Backbone):
     def __init__(
         self,
         depth: int,
-        num_classes: int,
-        image_size: tuple[int, int],
-        channels: int,
+        architecture: Architecture,
         width: int,
         norm: str,
         dtype: Any,
@@ -83,10 +82,11 @@ class ConvNet(Backbone):
     ):
         self.depth = depth
         for i in range(depth):
-            inputs = width if i else channels
+            inputs = width if i else architecture.channels
             setattr(self, f"block{i}", Block(inputs, width, norm, dtype, rngs))
-        features = width * (image_size[0] >> depth) * (image_size[1] >> depth)
-        self.classifier = linear(features, num_classes, dtype=dtype, rngs=rngs)
+        height, breadth = architecture.image_size
+        features = width * (height >> depth) * (breadth >> depth)
+        self.classifier = linear(features, architecture.num_classes, dtype=dtype, rngs=rngs)
 
     def features(
         self, images: Float[Array, "batch height width channels"]
@@ -105,10 +105,8 @@ class ConvNet(Backbone):
 
 def convnet(
     depth: int,
+    architecture: Architecture,
     *,
-    num_classes: int,
-    image_size: tuple[int, int],
-    channels: int = 3,
     width: int = 128,
     norm: str = "batch",
     dtype: Any = None,
@@ -118,9 +116,7 @@ def convnet(
 
     Args:
         depth: blocks; each halves the image's height and width, rounding down.
-        num_classes: outputs.
-        image_size: height and width of the images, at least `2**depth` each.
-        channels: of the images.
+        architecture: what the backbone is made for; images of at least `2**depth` pixels a side.
         width: channels of every block.
         norm: batch normalisation (epsilon 1e-5, running averages with momentum 0.9), instance
             normalisation with learned scale and shift, or none.
@@ -133,6 +129,7 @@ def convnet(
     Raises:
         InputError: the images are too small for the depth, or norm or width is invalid.
     """
+    image_size = architecture.image_size
     if norm not in get_args(Norm):
         raise InputError(f"norm {norm!r} is unknown: choose one of {', '.join(get_args(Norm))}")
     if width < 1:
@@ -143,4 +140,4 @@ def convnet(
             f"convnet{depth}, which halves them {depth} times: choose a smaller depth or "
             f"images of at least {2**depth}×{2**depth}"
         )
-    return ConvNet(depth, num_classes, image_size, channels, width, norm, dtype, rngs)
+    return ConvNet(depth, architecture, width, norm, dtype, rngs)

@@ -1,10 +1,10 @@
-"""A 2-d convolution whose gradients are fast on CPUs as well (JAX).
+"""A 2-d convolution whose gradients are fast on CPUs, too (JAX).
 
 Inside `lax.scan` and `lax.while_loop`, XLA's CPU backend runs the convolution that is a weight
 gradient through a generic loop, tens of times slower than outside of it; and our training loops
-are scans. The same gradient as matrix products does not suffer from that. The gradient of the
-images comes five times faster when it is written as the ordinary convolution that it is. On every
-other platform the gradients stay XLA's own.
+are scans. Written as matrix products, the same gradient stays fast. The gradient of the images is
+five times faster when it is written as an ordinary convolution. On every other platform the
+gradients are XLA's own.
 """
 
 import math
@@ -20,8 +20,17 @@ from jaxtyping import Array, Float
 from infoutil_jax.gradients import register_linear
 
 _NHWC = lax.ConvDimensionNumbers((0, 3, 1, 2), (3, 2, 0, 1), (0, 3, 1, 2))
+_COVERED = {
+    "lhs_dilation",
+    "rhs_dilation",
+    "dimension_numbers",
+    "feature_group_count",
+    "precision",
+}
 IN_CACHE = 2**19  # numbers
-_Padding = tuple[tuple[int, int], tuple[int, int]]
+_Pair = tuple[int, int]
+_Padding = tuple[_Pair, _Pair]
+_Margins = Sequence[_Pair]
 
 
 def conv(
@@ -29,67 +38,50 @@ def conv(
     rhs: Float[Array, "..."],
     window_strides: Sequence[int],
     padding: str | Sequence[tuple[int, int]],
-    lhs_dilation: Sequence[int] | None = None,
-    rhs_dilation: Sequence[int] | None = None,
-    dimension_numbers: Any = None,
-    feature_group_count: int = 1,
-    precision: Any = None,
     **options: Any,
 ) -> Float[Array, "..."]:
-    """`jax.lax.conv_general_dilated`, same arguments and result, for `nnx.Conv`.
+    """Computes `jax.lax.conv_general_dilated`, for `nnx.Conv`; same arguments and result.
 
-    Covered are 2-d convolutions on NHWC images without dilation and either without groups or of
-    each channel by itself, any kernel size, stride and padding; everything else is passed to
-    `jax.lax.conv_general_dilated` as it is.
+    It covers 2-d convolutions of NHWC images without dilation, with any kernel size, stride and
+    padding, either without groups or with each channel by itself; it passes everything else on
+    to `jax.lax.conv_general_dilated`.
     Reverse-mode differentiation of any order, `vmap` and `scan` work; forward-mode (`jax.jvp`)
-    does not, for it is not defined through `jax.custom_vjp`.
+    does not, because `jax.custom_vjp` does not define it.
 
     Args:
         lhs: images `[batch, height, width, in]`.
         rhs: kernel `[kernel height, kernel width, in, out]`.
         window_strides: pixels between two windows, per axis.
         padding: `"SAME"`, `"VALID"` or `((top, bottom), (left, right))`.
-        lhs_dilation: as in `jax.lax.conv_general_dilated`.
-        rhs_dilation: as in `jax.lax.conv_general_dilated`.
-        dimension_numbers: as in `jax.lax.conv_general_dilated`.
-        feature_group_count: as in `jax.lax.conv_general_dilated`.
-        precision: as in `jax.lax.conv_general_dilated`.
-        **options: further arguments of `jax.lax.conv_general_dilated`.
+        **options: further arguments of `jax.lax.conv_general_dilated`, by name.
 
     Returns:
         `[batch, height', width', out]`.
     """
-    dilations = (*(lhs_dilation or ()), *(rhs_dilation or ()))
+    groups = options.get("feature_group_count", 1)
+    precision = options.get("precision")
+    dilations = [n for name in ("lhs_dilation", "rhs_dilation") for n in options.get(name) or ()]
     plain = (
         lhs.ndim == 4
-        and dimension_numbers == _NHWC
-        and (feature_group_count == 1 or lhs.shape[3] == feature_group_count == rhs.shape[3])
+        and options.get("dimension_numbers") == _NHWC
+        and (groups == 1 or lhs.shape[3] == groups == rhs.shape[3])
         and all(dilation == 1 for dilation in dilations)
-        and all(option is None for option in options.values())
+        and all(options[name] is None for name in options.keys() - _COVERED)
     )
     if not plain:
-        return lax.conv_general_dilated(
-            lhs,
-            rhs,
-            window_strides,
-            padding,
-            lhs_dilation,
-            rhs_dilation,
-            dimension_numbers,
-            feature_group_count,
-            precision=precision,
-            **options,
-        )
+        return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
     strides = (window_strides[0], window_strides[1])
     if isinstance(padding, str):
         padding = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
     (top, bottom), (left, right) = padding
-    if feature_group_count > 1:
+    if groups > 1:
         return _depthwise(lhs, rhs, strides, ((top, bottom), (left, right)), precision)
     return conv_general_dilated(lhs, rhs, strides, ((top, bottom), (left, right)), precision)
 
 
-def _forward(lhs, rhs, strides, padding, precision, groups=1):
+def _forward(
+    lhs: Array, rhs: Array, strides: _Pair, padding: _Margins, precision: Any, groups: int = 1
+) -> Array:
     return lax.conv_general_dilated(
         lhs,
         rhs,
@@ -101,25 +93,29 @@ def _forward(lhs, rhs, strides, padding, precision, groups=1):
     )
 
 
-def _depthwise(lhs, rhs, strides, padding, precision):
+def _depthwise(lhs: Array, rhs: Array, strides: _Pair, padding: _Padding, precision: Any) -> Array:
     """Each channel with a kernel of its own."""
 
-    def on_cpu(x, w):
+    def on_cpu(x: Array, w: Array) -> Array:
         # Summed in float32, as a convolution is.
         wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         windows = _places(wide, w.shape[:2], out.shape[1:3], strides, padding)
         places = w.reshape(-1, w.shape[3]).astype(windows[0].dtype)
         products = [window * place for window, place in zip(windows, places, strict=True)]
-        return sum(products[1:], products[0]).astype(out.dtype)
+        total: Array = sum(products[1:], products[0])
+        return total.astype(out.dtype)
 
-    def ordinary(x, w):
+    def ordinary(x: Array, w: Array) -> Array:
         return _forward(x, w, strides, padding, precision, groups=x.shape[3])
 
     out = jax.eval_shape(ordinary, lhs, rhs)
-    return lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=ordinary)
+    result: Array = lax.platform_dependent(lhs, rhs, cpu=on_cpu, default=ordinary)
+    return result
 
 
-def _places(images, kernel, size, strides, padding):
+def _places(
+    images: Array, kernel: Sequence[int], size: Sequence[int], strides: _Pair, padding: _Padding
+) -> list[Array]:
     """For each place of the kernel, row by row, the pixels that it meets at every window."""
     images = lax.pad(
         images,
@@ -134,14 +130,21 @@ def _places(images, kernel, size, strides, padding):
     ]
 
 
-def _weight_gradient(lhs, cotangent, kernel_shape, strides, padding, precision):
+def _weight_gradient(
+    lhs: Array,
+    cotangent: Array,
+    kernel_shape: tuple[int, ...],
+    strides: _Pair,
+    padding: _Padding,
+    precision: Any,
+) -> Array:
     """Kernel gradient as matrix products, of every window laid out as a row.
 
     Of few images at once, so that their rows stay in the cache; of all at once it is slower.
     """
     size = cotangent.shape[1:3]
 
-    def of(images, cotangent):
+    def of(images: Array, cotangent: Array) -> Array:
         windows = _places(images, kernel_shape[:2], size, strides, padding)
         rows = jnp.concatenate(windows, axis=-1).reshape(-1, len(windows) * images.shape[3])
         flat = cotangent.reshape(-1, kernel_shape[3])
@@ -160,7 +163,7 @@ def _weight_gradient(lhs, cotangent, kernel_shape, strides, padding, precision):
     return total.astype(cotangent.dtype)
 
 
-def _input_gradient(cotangent, rhs, padding, precision):
+def _input_gradient(cotangent: Array, rhs: Array, padding: _Padding, precision: Any) -> Array:
     """Gradient of the images, at stride 1: the convolution with the kernel turned around."""
     turned = jnp.flip(rhs, (0, 1)).swapaxes(2, 3)
     margins = [
@@ -171,30 +174,42 @@ def _input_gradient(cotangent, rhs, padding, precision):
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
-def conv_general_dilated(lhs, rhs, strides, padding, precision):
+def conv_general_dilated(
+    lhs: Array, rhs: Array, strides: _Pair, padding: _Padding, precision: Any
+) -> Array:
     """The primitive, with a derivative of the same value that is fast on CPUs."""
     return _forward(lhs, rhs, strides, padding, precision)
 
 
-def _conv_fwd(lhs, rhs, strides, padding, precision):
+def _conv_fwd(
+    lhs: Array, rhs: Array, strides: _Pair, padding: _Padding, precision: Any
+) -> tuple[Array, tuple[Array, Array]]:
     return _forward(lhs, rhs, strides, padding, precision), (lhs, rhs)
 
 
-def _conv_bwd(strides, padding, precision, residuals, cotangent):
+def _conv_bwd(
+    strides: _Pair,
+    padding: _Padding,
+    precision: Any,
+    residuals: tuple[Array, Array],
+    cotangent: Array,
+) -> tuple[Array, Array]:
     lhs, rhs = residuals
 
-    def ordinary(x, w, g):
+    def ordinary(x: Array, w: Array, g: Array) -> tuple[Array, Array]:
         _, vjp = jax.vjp(lambda x, w: _forward(x, w, strides, padding, precision), x, w)
-        return vjp(g)
+        image, weight = vjp(g)
+        return image, weight
 
-    def on_cpu(x, w, g):
+    def on_cpu(x: Array, w: Array, g: Array) -> tuple[Array, Array]:
         weight = _weight_gradient(x, g, w.shape, strides, padding, precision)
         if strides != (1, 1):
             _, vjp = jax.vjp(lambda x: _forward(x, w, strides, padding, precision), x)
             return *vjp(g), weight
         return _input_gradient(g, w, padding, precision), weight
 
-    return lax.platform_dependent(lhs, rhs, cotangent, cpu=on_cpu, default=ordinary)
+    image, weight = lax.platform_dependent(lhs, rhs, cotangent, cpu=on_cpu, default=ordinary)
+    return image, weight
 
 
 conv_general_dilated.defvjp(_conv_fwd, _conv_bwd)

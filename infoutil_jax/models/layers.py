@@ -1,7 +1,7 @@
-"""What the backbones share: layers with PyTorch's initial weights and torchvision's names (JAX).
+"""Layers that the backbones share, with PyTorch's initial weights (JAX).
 
 Attributes are named as torchvision names them, so that a parameter's path is its name there
-(`infoutil_jax.models.torch_weights`). Parameters are float32; `dtype` is what is computed in.
+(`infoutil_jax.models.torch_weights`). Parameters are float32; a layer computes in `dtype`.
 """
 
 import math
@@ -16,23 +16,23 @@ from jaxtyping import Array, Float
 
 from infoutil_jax.models.convolution import conv
 
-# Uniform in ±1/sqrt(fan in), PyTorch's default (Kaiming uniform with a = sqrt(5)): the published
-# figures of the field were all obtained from it.
+# Uniform in ±1/sqrt(fan in), PyTorch's default (Kaiming uniform with a = sqrt(5)), from which all
+# published figures of the field start.
 weight_init = variance_scaling(1 / 3, "fan_in", "uniform")
 
 
-def bias_init(fan_in: int):
+def bias_init(fan_in: int) -> Callable[..., Array]:
     """PyTorch's default for a bias: uniform in ±1/sqrt(fan in) of the layer's weights."""
     bound = 1 / math.sqrt(fan_in)
     return lambda key, shape, dtype: jax.random.uniform(key, shape, dtype, -bound, bound)
 
 
-# He et al. (ICCV 2015), backwards, as torchvision has it.
+# He et al. (ICCV 2015) for the backward pass, torchvision's choice.
 he_fan_out = variance_scaling(2, "fan_out", "normal")
 
 
 class Backbone(nnx.Module):
-    """A network in two parts, its last maps and their logits; Grad-CAM reads what is between."""
+    """A network in two parts: `features` makes the maps that Grad-CAM reads, `head` the logits."""
 
     def __call__(
         self, images: Float[Array, "batch height width channels"]
@@ -64,7 +64,7 @@ def convolution(
     dtype: Any = None,
     rngs: nnx.Rngs,
 ) -> nnx.Conv:
-    """A square convolution padded as PyTorch's `padding=kernel // 2`, weights He-normal."""
+    """Makes a square convolution with He-normal weights and PyTorch's `padding=kernel // 2`."""
     margin = kernel // 2
     return nnx.Conv(
         inputs,
@@ -83,12 +83,12 @@ def convolution(
 
 
 def batch_norm(features: int, *, dtype: Any = None, rngs: nnx.Rngs) -> nnx.BatchNorm:
-    """PyTorch's: epsilon 1e-5, running averages moved by a tenth."""
+    """Makes PyTorch's batch norm: epsilon 1e-5, running averages that move by a tenth."""
     return nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, dtype=dtype, rngs=rngs)
 
 
 def linear(inputs: int, outputs: int, *, dtype: Any = None, rngs: nnx.Rngs) -> nnx.Linear:
-    """PyTorch's: weights and biases uniform in ±1/sqrt(inputs)."""
+    """Makes PyTorch's linear layer: weights and biases uniform in ±1/sqrt(inputs)."""
     return nnx.Linear(
         inputs,
         outputs,
@@ -102,9 +102,10 @@ def linear(inputs: int, outputs: int, *, dtype: Any = None, rngs: nnx.Rngs) -> n
 def max_pool(
     images: Float[Array, "batch height width channels"], size: int, stride: int, padding: int = 0
 ) -> Float[Array, "batch out_height out_width channels"]:
-    """Maxima of square windows; what does not fill a window is dropped."""
+    """Maxima of square windows; pixels that do not fill a window are dropped."""
     margins = ((padding, padding), (padding, padding))
-    return nnx.max_pool(images, (size, size), (stride, stride), margins)
+    pooled: Array = nnx.max_pool(images, (size, size), (stride, stride), margins)  # type: ignore[no-untyped-call]
+    return pooled
 
 
 def global_mean(
@@ -115,9 +116,9 @@ def global_mean(
 
 
 def apply_all(blocks: Sequence[Any], images: Array, *, remat: bool = False) -> Array:
-    """One block after the other.
+    """Applies one block after the other.
 
-    With `remat`, activations inside a block are computed again in the backward pass, not kept.
+    With `remat`, the backward pass computes the activations inside a block again.
     """
     for block in blocks:
         images = nnx.remat(_call)(block, images) if remat else block(images)
@@ -129,5 +130,5 @@ def _call(block: Callable[[Array], Array], images: Array) -> Array:
 
 
 def as_float32(logits: Float[Array, "batch classes"]) -> Float[Array, "batch classes"]:
-    """Logits leave a network in full precision, whatever it computes in."""
+    """Casts logits to at least float32, whatever type the network computes in."""
     return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))

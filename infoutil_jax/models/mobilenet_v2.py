@@ -5,6 +5,7 @@ from typing import Any
 from flax import nnx
 from jaxtyping import Array, Float
 
+from infoutil_jax.models.architecture import Architecture
 from infoutil_jax.models.layers import (
     Backbone,
     apply_all,
@@ -59,7 +60,7 @@ class InvertedResidual(nnx.Module):
 
 def _conv_norm_relu(
     inputs: int, outputs: int, kernel: int, stride: int, groups: int, dtype: Any, rngs: nnx.Rngs
-) -> nnx.List:
+) -> nnx.List[Any]:
     conv = convolution(
         inputs, outputs, kernel, stride=stride, groups=groups, dtype=dtype, rngs=rngs
     )
@@ -71,8 +72,7 @@ class MobileNetV2(Backbone):
 
     def __init__(
         self,
-        num_classes: int,
-        channels: int,
+        architecture: Architecture,
         stem: str,
         dropout: float,
         dtype: Any,
@@ -81,7 +81,9 @@ class MobileNetV2(Backbone):
     ):
         self.remat = remat
         first = 2 if stem == "imagenet" else 1
-        blocks: list[Any] = [_conv_norm_relu(channels, FIRST, 3, first, 1, dtype, rngs)]
+        blocks: list[Any] = [
+            _conv_norm_relu(architecture.channels, FIRST, 3, first, 1, dtype, rngs)
+        ]
         inputs = FIRST
         for expansion, outputs, repeats, stride in STAGES:
             for i in range(repeats):
@@ -91,7 +93,10 @@ class MobileNetV2(Backbone):
         blocks.append(_conv_norm_relu(inputs, LAST, 1, 1, 1, dtype, rngs))
         self.layers = nnx.List(blocks)
         self.classifier = nnx.List(
-            [nnx.Dropout(dropout, rngs=rngs), linear(LAST, num_classes, dtype=dtype, rngs=rngs)]
+            [
+                nnx.Dropout(dropout, rngs=rngs),
+                linear(LAST, architecture.num_classes, dtype=dtype, rngs=rngs),
+            ]
         )
 
     def features(
@@ -110,10 +115,8 @@ class MobileNetV2(Backbone):
 
 
 def mobilenet_v2(
+    architecture: Architecture,
     *,
-    num_classes: int,
-    image_size: tuple[int, int],
-    channels: int = 3,
     stem: str | None = None,
     dropout: float = 0.2,
     dtype: Any = None,
@@ -123,9 +126,7 @@ def mobilenet_v2(
     """A MobileNet-V2 of width 1.
 
     Args:
-        num_classes: outputs.
-        image_size: height and width of the images.
-        channels: of the images.
+        architecture: what the backbone is made for.
         stem: "imagenet", a first convolution of stride 2; "cifar", of stride 1 (RDED at 32 and 64
             pixels); None: by the image size.
         dropout: share of features left out before the classifier while training.
@@ -139,5 +140,5 @@ def mobilenet_v2(
     Raises:
         InputError: an unknown stem.
     """
-    chosen = stem_of(stem, image_size)
-    return MobileNetV2(num_classes, channels, chosen, dropout, dtype, remat, rngs)
+    chosen = stem_of(stem, architecture.image_size)
+    return MobileNetV2(architecture, chosen, dropout, dtype, remat, rngs)

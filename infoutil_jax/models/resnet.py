@@ -3,13 +3,13 @@
 The stride of a bottleneck is in its 3×3 convolution (Goyal et al., 2017), not in the first 1×1.
 """
 
-from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
 from flax import nnx
 from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.models.architecture import Architecture
 from infoutil_jax.models.layers import (
     Backbone,
     apply_all,
@@ -82,7 +82,7 @@ class Bottleneck(nnx.Module):
         return nnx.relu(out + apply_all(self.downsample, images))
 
 
-def _shortcut(inputs: int, outputs: int, stride: int, dtype: Any, rngs: nnx.Rngs) -> nnx.List:
+def _shortcut(inputs: int, outputs: int, stride: int, dtype: Any, rngs: nnx.Rngs) -> nnx.List[Any]:
     """The identity, as no layer at all, where nothing changes its shape."""
     if stride == 1 and inputs == outputs:
         return nnx.List([])
@@ -95,22 +95,23 @@ class ResNet(Backbone):
 
     def __init__(
         self,
-        block: type[BasicBlock] | type[Bottleneck],
-        counts: Sequence[int],
-        num_classes: int,
-        channels: int,
+        depth: int,
+        architecture: Architecture,
         width: int,
         stem: str,
         dtype: Any,
         remat: bool,
         rngs: nnx.Rngs,
     ):
+        block = BasicBlock if depth == 18 else Bottleneck
         self.stem, self.remat = stem, remat
         kernel, stride = (7, 2) if stem == "imagenet" else (3, 1)
-        self.conv1 = convolution(channels, width, kernel, stride=stride, dtype=dtype, rngs=rngs)
+        self.conv1 = convolution(
+            architecture.channels, width, kernel, stride=stride, dtype=dtype, rngs=rngs
+        )
         self.bn1 = batch_norm(width, dtype=dtype, rngs=rngs)
         inputs = width
-        for stage, count in enumerate(counts):
+        for stage, count in enumerate(BLOCKS[depth]):
             outputs = width << stage
             blocks = []
             for i in range(count):
@@ -118,7 +119,7 @@ class ResNet(Backbone):
                 blocks.append(block(inputs, outputs, stride, dtype, rngs))
                 inputs = outputs * block.expansion
             setattr(self, f"layer{stage + 1}", nnx.List(blocks))
-        self.fc = linear(inputs, num_classes, dtype=dtype, rngs=rngs)
+        self.fc = linear(inputs, architecture.num_classes, dtype=dtype, rngs=rngs)
 
     def features(
         self, images: Float[Array, "batch height width channels"]
@@ -140,10 +141,8 @@ class ResNet(Backbone):
 
 def resnet(
     depth: int,
+    architecture: Architecture,
     *,
-    num_classes: int,
-    image_size: tuple[int, int],
-    channels: int = 3,
     width: int = 64,
     stem: str | None = None,
     dtype: Any = None,
@@ -154,9 +153,7 @@ def resnet(
 
     Args:
         depth: layers.
-        num_classes: outputs.
-        image_size: height and width of the images.
-        channels: of the images.
+        architecture: what the backbone is made for.
         width: channels of the stem and the first stage (64 in print).
         stem: "imagenet", a 7×7 convolution of stride 2 and a max-pool; "cifar", a 3×3
             convolution of stride 1 (RDED at 32 and 64 pixels); None: by the image size.
@@ -172,6 +169,5 @@ def resnet(
     """
     if width < 1:
         raise InputError(f"a ResNet's width must be at least 1, got {width}")
-    block = BasicBlock if depth == 18 else Bottleneck
-    chosen = stem_of(stem, image_size)
-    return ResNet(block, BLOCKS[depth], num_classes, channels, width, chosen, dtype, remat, rngs)
+    chosen = stem_of(stem, architecture.image_size)
+    return ResNet(depth, architecture, width, chosen, dtype, remat, rngs)

@@ -1,4 +1,4 @@
-"""What reaches a network's batch normalisation layers, beside what they remember (JAX)."""
+"""Statistics of the inputs of batch normalisation, beside the running ones (JAX)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from flax.errors import TraceContextError
 from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.models import Predict
+from infoutil_jax.models.functional import Predict
 
 
 class Statistics(NamedTuple):
-    """One batch normalisation layer, one forward pass.
+    """Statistics of one batch normalisation layer in one forward pass.
 
     Attributes:
         batch_mean: of the layer's input over the batch and all positions.
-        batch_var: its variance, divided by the count itself, as the running one is.
+        batch_var: its variance, divided by the count, like the running one.
         running_mean: what the layer normalises with in evaluation mode.
-        running_var: likewise.
+        running_var: its running variance.
     """
 
     batch_mean: Float[Array, " features"]
@@ -69,8 +69,8 @@ def batch_norm_inputs(
     count = _Count()
     for _, layer in nnx.iter_modules(module):
         if isinstance(layer, nnx.BatchNorm):
-            # Each layer passes its input and its arrays through this public attribute, which is
-            # hence a place to look on without touching the computation.
+            # Each layer passes its input and its arrays through this public attribute, so a
+            # wrapper around it sees both without touching the computation.
             layer.promote_dtype = _recorder(layer.promote_dtype, layer.axis, found, count)
     logits = module(jnp.asarray(images))
     if not found:
@@ -84,14 +84,14 @@ def batch_norm_inputs(
 class _Count(nnx.Module):
     """NNX refuses to change it inside another transformation than the one it was made in."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.calls = 0
 
 
 def _recorder(
     promote: Callable[..., Any], axis: int, found: list[Statistics], count: _Count
 ) -> Callable[..., Any]:
-    def record(arrays, **options):
+    def record(arrays: Any, **options: Any) -> Any:
         try:
             count.calls += 1
         except TraceContextError:

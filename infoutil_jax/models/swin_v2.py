@@ -15,6 +15,7 @@ from jax.nn.initializers import normal, truncated_normal, xavier_uniform, zeros
 from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.models.architecture import Architecture
 from infoutil_jax.models.layers import Backbone, apply_all, as_float32, global_mean
 
 WIDTH, DEPTHS, HEADS = 96, (2, 2, 6, 2), (3, 6, 12, 24)
@@ -54,7 +55,7 @@ def position_index(window: int) -> np.ndarray:
 
 
 def shift_mask(size: tuple[int, int], window: int, shifts: tuple[int, int]) -> np.ndarray | None:
-    """Which places of a shifted window were neighbours, `[windows, w², w²]`; None for all."""
+    """Which places of a shifted window attend to each other, `[windows, w², w²]`; None for all."""
     if shifts == (0, 0):
         return None
     regions = [
@@ -64,7 +65,8 @@ def shift_mask(size: tuple[int, int], window: int, shifts: tuple[int, int]) -> n
     region = np.asarray(regions[0])[:, None] * 3 + np.asarray(regions[1])
     parts = region.reshape(size[0] // window, window, size[1] // window, window)
     parts = parts.swapaxes(1, 2).reshape(-1, window * window)
-    return parts[:, :, None] == parts[:, None, :]
+    together: np.ndarray = parts[:, :, None] == parts[:, None, :]
+    return together
 
 
 class Attention(nnx.Module):
@@ -88,13 +90,13 @@ class Attention(nnx.Module):
     def __call__(
         self, images: Float[Array, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
-        """What the places of each window say to each other."""
+        """Lets the places of each window attend to each other."""
         batch, height, width, features = images.shape
         window, heads = self.window, self.heads
         padded = [-(-length // window) * window for length in (height, width)]
         margins = ((0, 0), (0, padded[0] - height), (0, padded[1] - width), (0, 0))
         images = jnp.pad(images, margins)
-        # Where one window spans the whole there is nothing to shift it against.
+        # A window that spans the whole image has no neighbour to shift against.
         shifts = tuple(self.shift if length > window else 0 for length in padded)
         images = jnp.roll(images, [-shift for shift in shifts], (1, 2))
 
@@ -121,7 +123,7 @@ class Attention(nnx.Module):
         return self.qkv.kernel[...].astype(dtype)
 
     def _qkv_bias(self) -> Array:
-        """Keys have no bias: under cosine similarity it has no place (section 3.2)."""
+        """The biases of queries and values; keys have none under cosine similarity (sec. 3.2)."""
         assert self.qkv.bias is not None
         q, _, v = jnp.split(self.qkv.bias[...], 3)
         return jnp.concatenate([q, jnp.zeros_like(q), v])
@@ -205,7 +207,8 @@ class PatchMerging(nnx.Module):
         _, height, width, _ = images.shape
         images = jnp.pad(images, ((0, 0), (0, height % 2), (0, width % 2), (0, 0)))
         corners = [images[:, i::2, j::2] for j in (0, 1) for i in (0, 1)]
-        return self.norm(self.reduction(jnp.concatenate(corners, -1)))
+        merged: Array = self.norm(self.reduction(jnp.concatenate(corners, -1)))
+        return merged
 
 
 class SwinV2(Backbone):
@@ -213,8 +216,7 @@ class SwinV2(Backbone):
 
     def __init__(
         self,
-        num_classes: int,
-        channels: int,
+        architecture: Architecture,
         patch: int,
         window: int,
         drop: float,
@@ -224,7 +226,7 @@ class SwinV2(Backbone):
     ):
         self.remat = remat
         embed = nnx.Conv(
-            channels,
+            architecture.channels,
             WIDTH,
             (patch, patch),
             strides=patch,
@@ -248,8 +250,8 @@ class SwinV2(Backbone):
                 stages.append(PatchMerging(features, dtype, rngs))
         self.layers = nnx.List(stages)
         self.norm = _layer_norm(WIDTH << 3, dtype, rngs)
-        # `fc` here is `head` there: head is a method of all our backbones.
-        self.fc = _linear(WIDTH << 3, num_classes, dtype, rngs)
+        # torchvision's name is `head`, which is a method of our backbones.
+        self.fc = _linear(WIDTH << 3, architecture.num_classes, dtype, rngs)
 
     def features(
         self, images: Float[Array, "batch height width channels"]
@@ -260,7 +262,8 @@ class SwinV2(Backbone):
         for stage in stages:
             blocks = stage if isinstance(stage, nnx.List) else [stage]
             images = apply_all(blocks, images, remat=self.remat)
-        return self.norm(images)
+        maps: Array = self.norm(images)
+        return maps
 
     def head(
         self, features: Float[Array, "batch rows columns out"]
@@ -270,10 +273,8 @@ class SwinV2(Backbone):
 
 
 def swin_v2_t(
+    architecture: Architecture,
     *,
-    num_classes: int,
-    image_size: tuple[int, int],
-    channels: int = 3,
     patch: int = 4,
     window: int = 8,
     drop: float = 0.2,
@@ -283,13 +284,11 @@ def swin_v2_t(
 ) -> SwinV2:
     """A Swin-V2-Tiny.
 
-    Any image size will do: pixels that do not fill a patch are left out, windows that the image
-    does not fill are padded with zeros.
+    It takes any image size: pixels that do not fill a patch are dropped, and windows that the
+    image does not fill are padded with zeros.
 
     Args:
-        num_classes: outputs.
-        image_size: height and width of the images, at least `patch` each.
-        channels: of the images.
+        architecture: what the backbone is made for; images of at least `patch` pixels a side.
         patch: pixels a side of a place (4 in print; 2 suits images of 32 and 64 pixels).
         window: places a side of a window.
         drop: probability that the last block's residual is left out while training; earlier
@@ -304,6 +303,7 @@ def swin_v2_t(
     Raises:
         InputError: a patch or window below 1, or images smaller than a patch.
     """
+    image_size = architecture.image_size
     if min(patch, window) < 1:
         raise InputError(f"patch and window must be at least 1, got {patch} and {window}")
     if min(image_size) < patch:
@@ -311,4 +311,4 @@ def swin_v2_t(
             f"images of {image_size[0]}×{image_size[1]} pixels are smaller than one patch of "
             f"{patch}×{patch}"
         )
-    return SwinV2(num_classes, channels, patch, window, drop, dtype, remat, rngs)
+    return SwinV2(architecture, patch, window, drop, dtype, remat, rngs)

@@ -1,36 +1,30 @@
-"""Weights of torchvision's models into ours, and ours into theirs (NumPy on the host, no PyTorch).
+"""Converts weights between torchvision's models and ours (NumPy on the host, no PyTorch).
 
-A parameter's path in our modules is its name in torchvision but for three renamings; a kernel is
-transposed, and nothing else is changed, so the way there and back keeps every bit.
+A parameter's path in our modules is its name in torchvision, except for three renamings. Kernels
+are transposed and nothing else changes, so a round trip keeps every bit.
 """
 
 from __future__ import annotations
 
-import collections
-import io
-import pickle
-import struct
-import zipfile
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import safetensors.numpy
 from flax import nnx
 
-from infoutil_jax import models
 from infoutil_jax.errors import InputError
+from infoutil_jax.models.architecture import Architecture
+from infoutil_jax.models.create import create_partly
 from infoutil_jax.models.swin_v2 import SwinV2
+from infoutil_jax.models.torch_files import read_tensors
 
-LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 LEAVES = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
-# Mean and standard deviation of each channel by which torchvision's models were trained.
+# Each channel's mean and standard deviation that torchvision's models are trained with.
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# What torchvision's state holds beside: counters that nothing reads, tables that we compute.
+# What else torchvision's state holds: counters that nothing reads, tables that we compute.
 IGNORED = ("num_batches_tracked", "relative_position_index", "relative_coords_table")
 
 
@@ -47,22 +41,22 @@ def load_torchvision(
     """A backbone with the weights of a torchvision model of the same name.
 
     Args:
-        name: resnet18, resnet50, resnet101, mobilenet_v2, vgg11 or swin_v2_t.
-        path: `.safetensors`, or a `.pth` of a state dict. Of a `.pth` tensors are read and nothing
-            else: no code in it is ever run.
-        num_classes: outputs; where the file has another number the classifier starts anew. None:
+        name: resnet18, resnet50, resnet101, mobilenet_v2, vgg11, vgg11_bn or swin_v2_t.
+        path: a `.safetensors`, or a `.pth` of a state dict. Only tensors are read from a `.pth`; no
+            code in it ever runs.
+        num_classes: outputs; if the file has another number, the classifier is drawn afresh. None:
             as many as the file has.
         image_size: as for `create`.
         channels: as for `create`.
-        rngs: randomness of a new classifier; None for seed 0.
-        **options: as for `create`. By default what the file shows (`options_in`).
+        rngs: randomness of a fresh classifier; None for seed 0.
+        **options: as for `create`; by default what the file shows (`options_in`).
 
     Returns:
         The module; `as_predict` gives its function and variables.
 
     Raises:
-        InputError: a file that cannot be read or holds something else, or tensors that are
-            missing, unexpected or of another shape.
+        InputError: the file cannot be read or holds something else, or tensors are missing,
+            unexpected or of another shape.
 
     Example:
         >>> model = load_torchvision("resnet50", "resnet50.safetensors")
@@ -70,22 +64,21 @@ def load_torchvision(
     """
     tensors = read_tensors(path)
     found = classes_in(tensors)
-    create = partial(
-        models.create_partly,
+    architecture = Architecture.of(
         name,
         num_classes=num_classes or found or 1000,
         image_size=image_size,
         channels=channels,
-        rngs=rngs or nnx.Rngs(0),
         **(options_in(name, tensors) | options),
     )
-    module = create(drawn=lambda path: False)
+    rngs = rngs or nnx.Rngs(0)
+    module = create_partly(architecture, lambda path: False, rngs=rngs)
     fresh = to_torchvision(module)
     if found is not None and num_classes not in (None, found):
         last = [key for key in fresh if key.endswith(".weight") and fresh[key].ndim == 2][-1]
         classifier = {last, last.removesuffix("weight") + "bias"}
         places = {"/".join(path) for path, _, name, _ in _variables(module) if name in classifier}
-        drawn = to_torchvision(create(drawn=places.__contains__))
+        drawn = to_torchvision(create_partly(architecture, places.__contains__, rngs=rngs))
         tensors = {**tensors, **{key: drawn[key] for key in classifier}}
     _check(path, name, tensors, fresh)
     load_state(module, tensors)
@@ -93,20 +86,18 @@ def load_torchvision(
 
 
 def options_in(name: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """A backbone's options, as far as its tensors show them.
+    """Finds a backbone's options, as far as its tensors show them.
 
-    ResNet: `width`, and `stem`, which is 7 or 3 pixels wide. VGG: `norm`, and `head`, of three
-    linear layers or one. MobileNet's two stems have the same tensors: torchvision's is taken.
+    ResNet: `width`, and `stem`, which is 7 or 3 pixels wide. VGG: `head`, of three linear layers
+    or one. MobileNet's two stems have the same tensors, so it takes torchvision's.
     """
     first = tensors.get("conv1.weight")
     if name.startswith("resnet") and first is not None and first.ndim == 4:
         return {"stem": "cifar" if first.shape[-1] == 3 else "imagenet", "width": len(first)}
     if name == "mobilenet_v2":
         return {"stem": "imagenet"}
-    if name == "vgg11":
-        normed = any(key.endswith("running_mean") for key in tensors)
-        head = "imagenet" if "classifier.6.weight" in tensors else "small"
-        return {"norm": "batch" if normed else "none", "head": head}
+    if name.startswith("vgg"):
+        return {"head": "imagenet" if "classifier.6.weight" in tensors else "small"}
     return {}
 
 
@@ -128,11 +119,11 @@ def to_torchvision(module: nnx.Module) -> dict[str, np.ndarray]:
     """A module's parameters and statistics under torchvision's names, in its layout.
 
     In PyTorch: `model.load_state_dict({k: torch.tensor(v) for k, v in tensors.items()},
-    strict=False)`; what is missing are counters and tables that PyTorch's module has of itself.
+    strict=False)`; only counters and tables are missing, which PyTorch's module makes itself.
     `safetensors.numpy.save_file(tensors, path)` writes a file that `load_torchvision` reads.
 
     Args:
-        module: of `create` or `load_torchvision`.
+        module: made by `create` or `load_torchvision`.
     """
     tensors = {}
     for _, variable, name, transposed in _variables(module):
@@ -144,7 +135,7 @@ def to_torchvision(module: nnx.Module) -> dict[str, np.ndarray]:
 
 
 def _variables(module: nnx.Module) -> list[tuple[list[str], Any, str, bool]]:
-    """Each variable: its path, itself, its name in torchvision, whether it is transposed there."""
+    """Lists each variable with its path, its name in torchvision, and whether it is transposed."""
     named = []
     state = nnx.state(module, nnx.Any(nnx.Param, nnx.BatchStat))
     for path, _ in nnx.to_flat_state(state):
@@ -165,7 +156,7 @@ def _variables(module: nnx.Module) -> list[tuple[list[str], Any, str, bool]]:
 def _check(
     path: str | Path, name: str, tensors: Mapping[str, np.ndarray], wanted: Mapping[str, np.ndarray]
 ) -> None:
-    """Raises InputError that lists what does not fit."""
+    """Raises an InputError that lists the tensors that do not fit."""
     given = {key for key in tensors if key.rpartition(".")[2] not in IGNORED}
     shapes = [
         f"{key} {list(tensors[key].shape)} instead of {list(wanted[key].shape)}"
@@ -184,116 +175,3 @@ def _check(
             if keys
         )
         raise InputError(f"{path} is no {name} of these options: of its tensors {lists}")
-
-
-def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """The tensors of a `.safetensors` or `.pth` file, by name, on the host.
-
-    Raises:
-        InputError: no such file, or one that is neither, or that asks for anything but tensors.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path} does not exist: give a .safetensors or .pth file of weights")
-    try:
-        if path.suffix == ".safetensors":
-            return safetensors.numpy.load_file(path)
-        content = path.read_bytes()
-        loaded = _read_zip(content) if zipfile.is_zipfile(path) else _read_legacy(content)
-    except InputError:
-        raise
-    except Exception as error:  # a damaged file fails in as many ways as a pickle has opcodes
-        raise InputError(
-            f"{path} cannot be read as weights ({type(error).__name__}): give a .safetensors file, "
-            "or a .pth that torch.save wrote of a state dict"
-        ) from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(v, np.ndarray) for v in state.values()):
-        raise InputError(f"{path} holds no state dict: save model.state_dict()")
-    return dict(state)
-
-
-_TYPES = {
-    "FloatStorage": np.float32,
-    "DoubleStorage": np.float64,
-    "HalfStorage": np.float16,
-    "BFloat16Storage": jnp.bfloat16,
-    "LongStorage": np.int64,
-    "IntStorage": np.int32,
-    "ShortStorage": np.int16,
-    "CharStorage": np.int8,
-    "ByteStorage": np.uint8,
-    "BoolStorage": np.bool_,
-}
-
-
-def _tensor(storage, offset, size, stride, *_):
-    """What `torch._utils._rebuild_tensor_v2` makes, on the bytes of a storage."""
-    dtype, content = storage
-    flat = np.frombuffer(content, dtype)[offset:]
-    reach = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
-    if 0 not in size and reach >= len(flat):
-        raise InputError("a tensor reaches beyond its storage: the file is damaged")
-    steps = [step * flat.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(flat, size, steps, writeable=False).copy()
-
-
-class _Unpickler(pickle.Unpickler):
-    """Knows tensors and ordered dictionaries; refuses every other name."""
-
-    def __init__(self, file, storage):
-        super().__init__(file)
-        self.storage = storage
-
-    def find_class(self, module, name):
-        if (module, name) == ("collections", "OrderedDict"):
-            return collections.OrderedDict
-        if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return _tensor
-        if (module, name) == ("torch._utils", "_rebuild_parameter"):
-            return lambda tensor, *_: tensor
-        if module == "torch" and name in _TYPES:
-            return np.dtype(_TYPES[name])
-        raise InputError(
-            f"the weights file asks for {module}.{name}, which is no tensor: it is not opened, for "
-            "a pickle can run any code; save model.state_dict() alone"
-        )
-
-    def persistent_load(self, pid):
-        return pid[1], self.storage(pid)
-
-
-def _read_zip(content: bytes) -> Any:
-    with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        index = next(name for name in archive.namelist() if name.endswith("data.pkl"))
-        root = index.removesuffix("data.pkl")
-        order = f"{root}byteorder"
-        if order in archive.namelist() and archive.read(order) != b"little":
-            raise InputError("the weights were saved in big-endian order, which is not read")
-        file = io.BytesIO(archive.read(index))
-        return _Unpickler(file, lambda pid: archive.read(f"{root}data/{pid[2]}")).load()
-
-
-def _read_legacy(content: bytes) -> Any:
-    """The format before PyTorch 1.6: three headers, the pickle, names of storages, their bytes."""
-    file = io.BytesIO(content)
-    if _Unpickler(file, bytes).load() != LEGACY_MAGIC:
-        raise InputError("the file was not written by torch.save")
-    for _ in ("version", "system"):
-        _Unpickler(file, bytes).load()
-    start = file.tell()
-    # The bytes come after the pickle that shapes them: once through with zeros to find them.
-    sizes: dict[str, int] = {}
-
-    def zeros(pid):
-        sizes[pid[2]] = pid[1].itemsize
-        return bytes(pid[4] * pid[1].itemsize)
-
-    _Unpickler(file, zeros).load()
-    storages = {}
-    names = _Unpickler(file, bytes).load()
-    for name in names:
-        (count,) = struct.unpack("<q", file.read(8))
-        storages[name] = file.read(count * sizes[name])
-    file.seek(start)
-    return _Unpickler(file, lambda pid: storages[pid[2]]).load()

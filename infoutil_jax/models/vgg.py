@@ -1,4 +1,4 @@
-"""VGG-11 (Simonyan & Zisserman, ICLR 2015) as torchvision has it, with or without norm (JAX)."""
+"""VGG-11 (Simonyan & Zisserman, ICLR 2015) of torchvision, with batch norm or without (JAX)."""
 
 from typing import Any, Literal, get_args
 
@@ -8,6 +8,7 @@ from flax import nnx
 from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.models.architecture import Architecture
 from infoutil_jax.models.layers import (
     Backbone,
     apply_all,
@@ -29,12 +30,11 @@ def _halve(images: Array) -> Array:
 
 
 class VGG(Backbone):
-    """Convolutions and pools, then linear layers; see `vgg11`."""
+    """Convolutions and pools, then linear layers; see `vgg`."""
 
     def __init__(
         self,
-        num_classes: int,
-        channels: int,
+        architecture: Architecture,
         norm: bool,
         head: str,
         dropout: float,
@@ -43,7 +43,7 @@ class VGG(Backbone):
     ):
         self.small = head == "small"
         layers: list[Any] = []
-        inputs = channels
+        inputs = architecture.channels
         for width in LAYERS:
             if isinstance(width, str):
                 layers.append(_halve)
@@ -55,7 +55,7 @@ class VGG(Backbone):
             inputs = width
         self.layers = nnx.List(layers)
         self.classifier = nnx.List(
-            [linear(inputs, num_classes, dtype=dtype, rngs=rngs)]
+            [linear(inputs, architecture.num_classes, dtype=dtype, rngs=rngs)]
             if self.small
             else [
                 linear(inputs * SIDE * SIDE, HIDDEN, dtype=dtype, rngs=rngs),
@@ -64,7 +64,7 @@ class VGG(Backbone):
                 linear(HIDDEN, HIDDEN, dtype=dtype, rngs=rngs),
                 nnx.relu,
                 nnx.Dropout(dropout, rngs=rngs),
-                linear(HIDDEN, num_classes, dtype=dtype, rngs=rngs),
+                linear(HIDDEN, architecture.num_classes, dtype=dtype, rngs=rngs),
             ]
         )
 
@@ -99,15 +99,14 @@ def _windows(length: int, side: int) -> np.ndarray:
     """Weights `[side, length]` of means over pixels floor(i L / n) to ceil((i + 1) L / n)."""
     place, pixel = np.arange(side)[:, None], np.arange(length)
     inside = (pixel >= place * length // side) & (pixel < -(-(place + 1) * length // side))
-    return (inside / inside.sum(1, keepdims=True)).astype(np.float32)
+    weights: np.ndarray = (inside / inside.sum(1, keepdims=True)).astype(np.float32)
+    return weights
 
 
-def vgg11(
+def vgg(
+    norm: bool,
+    architecture: Architecture,
     *,
-    num_classes: int,
-    image_size: tuple[int, int],
-    channels: int = 3,
-    norm: str = "batch",
     head: str | None = None,
     dropout: float = 0.5,
     dtype: Any = None,
@@ -116,10 +115,8 @@ def vgg11(
     """A VGG of eight convolutions.
 
     Args:
-        num_classes: outputs.
-        image_size: height and width of the images, at least 32 each.
-        channels: of the images.
-        norm: batch normalisation after each convolution, or none (as printed).
+        norm: whether batch normalisation follows each convolution; the paper has none.
+        architecture: what the backbone is made for; images of at least 32 pixels a side.
         head: "imagenet", three linear layers on 7×7 places; "small", one on the mean of all
             places; None: small up to 64 pixels.
         dropout: share of features left out between the linear layers while training.
@@ -130,16 +127,15 @@ def vgg11(
         The module.
 
     Raises:
-        InputError: images that are too small, or an unknown norm or head.
+        InputError: the images are too small, or the head is unknown.
     """
-    if norm not in ("none", "batch"):
-        raise InputError(f"norm {norm!r} is unknown: choose none or batch")
+    image_size = architecture.image_size
     if head is not None and head not in get_args(Head):
         raise InputError(f"head {head!r} is unknown: choose one of {', '.join(get_args(Head))}")
     if min(image_size) < 32:
         raise InputError(
-            f"images of {image_size[0]}×{image_size[1]} pixels are too small for vgg11, which "
+            f"images of {image_size[0]}×{image_size[1]} pixels are too small for VGG-11, which "
             "halves them 5 times: give images of at least 32×32"
         )
     chosen = head or ("small" if min(image_size) <= 64 else "imagenet")
-    return VGG(num_classes, channels, norm == "batch", chosen, dropout, dtype, rngs)
+    return VGG(architecture, norm, chosen, dropout, dtype, rngs)

@@ -23,7 +23,7 @@ rng = np.random.default_rng(0)
         pytest.param("resnet18", {"width": 8, "stem": "cifar"}, marks=pytest.mark.slow),
         pytest.param("resnet50", {"width": 8, "remat": True}, marks=pytest.mark.slow),
         pytest.param("mobilenet_v2", {}, marks=pytest.mark.slow),
-        pytest.param("vgg11", {}, marks=pytest.mark.slow),
+        pytest.param("vgg11_bn", {}, marks=pytest.mark.slow),
         pytest.param("swin_v2_t", {}, marks=pytest.mark.slow),
     ],
 )

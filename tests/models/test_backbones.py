@@ -20,7 +20,7 @@ from infoutil_jax.training.student import train_student
 from infoutil_jax.training.supervision import Supervision
 from infoutil_jax.training.teacher import Teacher
 
-PHOTOS = Path(__file__).parent / "fixtures" / "imagenette"
+PHOTOS = Path(__file__).parents[1] / "fixtures" / "imagenette"
 
 
 @pytest.mark.parametrize(
@@ -29,7 +29,7 @@ PHOTOS = Path(__file__).parent / "fixtures" / "imagenette"
         ("resnet18", {"width": 8}),
         pytest.param("resnet50", {"width": 8}, marks=pytest.mark.slow),
         pytest.param("resnet101", {"width": 8}, marks=pytest.mark.slow),
-        pytest.param("vgg11", {}, marks=pytest.mark.slow),
+        pytest.param("vgg11_bn", {}, marks=pytest.mark.slow),
         pytest.param("mobilenet_v2", {}, marks=pytest.mark.slow),
         pytest.param("swin_v2_t", {}, marks=pytest.mark.slow),
     ],

@@ -12,7 +12,7 @@ from infoutil_jax.models.vgg import adaptive_mean
 
 @pytest.mark.parametrize(("size", "parameters"), [(32, 9_231_114), (64, 9_231_114)])
 def test_small_images_have_a_small_head(size, parameters):
-    predict, variables = models.outline("vgg11", num_classes=10, image_size=size)
+    predict, variables = models.outline("vgg11_bn", num_classes=10, image_size=size)
     leaves = jax.tree.leaves(variables["params"])
     assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == parameters
     batch = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
@@ -32,8 +32,8 @@ def test_the_adaptive_mean_covers_maps_of_any_size():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"image_size": 31}, "31×31 pixels are too small for vgg11"),
-        ({"norm": "instance"}, "norm 'instance' is unknown"),
+        ({"image_size": 31}, "31×31 pixels are too small for VGG-11"),
+        ({"norm": "batch"}, "backbone vgg11 has no option 'norm'"),
         ({"head": "big"}, "head 'big' is unknown"),
     ],
 )

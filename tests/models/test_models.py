@@ -9,6 +9,7 @@ from flax import nnx
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import (
     BACKBONES,
+    Architecture,
     as_predict,
     as_train,
     create,
@@ -162,7 +163,7 @@ def test_outline_is_create_without_the_weights():
     predict, variables = as_predict(tiny())
     arguments = {"num_classes": 5, "image_size": (8, 11), "channels": 2, "width": 4}
     alike, shapes = outline("convnet3", **arguments)
-    assert predict == alike
+    assert predict == alike == outline(Architecture.of("convnet3", **arguments))[0]
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), variables) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), shapes
     )
@@ -180,8 +181,9 @@ def test_features_then_head_is_predict():
 def test_what_is_not_drawn_is_zero_and_the_rest_is_as_create_has_it():
     arguments = {"num_classes": 3, "image_size": 8, "width": 4}
     whole = as_predict(create("convnet3", rngs=nnx.Rngs(5), **arguments))[1]["params"]
+    architecture = Architecture.of("convnet3", **arguments)
     partly = create_partly(
-        "convnet3", lambda path: path.startswith("classifier"), rngs=nnx.Rngs(5), **arguments
+        architecture, lambda path: path.startswith("classifier"), rngs=nnx.Rngs(5)
     )
     params = as_predict(partly)[1]["params"]
     zeros = jax.tree.map(np.zeros_like, whole) | {"classifier": whole["classifier"]}

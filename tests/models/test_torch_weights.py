@@ -25,6 +25,7 @@ PARAMETERS = {
     "resnet101": 44_549_160,
     "mobilenet_v2": 3_504_872,
     "vgg11": 132_863_336,
+    "vgg11_bn": 132_868_840,
     "swin_v2_t": 28_351_570,
 }
 
@@ -32,29 +33,24 @@ PARAMETERS = {
 def random_weights(name, options, classes=10):
     """What `random_tensor` gives for every tensor that torchvision's model has."""
     stem = {"stem": "imagenet"} if name.startswith(("resnet", "mobilenet")) else {}
-    head = {"head": "imagenet"} if name == "vgg11" else {}
-    module = models.create_partly(
-        name,
-        lambda path: False,
-        num_classes=classes,
-        image_size=224,
-        rngs=nnx.Rngs(0),
-        **stem,
-        **head,
-        **options,
+    head = {"head": "imagenet"} if name.startswith("vgg") else {}
+    architecture = models.Architecture.of(
+        name, num_classes=classes, image_size=224, **stem, **head, **options
     )
+    module = models.create_partly(architecture, lambda path: False, rngs=nnx.Rngs(0))
     return {key: random_tensor(key, value.shape) for key, value in to_torchvision(module).items()}
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_as_many_as_torchvisions(name):
-    options = {"norm": "none"} if name == "vgg11" else {}
-    _, variables = models.outline(name, num_classes=1000, image_size=224, **options)
+    _, variables = models.outline(name, num_classes=1000, image_size=224)
     leaves = jax.tree.leaves(variables["params"])
     assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == PARAMETERS[name]
 
 
-@pytest.mark.parametrize("case", ["resnet18", "resnet50", "mobilenet_v2", "vgg11_bn", "swin_v2_t"])
+@pytest.mark.parametrize(
+    "case", ["resnet18", "resnet50", "mobilenet_v2", "vgg11", "vgg11_bn", "swin_v2_t"]
+)
 def test_logits_are_torchvisions_and_every_bit_comes_back(case, tmp_path):
     """Recorded by experiments/torchvision_parity.py, from torchvision's own modules."""
     name, options, _ = CASES[case]
@@ -139,8 +135,9 @@ class _Pickler(pickle._Pickler):
 
 
 def tensor(key, array, offset=0, size=None, stride=None):
-    size = size or array.shape
-    stride = stride or tuple(s // array.itemsize for s in array.strides)
+    size = array.shape if size is None else size
+    if stride is None:
+        stride = tuple(s // array.itemsize for s in array.strides)
     rebuild = (_Storage(key, array), offset, size, stride, False, collections.OrderedDict())
     return _Global("torch._utils", "_rebuild_tensor_v2", rebuild)
 
@@ -160,6 +157,14 @@ def save_zip(path, state, arrays):
             archive.writestr(f"weights/data/{key}", array.tobytes())
 
 
+def save_legacy(path, state, arrays, counts=None):
+    content = dumps(0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, state, list(arrays))
+    for key, array in arrays.items():
+        count = array.size if counts is None else counts[key]
+        content += np.int64(count).tobytes() + array.tobytes()
+    path.write_bytes(content)
+
+
 ARRAYS = {
     "0": np.arange(6, dtype=np.float32).reshape(2, 3),
     "1": np.array([7, 8, 9], np.float32),
@@ -170,10 +175,7 @@ def test_both_formats_of_pth_are_read_without_torch(tmp_path):
     state = {"a": tensor("0", ARRAYS["0"]), "turned": tensor("0", ARRAYS["0"], 0, (3, 2), (1, 3))}
     state["tail"] = tensor("1", ARRAYS["1"], 1, (2,), (1,))
     save_zip(tmp_path / "zip.pth", state, ARRAYS)
-    legacy = dumps(0x1950A86A20F9469CFC6C, 1001, {"little_endian": True}, state, ["0", "1"])
-    for array in ARRAYS.values():
-        legacy += np.int64(array.size).tobytes() + array.tobytes()
-    (tmp_path / "legacy.pth").write_bytes(legacy)
+    save_legacy(tmp_path / "legacy.pth", state, ARRAYS)
     for name in ("zip.pth", "legacy.pth"):
         read = read_tensors(tmp_path / name)
         np.testing.assert_array_equal(read["a"], ARRAYS["0"])
@@ -185,7 +187,9 @@ def test_code_in_a_pickle_is_never_run(tmp_path):
     mark = tmp_path / "mark"
     state = {"a": _Global("os", "system", (f"touch {mark}",))}
     save_zip(tmp_path / "evil.pth", state, {})
-    with pytest.raises(InputError, match=r"asks for os.system, which is no tensor"):
+    with pytest.raises(
+        InputError, match=r"evil.pth is not read: it asks for os.system, which is no tensor"
+    ):
         read_tensors(tmp_path / "evil.pth")
     assert not mark.exists()
 
@@ -199,9 +203,54 @@ def test_bad_files_are_told(tmp_path):
     (tmp_path / "noise.safetensors").write_bytes(b"noise")
     with pytest.raises(InputError, match="cannot be read as weights"):
         read_tensors(tmp_path / "noise.safetensors")
-    save_zip(tmp_path / "far.pth", {"a": tensor("1", ARRAYS["1"], 2, (4,), (1,))}, ARRAYS)
-    with pytest.raises(InputError, match="reaches beyond its storage"):
-        read_tensors(tmp_path / "far.pth")
     save_zip(tmp_path / "list.pth", [1, 2], {})
     with pytest.raises(InputError, match="holds no state dict"):
         read_tensors(tmp_path / "list.pth")
+
+
+@pytest.mark.parametrize("save", [save_zip, save_legacy])
+@pytest.mark.parametrize(
+    ("offset", "size", "stride", "sentence"),
+    [
+        (2, (3,), (-1,), "integers of at least 0"),
+        (0, (-2, 3), (3, 1), "integers of at least 0"),
+        (-1, (2,), (1,), "integers of at least 0"),
+        (0, (2.0,), (1,), "integers of at least 0"),
+        (0, (2, 3), (1,), "differ in length"),
+        (2, (4,), (1,), "reaches beyond its storage of 3 numbers"),
+        (0, (2, 2), (2, 1), "reaches beyond its storage of 3 numbers"),
+        (4, (0,), (1,), "reaches beyond its storage of 3 numbers"),
+    ],
+)
+def test_a_tensor_outside_its_storage_is_refused(save, offset, size, stride, sentence, tmp_path):
+    path = tmp_path / "bad.pth"
+    save(path, {"a": tensor("1", ARRAYS["1"], offset, size, stride)}, {"1": ARRAYS["1"]})
+    with pytest.raises(InputError, match=f"bad.pth is not read: .*{sentence}"):
+        read_tensors(path)
+
+
+@pytest.mark.parametrize("length", [2, 4])
+def test_a_storage_of_another_length_than_declared_is_refused(length, tmp_path):
+    state = {"a": tensor("1", ARRAYS["1"], 0, (2,), (1,))}
+    save_zip(tmp_path / "bad.pth", state, {"1": np.zeros(length, np.float32)})
+    sentence = f"bad.pth is not read: storage 1 holds {4 * length} bytes instead of the 12"
+    with pytest.raises(InputError, match=sentence):
+        read_tensors(tmp_path / "bad.pth")
+
+
+@pytest.mark.parametrize("count", [-1, 2, 4, 2**62])
+def test_a_legacy_storage_of_another_count_than_declared_is_refused(count, tmp_path):
+    state = {"a": tensor("1", ARRAYS["1"], 0, (2,), (1,))}
+    save_legacy(tmp_path / "bad.pth", state, {"1": ARRAYS["1"]}, {"1": count})
+    sentence = f"bad.pth is not read: storage 1 holds {count} numbers instead of the 3"
+    with pytest.raises(InputError, match=sentence):
+        read_tensors(tmp_path / "bad.pth")
+
+
+def test_a_legacy_storage_that_is_cut_off_is_refused(tmp_path):
+    state = {"a": tensor("1", ARRAYS["1"], 0, (2,), (1,))}
+    save_legacy(tmp_path / "bad.pth", state, {"1": ARRAYS["1"]})
+    content = (tmp_path / "bad.pth").read_bytes()
+    (tmp_path / "bad.pth").write_bytes(content[:-4])
+    with pytest.raises(InputError, match="storage 1 holds 8 bytes instead of the 12"):
+        read_tensors(tmp_path / "bad.pth")
