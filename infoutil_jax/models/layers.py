@@ -104,7 +104,7 @@ def max_pool(
 ) -> Float[Array, "batch out_height out_width channels"]:
     """Maxima of square windows; pixels that do not fill a window are dropped."""
     margins = ((padding, padding), (padding, padding))
-    pooled: Array = nnx.max_pool(images, (size, size), (stride, stride), margins)  # type: ignore[no-untyped-call]
+    pooled: Array = nnx.max_pool(images, (size, size), (stride, stride), margins)
     return pooled
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import options_of
-from infoutil_jax.models.torch_weights import classes_in, read_tensors
+from infoutil_jax.models.torch_files import read_tensors
+from infoutil_jax.models.torch_weights import classes_in
 
 Config = TypeVar("Config", bound="BackboneConfig")
 LabelPolicy = Literal["online", "stored", "hard"]
@@ -54,8 +55,8 @@ class BackboneConfig:
     """The network that is trained."""
 
     backbone: str | None = None
-    """convnet3 to convnet6, resnet18, resnet50, resnet101, mobilenet_v2, vgg11 or swin_v2_t; by
-    default a ConvNet by the image size."""
+    """convnet3 to convnet6, resnet18, resnet50, resnet101, mobilenet_v2, vgg11, vgg11_bn or
+    swin_v2_t; by default a ConvNet by the image size."""
     width: int | None = None
     """Channels; of a ConvNet by default 128, or 64 where JAX finds no accelerator."""
     norm: Literal["batch", "instance", "none"] | None = None

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from infoutil_jax import models, parallel
 from infoutil_jax.errors import InputError
+from infoutil_jax.models import Architecture
 from infoutil_jax.training.classifier import Classifier
 from infoutil_jax.training.config import Facts, StudentConfig
 from infoutil_jax.training.evaluation import Metrics, evaluate
@@ -120,14 +121,11 @@ def train_student(
             f"there are {len(train.images)} sets for {len(seeds)} seeds and the label policy "
             f"{config.labels!r}: give each seed one set, and not the policy 'stored'"
         )
-    predict, apply, variables = models.initialise(
-        config.backbone or "",
-        seeds,
-        num_classes=num_classes,
-        image_size=size,
-        channels=train.images.shape[-1],
-        **config.options(),
+    options = tuple(sorted(config.options().items()))
+    network = Architecture(
+        config.backbone or "", num_classes, size, train.images.shape[-1], options
     )
+    predict, apply, variables = models.initialise(network, seeds)
     online = supervision.teacher if config.labels == "online" else None
     per_class = -(-count // num_classes)
     batch_size = config.batch_size or default_batch_size(per_class, num_classes)

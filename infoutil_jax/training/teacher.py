@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from infoutil_jax import models
 from infoutil_jax.errors import InputError
+from infoutil_jax.models import Architecture
 from infoutil_jax.training import checkpoint
 from infoutil_jax.training.classifier import Classifier
 
@@ -95,7 +96,8 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
     """
     workdir = Path(workdir).absolute()
     config = checkpoint.read_config(workdir)
-    predict, like = models.outline(**backbone_of(config))
+    architecture = architecture_of(config)
+    predict, like = models.outline(architecture)
     variables, accuracy = checkpoint.load_stage(workdir, stage, like)
     return Teacher(
         predict,
@@ -108,7 +110,7 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
         name=config["backbone"],
         stage=stage,
         accuracy=accuracy,
-        version=json.dumps(backbone_of(config), sort_keys=True),
+        version=json.dumps(asdict(architecture)),
     )
 
 
@@ -126,12 +128,13 @@ def load_teachers(workdir: str | Path) -> dict[str, Teacher]:
     return {stage: load_teacher(workdir, stage) for stage in stages}
 
 
-def backbone_of(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of `models.create` in a teacher's `config.json`."""
-    return {
-        "name": config["backbone"],
-        "num_classes": config["num_classes"],
-        "image_size": (config["image_size"][0], config["image_size"][1]),
-        "channels": len(config["mean"]),
-        **config["options"],
-    }
+def architecture_of(config: Mapping[str, Any]) -> Architecture:
+    """The network that a teacher's `config.json` describes."""
+    height, width = config["image_size"]
+    return Architecture(
+        config["backbone"],
+        config["num_classes"],
+        (height, width),
+        channels=len(config["mean"]),
+        options=tuple(sorted(config["options"].items())),
+    )

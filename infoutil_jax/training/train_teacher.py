@@ -25,13 +25,13 @@ from tqdm.auto import tqdm
 from infoutil_jax import models, parallel
 from infoutil_jax.data import augment
 from infoutil_jax.errors import InputError
-from infoutil_jax.models import torch_weights
+from infoutil_jax.models import torch_files, torch_weights
 from infoutil_jax.training import checkpoint, fit, forgetting
 from infoutil_jax.training.classifier import Classifier
 from infoutil_jax.training.config import Facts, TeacherConfig
 from infoutil_jax.training.evaluation import evaluate
 from infoutil_jax.training.labelled import Labelled
-from infoutil_jax.training.teacher import Teacher, backbone_of, load_teachers
+from infoutil_jax.training.teacher import Teacher, architecture_of, load_teachers
 
 # Functions of evaluation and training, and the variables to begin with.
 _Start = tuple[models.Predict, models.Train, dict[str, Any]]
@@ -101,7 +101,7 @@ def train_teacher(
     config = config.complete(Facts((height, width), len(train.labels), num_classes))
     record = _record(config, train, test, classes, seed)
     # Impossible options and weights that do not fit are told of before anything is written.
-    models.outline(**backbone_of(record))
+    models.outline(architecture_of(record))
     workdir = Path(workdir).absolute()
     loaded = None
     if config.weights is not None and "converged" not in checkpoint.finished(workdir):
@@ -126,7 +126,7 @@ def _record(
     num_classes = classes if isinstance(classes, int) else len(classes)
     options, digest = config.options(), None
     if config.weights is not None:
-        tensors = torch_weights.read_tensors(config.weights)
+        tensors = torch_files.read_tensors(config.weights)
         options = torch_weights.options_in(config.backbone or "", tensors) | options
         found = torch_weights.classes_in(tensors)
         if not config.epochs and found != num_classes:
@@ -177,14 +177,21 @@ def _scale(config: TeacherConfig, images: np.ndarray) -> tuple[list[float], list
 
 
 def _fresh(record: Mapping[str, Any]) -> _Start:
-    predict, apply, stacked = models.initialise(seeds=(record["seed"],), **backbone_of(record))
+    predict, apply, stacked = models.initialise(architecture_of(record), (record["seed"],))
     return predict, apply, jax.tree.map(operator.itemgetter(0), stacked)
 
 
 def _load(record: Mapping[str, Any], weights: Path) -> _Start:
-    network = {name: value for name, value in backbone_of(record).items() if name != "name"}
-    rngs = nnx.Rngs(record["seed"])
-    module = torch_weights.load_torchvision(record["backbone"], weights, rngs=rngs, **network)
+    network = architecture_of(record)
+    module = torch_weights.load_torchvision(
+        network.name,
+        weights,
+        num_classes=network.num_classes,
+        image_size=network.image_size,
+        channels=network.channels,
+        rngs=nnx.Rngs(record["seed"]),
+        **dict(network.options),
+    )
     predict, variables = models.as_predict(module)
     return predict, models.as_train(module)[0], variables
 

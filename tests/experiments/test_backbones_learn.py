@@ -9,11 +9,7 @@ from experiments.backbones_learn import NARROW, RESULTS, BackbonesLearn, backbon
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import BACKBONES
 
-<<<<<<<< HEAD:tests/experiments/test_backbones_learn.py
 PHOTOS = f"folder:{Path(__file__).parents[1] / 'fixtures' / 'imagenette'}"
-========
-PHOTOS = f"folder:{Path(__file__).parents[1] / 'data' / 'imagenette'}"
->>>>>>>> wt-models2:tests/models/test_backbones_learn.py
 
 
 def test_few_photographs_are_learnt_in_both_precisions(tmp_path):

@@ -13,8 +13,9 @@ from flax import nnx
 
 from infoutil_jax import models
 from infoutil_jax.data.sources import open_source
-from infoutil_jax.distill import distill
+from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.method.recipes import infoutil_paper
+from infoutil_jax.method.shapley_maps import ShapleyConfig
 from infoutil_jax.training.config import StudentConfig
 from infoutil_jax.training.student import train_student
 from infoutil_jax.training.supervision import Supervision
@@ -52,11 +53,10 @@ def test_it_distils_labels_and_trains(name, options, tmp_path):
     distilled = distill(
         source,
         teacher,
-        infoutil_paper(strategy="gaussian", budget=20, num_crops=2),
+        infoutil_paper(shapley=ShapleyConfig(budget=20), num_crops=2),
         images_per_class=1,
         workdir=tmp_path / "set",
-        batch_size=3,
-        progress=False,
+        config=DistillConfig(batch_size=3, progress=False),
     )
     distilled.verify()
     tiles = [record["tiles"][0] for record in distilled.records]
