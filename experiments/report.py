@@ -25,11 +25,12 @@ from infoutil_jax.training.ranking import augmentation_robust_score, label_robus
 HERE = Path(__file__).parent
 RESULTS = HERE / "results"
 README = HERE.parent / "README.md"
-README_SETTINGS = ("cifar10_convnet3", "cifar10_convnet3_reduced", "imagenette_convnet4_reduced")
+README_SETTING = "cifar10_convnet3"
+README_ROWS = ("infoutil_kernel", "rded", "random", "k_means", "infoutil_paper_gp")
 OURS = "infoutil_kernel"
 RIVALS = ("infoutil_paper_gp", "rded", "random", "herding", "k_means", "forgetting", "grad_cam")
 ONE_TEACHER = "rded-by-early"  # up to 10 images a class the early teacher labels, and scores here
-README_ROWS = (
+FIGURE_ROWS = (
     *("infoutil_paper_gp", "infoutil_clear", "infoutil_kernel", "rded", ONE_TEACHER, "random"),
     *("herding", "k_means", "forgetting", "grad_cam", "sre2l", "everything"),
 )
@@ -298,22 +299,13 @@ def named(folder: str) -> tuple[str, str]:
 
 
 def summary(results: Path) -> str:
-    """The results in the project's README: the main rows of the settings that it shows."""
+    """The table in the project's README: the main rows of one setting."""
+    dataset, backbone = named(README_SETTING)
+    main = TABLES["table1"]
+    table = Table(main.title, main.settings, README_ROWS, main.budgets, main.paper)
     lines: list[str] = []
-    for folder in README_SETTINGS:
-        dataset, backbone = named(folder)
-        for group in by_teacher(load(results / folder))[:1]:
-            main = TABLES["table1"]
-            shown = [row for row in README_ROWS if any(name == row for name, _ in group)]
-            table = Table(main.title, main.settings, tuple(shown), main.budgets, main.paper)
-            lines += [heading(group), "", *render(table, dataset, backbone, group), ""]
-            if any(row == f"{OURS}-hard" for row, _ in group):
-                lines.append(
-                    f"`{OURS}` on the first set, by what its labels are: top-1, and the lead over "
-                    f"the best of {', '.join(RIVALS)} and, where the early teacher labels, "
-                    f"{ONE_TEACHER}; of several sets also the lead of the means."
-                )
-                lines += ["", *lead(group), ""]
+    for group in by_teacher(load(results / README_SETTING))[:1]:
+        lines += [heading(group), "", *render(table, dataset, backbone, group), ""]
     return "\n".join(lines)
 
 
@@ -325,7 +317,7 @@ def write_reports(results: Path) -> None:
     (results / "README.md").write_text(page(results))
     for folder in settings(results):
         for group in by_teacher(load(results / folder))[:1]:
-            drawn = accuracy(group, README_ROWS)
+            drawn = accuracy(group, FIGURE_ROWS)
             drawn.savefig(results / folder / "accuracy.png", dpi=110)
     if results.resolve() == RESULTS.resolve():
         before, start, rest = README.read_text().partition("<!-- results -->\n")

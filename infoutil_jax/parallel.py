@@ -1,7 +1,7 @@
 """Devices and processes. One process drives the devices of its machine; JAX's runtime joins them.
 
-Processes share work through the disk, not through messages: what is done is a file, so that a run
-goes on with any number of processes, and ends though some are lost (`infoutil_jax.scoring`).
+Processes share work through the disk, not through messages: what is done is a file
+(`distillation.parts`). So a run goes on with any number of processes, and ends though some are lost.
 """
 
 from __future__ import annotations

@@ -28,16 +28,16 @@ def test_the_snippets_run_one_after_the_other(tmp_path, monkeypatch):
         "batch": jnp.ones((5, 3)),
     }
     snippets = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-    assert len(snippets) == 3
+    assert len(snippets) == 4
     for snippet in snippets:
         small = snippet.replace(
             "folder:PATH", f"folder:{ROOT / 'tests' / 'fixtures' / 'imagenette'}"
         )
         exec(small.replace("tiles=4", "tiles=1").replace("class=10", "class=1"), names)
     assert names["distilled"].images.shape == (3, 128, 128, 3)
-    assert names["maps"].shape == (2, 4, 4)
+    assert names["phi"].shape == (16, 2)
     assert names["norms"].shape == (5,)
-    assert names["recipe"].score is names["margin"]
+    assert names["recipe"].selector.reduce is not None
 
 
 def test_the_results_are_the_committed_ones():
@@ -48,8 +48,9 @@ def test_the_results_are_the_committed_ones():
     assert (held_out.RESULTS / "table.md").read_text() == held_out.table(held_out.RESULTS)
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "experiments" / "README.md"])
-def test_every_file_it_links_to_exists(page):
+@pytest.mark.parametrize("name", ["README.md", "experiments/README.md", "docs/guide.md"])
+def test_every_file_it_links_to_exists(name):
+    page = ROOT / name
     links = re.findall(r"\]\((?!http)([^)]+)\)", page.read_text())
     assert links
     for link in links:

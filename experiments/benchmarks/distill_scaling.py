@@ -3,8 +3,12 @@
     python -m experiments.benchmarks.distill_scaling --data folder:cifar10
 
 Distils the whole of a source with the committed CIFAR-10 teacher, each size in a process of its
-own, with pixels decoded as they are needed. Seconds are those of `distill` alone, compilation
-included; memory is the most that the process used. Every round measures all sizes in turn, so that
+own, with pixels decoded as they are needed. `--recipe chained` has a selector of the user's own
+behind a shortlist, over features of 1,024 numbers a crop; `--recipe whole` the same selector
+without the shortlist, so that every row stays in memory.
+
+Seconds are those of `distill` alone, compilation included; memory is the most that the process
+used. Every round measures all sizes in turn, so that
 a machine that slows down slows all of them; the ratios are those of the medians.
 """
 
@@ -18,8 +22,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any, Literal
 
 import tyro
 
@@ -27,7 +32,10 @@ from infoutil_jax import provenance
 from infoutil_jax.data import sources
 from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.distillation.examine import examine
-from infoutil_jax.method.recipes import infoutil_paper
+from infoutil_jax.method.contracts import Candidates
+from infoutil_jax.method.features import UntrainedFeatures
+from infoutil_jax.method.recipes import Recipe, infoutil_paper, rded
+from infoutil_jax.method.selection import Chain, Coreset, Shortlist, facility_location
 from infoutil_jax.method.shapley_maps import ShapleyConfig
 from infoutil_jax.training.teacher import load_teachers
 
@@ -45,8 +53,10 @@ class DistillScaling:
     """Folder of `infoutil teacher`."""
     per_class: tuple[int, ...] = (100, 200, 400)
     """Training images of each class."""
+    recipe: Literal["printed", "chained", "whole"] = "printed"
+    """The printed rule; or RDED's crops, chosen by a selector of the user's own."""
     coalitions: int = 32
-    """Of the Shapley maps."""
+    """Of the printed rule's Shapley maps."""
     rounds: int = 3
     """Times that every size is measured."""
     alone: bool = False
@@ -64,6 +74,7 @@ class DistillScaling:
             call = [sys.executable, "-m", "experiments.benchmarks.distill_scaling", "--alone"]
             call += ["--data", self.data, "--teacher", str(self.teacher)]
             call += ["--per-class", str(per_class), "--coalitions", str(self.coalitions)]
+            call += ["--recipe", self.recipe]
             done = subprocess.run(call, check=True, stdout=subprocess.PIPE, text=True)
             runs[per_class].append(json.loads(done.stdout.splitlines()[-1]))
             print(runs[per_class][-1], flush=True)
@@ -88,11 +99,17 @@ class DistillScaling:
         }
         self.result.write_text(json.dumps(record, indent=1) + "\n")
 
+    def _recipe(self) -> Recipe:
+        if self.recipe == "printed":
+            return infoutil_paper(shapley=ShapleyConfig(budget=self.coalitions))
+        chain = Chain(Shortlist(4), spread) if self.recipe == "chained" else spread
+        return replace(rded(), select=chain, embed=UntrainedFeatures())
+
     def _measure(self, per_class: int) -> dict[str, float]:
         sources.IN_MEMORY_BYTES = 0
         teacher = load_teachers(self.teacher)["converged"]
         source = sources.open_source(self.data, max_per_class=per_class)
-        recipe = infoutil_paper(shapley=ShapleyConfig(budget=self.coalitions))
+        recipe = self._recipe()
         before, started = _peak(), time.perf_counter()
         with tempfile.TemporaryDirectory() as scratch:
             distill(
@@ -112,6 +129,11 @@ class DistillScaling:
             "peak_bytes_before": before,
             "compilations_of_the_scoring": examine._cache_size(),  # type: ignore[attr-defined]
         }
+
+
+def spread(key: Any, rows: Candidates, per_class: int) -> Candidates:
+    """A selector of the user's own: the medoids of the features."""
+    return Coreset(facility_location).finalize(key, rows, per_class)
 
 
 def _peak() -> int:

@@ -3,7 +3,7 @@
 Yin, Xing & Shen, "Squeeze, Recover and Relabel", NeurIPS 2023. The training-based counterpart of
 `distill`: no training image is read, pixels are optimised until the teacher sees their class in
 them and its batch normalisation layers see the statistics that they remember
-(`training/recover.py`).
+(`training.recover`).
 """
 
 from __future__ import annotations
