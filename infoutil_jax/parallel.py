@@ -1,7 +1,8 @@
 """Devices and processes. One process drives the devices of its machine; JAX's runtime joins them.
 
 Processes share work through the disk, not through messages: what is done is a file
-(`distillation.parts`). So a run goes on with any number of processes, and ends though some are lost.
+(`distillation.parts`). So a run goes on with any number of processes, and ends even if some are
+lost.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _numbers = itertools.count()
 def start(
     coordinator: str, processes: int | None = None, process: int | None = None
 ) -> tuple[int, int]:
-    """Join this process to the others of the run; before anything else of JAX.
+    """Joins this process to the others of the run; call it before anything else of JAX.
 
     Args:
         coordinator: "host:port" of the first process, or "auto" where SLURM, Open MPI or a TPU's
@@ -72,7 +73,7 @@ def start(
 
 
 def devices_of(wanted: int | Literal["all"]) -> Devices:
-    """Some devices of this machine.
+    """Chooses devices of this machine.
 
     Raises:
         InputError: fewer than one, or more than there are.
@@ -88,12 +89,12 @@ def devices_of(wanted: int | Literal["all"]) -> Devices:
 
 
 def replicated(tree: Any, devices: Sequence[jax.Device]) -> Any:
-    """The arrays of `tree` on every one of `devices`."""
+    """Copies the arrays of `tree` to each of `devices`."""
     return jax.device_put(tree, NamedSharding(_mesh(devices), PartitionSpec()))
 
 
 def by_device(function: Callable[..., Any], devices: Sequence[jax.Device], shared: int) -> Any:
-    """`function` on every device, each with its rows of all but the first `shared` arguments.
+    """Runs `function` on every device: each has its rows of all but the first `shared` arguments.
 
     Each device runs the program that one alone would run, so that no number depends on how many
     there are.
@@ -112,14 +113,14 @@ def by_device(function: Callable[..., Any], devices: Sequence[jax.Device], share
 
 
 def dividing(devices: Devices | None, rows: int) -> Devices:
-    """As many of `devices`, the first by default, as can share `rows` evenly."""
+    """Takes as many of `devices`, by default the first alone, as can share `rows` evenly."""
     devices = devices or devices_of(1)
     count = max(n for n in range(1, min(len(devices), rows) + 1) if rows % n == 0)
     return devices[:count]
 
 
 def spread(tree: Any, devices: Devices) -> Any:
-    """Under `jit`: rows of the arrays in `tree` by device, so that what follows is shared out."""
+    """Shares the rows of the arrays in `tree` between devices, under `jit`."""
     if len(devices) == 1:
         return tree
     return jax.lax.with_sharding_constraint(
@@ -128,7 +129,7 @@ def spread(tree: Any, devices: Devices) -> Any:
 
 
 def first_alone(work: Callable[[], None]) -> bool:
-    """Let the first process do `work`, and the others wait for it, however long it takes.
+    """Lets the first process do `work` while the others wait, however long it takes.
 
     Returns:
         True in the first process, if by then all the others have come here; else False.
@@ -156,7 +157,7 @@ def first_alone(work: Callable[[], None]) -> bool:
 
 
 def agreed(value: str) -> str:
-    """The first process's `value`, in all processes; each must call this equally often.
+    """Gives the first process's `value` to all processes; each must call this equally often.
 
     Raises:
         InputError: nobody has joined the processes.
@@ -177,7 +178,7 @@ def _client() -> Any:
 
 
 def _leave() -> None:
-    """The others take their leave of the first, for whom it leaves behind JAX aborts."""
+    """Lets the first process wait for the others to end: JAX aborts those that outlive it."""
     left = "infoutil_jax/left"
     if global_state.client is None:
         return
@@ -188,7 +189,7 @@ def _leave() -> None:
 
 
 def _heard_of_all(what: str) -> bool:
-    """Whether all the others say so, within `PATIENCE`; who is lost does not."""
+    """Waits, for `PATIENCE` at most, until all others have said `what`; a lost one never does."""
     client: Any = global_state.client
     until, heard = time.monotonic() + PATIENCE, True
     for other in range(1, jax.process_count()):

@@ -68,7 +68,7 @@ def _processor() -> str:
 
 
 def describe(value: Any) -> Any:
-    """A JSON-ready account of functions and objects with their arguments, arrays and plain values.
+    """Describes functions and objects with their arguments, arrays and plain values, for JSON.
 
     Arrays of more than 64 entries are told by type, shape and the SHA-256 of their bytes in C
     order.

@@ -65,7 +65,7 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class Machines:
-    """What computes. Neither devices nor processes change the set."""
+    """What computes; devices and processes do not change the set."""
 
     devices: DeviceCount = "all"
     """Of this machine, that attribute and score; each has a batch in flight."""
@@ -265,7 +265,7 @@ Command = (
 
 
 def _too_large(source: Source) -> bool:
-    """Whether training at this size would take a processor days."""
+    """Whether training at this size would take days without an accelerator."""
     return jax.default_backend() == "cpu" and min(source.image_size) > CPU_SIDE
 
 

@@ -24,7 +24,7 @@ Flat = tyro.conf.arg(name="")  # flags of its fields without a prefix
 
 @dataclass(frozen=True)
 class RecipeConfig:
-    """The distillation method; what a recipe does not know must keep its default."""
+    """The distillation method; options that a recipe does not have stay unset."""
 
     recipe: str = "infoutil"
     """infoutil, infoutil_paper, infoutil_clear, infoutil_kernel, rded, random, herding, k_means,
@@ -102,7 +102,7 @@ PARTS = {
 
 
 def _place_of(option: str, factory: Any) -> str | None:
-    """Which argument of a recipe's function an option is, or is part of; None: it has no such."""
+    """The argument of a recipe's function that an option is, or is part of, or None."""
     known = inspect.signature(factory).parameters
     if option in known:
         return option

@@ -49,7 +49,7 @@ def autoaugment(
     images: UInt8[Array, "batch height width channels"],
     policy: str = "imagenet",
 ) -> UInt8[Array, "batch height width channels"]:
-    """Each image under a sub-policy drawn for it.
+    """Changes each image by a sub-policy that is drawn for it.
 
     Args:
         key: randomness of the batch.
@@ -91,12 +91,12 @@ def _table(policy: str) -> tuple[Array, Array, Array]:
 
 
 def blend(image: Image, other: Float[Array, "..."], factor: Float[Array, ""]) -> Image:
-    """`other` at factor 0, the image at 1, and on beyond; whole levels, rounded down."""
+    """Blends: `other` at factor 0, the image at 1, extrapolated beyond; rounded down to levels."""
     return jnp.floor(jnp.clip(other + factor * (image - other), 0, 255))
 
 
 def grey(image: Image) -> Float[Array, "height width grey"]:
-    """ITU-R 601 luma in Pillow's integers; the image itself where it has not three channels."""
+    """ITU-R 601 luma in Pillow's integers; an image without three channels stays as it is."""
     if image.shape[-1] != 3:
         return image
     weighed = image.astype(jnp.int32) @ jnp.array([19595, 38470, 7471])
@@ -104,7 +104,7 @@ def grey(image: Image) -> Float[Array, "height width grey"]:
 
 
 def smooth(image: Image) -> Image:
-    """Pillow's SMOOTH: each pixel five times and its eight neighbours; borders as they are."""
+    """Pillow's SMOOTH: weighs a pixel five times, its eight neighbours once; keeps borders."""
     height, width, _ = image.shape
     if min(height, width) < 3:
         return image
@@ -114,7 +114,7 @@ def smooth(image: Image) -> Image:
 
 
 def affine(image: Image, matrix: Float[Array, "2 3"]) -> Image:
-    """Pixel (x, y) comes from `matrix @ (x, y, 1)`, at pixel centres; black from outside."""
+    """Takes pixel (x, y) from `matrix @ (x, y, 1)`, at pixel centres; outside is black."""
     height, width, _ = image.shape
     rows, columns = jnp.indices((height, width)) + 0.5
     x, y = (jnp.floor(a * columns + b * rows + c).astype(int) for a, b, c in matrix)

@@ -55,7 +55,7 @@ class DistilledDataset:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "DistilledDataset":
-        """Read a set.
+        """Reads a set.
 
         Raises:
             InputError: a file is missing, cannot be read, or disagrees with another.
@@ -82,7 +82,7 @@ class DistilledDataset:
         )
 
     def verify(self) -> None:
-        """Compare every file on disk with the manifest, and the files with one another.
+        """Compares every file on disk with the manifest, and the files with one another.
 
         Raises:
             InputError: naming the file that is missing, unexpected or changed, and how.
@@ -111,7 +111,7 @@ class DistilledDataset:
 
 
 def check_destination(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Check that `write_distilled` may write to `path`; cheap, so ask before the work.
+    """Checks that `write_distilled` may write to `path`; cheap, so it is asked before the work.
 
     Raises:
         InputError: something is there that is not a distilled set, or that is one and `overwrite`
@@ -145,7 +145,7 @@ def write_distilled(
     manifest: Mapping[str, Any],
     overwrite: bool = False,
 ) -> DistilledDataset:
-    """Write a distilled set to `path`, completely or not at all, and return it as read back.
+    """Writes a distilled set to `path`, completely or not at all, and returns it as read back.
 
     Args:
         path: the folder to be; it must not exist, or be empty, or with `overwrite` hold a
@@ -248,7 +248,7 @@ def _row(index: int, record: Mapping[str, Any], first: dict[str, Any]) -> dict[s
 
 
 def _plain(value: Mapping[str, Any], name: str) -> dict[str, Any]:
-    """The value as JSON gives it back, keys sorted."""
+    """The value as JSON reads it back, with its keys sorted."""
 
     def convert(item: Any) -> Any:
         if isinstance(item, np.ndarray | np.generic):
@@ -270,7 +270,7 @@ def _write(file: Path, data: bytes) -> str:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Put a finished folder in its place; what was there comes back if that fails."""
+    """Puts a finished folder in its place; what was there comes back if that fails."""
     if not target.exists():
         source.rename(target)
         return

@@ -27,7 +27,7 @@ ROW = ("file_name", "label", "class_name")  # what each line of the metadata beg
 
 
 def wrong(file: Path, how: str) -> NoReturn:
-    """Say what is wrong with a file."""
+    """Tells what is wrong with a file."""
     raise InputError(f"{file} {how}")
 
 
@@ -48,7 +48,7 @@ def class_folders(class_names: Sequence[str]) -> list[str]:
 
 
 def digest(manifest: Mapping[str, Any]) -> str:
-    """Sha256 of the manifest but for its own digest, so that a change to it shows too."""
+    """SHA-256 of the manifest without its own digest, so that a change of the manifest shows."""
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
@@ -62,7 +62,7 @@ def png(images: UInt8[np.ndarray, "n h w c"], index: int) -> bytes:
 
 
 def check_name(path: Path, name: str) -> None:
-    """Check that `name` is a relative path that stays inside the set at `path`."""
+    """Checks that `name` is a relative path that stays inside the set at `path`."""
     parts = name.split("/")
     bad = any(part in ("", ".", "..") for part in parts) or re.match(r"[A-Za-z]:", name)
     if bad or "\\" in name or not name.isprintable():
@@ -70,7 +70,7 @@ def check_name(path: Path, name: str) -> None:
 
 
 def read_bytes(path: Path, name: str) -> bytes:
-    """Read the regular file `name` of the set at `path`; links are never followed.
+    """Reads the regular file `name` of the set at `path`; links are never followed.
 
     Raises:
         InputError: the name leaves the set, goes through a link, or is not of a readable file.
@@ -91,7 +91,7 @@ def read_bytes(path: Path, name: str) -> bytes:
 
 
 def read_manifest(path: Path) -> dict[str, Any]:
-    """The manifest, if it is one of ours and holds its own sha256."""
+    """Reads the manifest, and checks that it is of a distilled set and unchanged."""
     file = path / MANIFEST
     try:
         manifest = json.loads(read_bytes(path, MANIFEST))
@@ -144,7 +144,7 @@ def foreign_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
 
 
 def read_rows(path: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The lines of metadata.jsonl, each one's label agreeing with its class and folder."""
+    """Reads the lines of metadata.jsonl, and checks that label, class and folder agree."""
     file = path / METADATA
     lines = read_bytes(path, METADATA).splitlines()
     try:

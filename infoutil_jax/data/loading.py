@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 
 def read(examples: Examples, use: Callable[[Encoded], T], index: int) -> T:
-    """Fetch one example and `use` it.
+    """Reads one example and applies `use` to it.
 
     Raises:
         InputError: whatever went wrong, with the example's name.
@@ -36,7 +36,7 @@ def read(examples: Examples, use: Callable[[Encoded], T], index: int) -> T:
 def threaded(
     function: Callable[[int], T], indices: Sequence[int] | np.ndarray, threads: int
 ) -> Iterator[T]:
-    """Yield function(i) for each index, in order, from threads that work a little ahead."""
+    """Yields function(i) for each index, in order; threads work a little ahead."""
     chunks = [indices[i : i + _CHUNK] for i in range(0, len(indices), _CHUNK)]
     dataset = grain.MapDataset.source(chunks).map(lambda chunk: [function(int(i)) for i in chunk])
     ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)
@@ -45,7 +45,7 @@ def threaded(
 
 
 def threads_for(sizes: Sequence[tuple[int, int]]) -> int:
-    """Threads to decode with: small images are all interpreter, and threads only queue for it."""
+    """Number of decoding threads: one for small images, where the interpreter takes the time."""
     large = sum(height * width for height, width in sizes) > 64**2 * len(sizes)
     return (os.cpu_count() or 1) if large else 1
 
@@ -58,7 +58,7 @@ def check(
     threads: int,
     skip_unreadable: bool,
 ) -> Int64[np.ndarray, " k"]:
-    """Hand keep(i, use(example i)) every example that can be read, and return which those are.
+    """Calls keep(i, use(example i)) for every example that can be read, and returns which can.
 
     Raises:
         InputError: some cannot be read, and `skip_unreadable` is not set; it names the first.

@@ -37,7 +37,7 @@ def read_header(data: Encoded) -> Header:
 
 
 def decode(data: Encoded, size: tuple[int, int], channels: int) -> UInt8[np.ndarray, "h w c"]:
-    """Decode to `size` = (height, width) and 1 (grey), 2 (+ alpha), 3 (RGB) or 4 (RGBA) channels.
+    """Decodes to `size` = (height, width) and 1 (grey), 2 (+ alpha), 3 (RGB) or 4 (RGBA) channels.
 
     The EXIF orientation is applied, the short side resized with Pillow's antialiased BILINEAR
     filter (as torchvision does) and the centre kept; an image that has the size already keeps

@@ -37,7 +37,7 @@ class Examples:
 
 @dataclass(frozen=True, eq=False)
 class Listing:
-    """Everything one place holds; `test` is None where it has no test split of its own."""
+    """The examples of one place; `test` is None where it has no test split of its own."""
 
     name: str
     class_names: tuple[str, ...]
@@ -57,7 +57,7 @@ def list_digits() -> Listing:
 
 
 def list_folder(path: Path) -> Listing:
-    """Class subfolders of `path`, or of its train/ and of its test/, val/ or validation/.
+    """Lists the class subfolders of `path`, or of its train/ and of its test/, val/ or validation/.
 
     Only images directly in a class folder count; hidden files and other suffixes are passed over.
     """
@@ -83,7 +83,7 @@ def list_folder(path: Path) -> Listing:
 
 
 def list_tfds(name: str, data_dir: str | None) -> Listing:
-    """A prepared TensorFlow dataset, read through `tfds.data_source`'s reader without TensorFlow.
+    """Lists a prepared TensorFlow dataset, through `tfds.data_source`, without TensorFlow.
 
     `data_dir` None means TFDS's own default: the variable TFDS_DATA_DIR, or ~/tensorflow_datasets.
     Labels and class names keep the dataset's own order.
@@ -149,7 +149,7 @@ def _prepare_command(name: str, data_dir: str | None) -> str:
 
 
 def _supervised_keys(tfds: Any, name: str, info: Any) -> tuple[str, str]:
-    """The names of the one image and the one label of a TFDS example."""
+    """Finds the names of the one image and the one label of a TFDS example."""
     kinds = {"image": tfds.features.Image, "label": tfds.features.ClassLabel}
     found = []
     for kind, feature in kinds.items():

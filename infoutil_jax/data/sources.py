@@ -29,7 +29,7 @@ AUTO_SIZES = (32, 64, 128, 224)
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Random access to labelled images of one size; example i keeps its place for ever.
+    """Random access to labelled images of one size; the number of an example never changes.
 
     Attributes:
         labels: class of each example, an index into the source's `class_names`.
@@ -74,7 +74,7 @@ class Split:
     def batches(
         self, indices: Int[np.ndarray, " k"] | Sequence[int], batch_size: int
     ) -> Iterator[tuple[Int[np.ndarray, " b"], UInt8[np.ndarray, "b h w c"]]]:
-        """Yield (indices, images) in the order given, the last batch as short as it comes.
+        """Yields (indices, images) in the order given; the last batch may be shorter.
 
         Memory holds a few batches, however many images there are: threads decode ahead.
 
@@ -141,7 +141,7 @@ def open_source(
     max_per_class: int | None = None,
     data_dir: str | None = None,
 ) -> Source:
-    """Open "digits", "folder:PATH" or "tfds:NAME" and check every image in it.
+    """Opens "digits", "folder:PATH" or "tfds:NAME" and checks every image in it.
 
     Args:
         spec: "digits" is scikit-learn's 1,797 real 8x8 images. "folder:PATH" holds class
@@ -265,7 +265,7 @@ def _load(
     skip_unreadable: bool,
     in_memory: bool,
 ) -> tuple[Split, list[Header]]:
-    """Decode every image once, to know that it can be; keep the pixels where they fit."""
+    """Decodes every image once, to know that it can be decoded; keeps the pixels where they fit."""
     images = np.empty((len(headers) if in_memory else 0, *shape), np.uint8)
     to_pixels = partial(decode, size=shape[:2], channels=shape[2])
     threads = threads_for([header.size for header in headers])
@@ -309,7 +309,7 @@ def _wanted_size(image_size: Any) -> tuple[int, int] | Literal["auto"] | None:
 
 
 def _common_size(surveys: list[tuple[Examples, list[Header]]], choose: bool) -> tuple[int, int]:
-    """The size all images have, or where they differ the one that "auto" chooses."""
+    """The size that all images have, or where they differ, the one that "auto" chooses."""
     sizes = [header.size for _, headers in surveys for header in headers]
     names = [name for part, _ in surveys for name in part.ids]
     other = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)

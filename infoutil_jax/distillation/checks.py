@@ -17,7 +17,7 @@ from infoutil_jax.training.teacher import Teacher
 
 
 def check_budget(source: Source, recipe: Recipe, ipc: int, pool: int | None) -> None:
-    """Every class, and the pool of it, must hold `ipc * recipe.tiles` images.
+    """Checks that every class, and its pool, holds `ipc * recipe.tiles` images.
 
     Raises:
         InputError: naming the class and its count.
@@ -40,7 +40,7 @@ def check_budget(source: Source, recipe: Recipe, ipc: int, pool: int | None) -> 
 
 
 def check_teacher(teacher: Teacher, source: Source) -> None:
-    """A teacher must take the source's images and know its classes.
+    """Checks that a teacher takes the source's images and knows its classes.
 
     Raises:
         InputError: another channel count, image size or class count, or other classes.
@@ -74,7 +74,7 @@ def check_teacher(teacher: Teacher, source: Source) -> None:
 
 
 def check_shape(what: str, array: Any, shape: tuple[int | None, ...]) -> None:
-    """A recipe's function must return an array of `shape`; None stands for any size.
+    """Checks the shape of what a part of a recipe returns; None stands for any size.
 
     Raises:
         InputError: naming the function and both shapes.
@@ -90,7 +90,7 @@ def check_shape(what: str, array: Any, shape: tuple[int | None, ...]) -> None:
 
 
 def check_columns(what: str, columns: Any, rows: int) -> None:
-    """A recipe's function must return columns by name, each of so many rows.
+    """Checks that a part of a recipe returns columns by name, each of so many rows.
 
     Raises:
         InputError: naming the function and what it returned.

@@ -99,7 +99,7 @@ def distill_pool(
     workdir: str | Path,
     label_teacher: Teacher | None = None,
 ) -> DistilledDataset:
-    """Spends a pool that `score_pool` has scored, all rows of it, on one budget.
+    """Distils from a pool that `score_pool` has scored with all its rows.
 
     The set is the one that `distill` makes with the same arguments.
 
@@ -140,7 +140,7 @@ def selected(scored: ScoredPool, per_class: int) -> Examined:
 
 
 def _write(scored: ScoredPool, labeller: Teacher, images_per_class: int, workdir: Path) -> None:
-    """The set that the recipe's selection makes."""
+    """Writes the set that the recipe's selection makes."""
     source, recipe, batch_size = scored.source, scored.recipe, scored.config.batch_size
     classes, per_class = len(source.class_names), images_per_class * recipe.tiles
     kept = selected(scored, per_class)
@@ -175,7 +175,7 @@ def label_crops(
     image_size: tuple[int, int],
     batch_size: int = 64,
 ) -> Float[np.ndarray, "n classes"]:
-    """The teacher's logits on each crop, resized to the teacher's input by itself."""
+    """The teacher's logits on each crop; every crop is resized to the teacher's input by itself."""
     mean, std = (np.asarray(value, np.float32) for value in (teacher.mean, teacher.std))
     label = partial(_label, teacher.predict, image_size, teacher.variables, mean, std)
     return each_block(label, crops, batch_size)
@@ -196,7 +196,7 @@ def _label(
 def read_crops(
     source: Source, kept: Examined, size: tuple[int, int], batch_size: int = 64
 ) -> UInt8[np.ndarray, "rows height width channels"]:
-    """Pixels of the kept crops, in the table's order."""
+    """Reads the pixels of the kept crops, in the table's order."""
     ids = kept.candidates.ids
     order = np.argsort(ids, kind="stable")
     crops = np.empty((len(order), *size, source.channels), np.uint8)

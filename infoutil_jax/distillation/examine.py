@@ -60,7 +60,7 @@ class Results(NamedTuple):
 
 
 class Examined(NamedTuple):
-    """Rows of crops: what a selector knows of them, and beside it what it need not know.
+    """A table of crops: what a selector knows of them, and beside it their boxes and maps.
 
     Attributes:
         candidates: ids, scores, labels and features.
@@ -146,7 +146,7 @@ def examine(
     labels: Integer[Array | np.ndarray, " batch"],
     ids: UInt32[Array | np.ndarray, " batch"],
 ) -> Results:
-    """One filled-up batch through the device half of a recipe; nothing leaves the device between.
+    """Runs a filled-up batch through the device half of a recipe, without leaving the device.
 
     Raises:
         InputError: a part of the recipe returns an array of another shape than it promises.
@@ -157,7 +157,7 @@ def examine(
 
 
 def _examine(program: Program, shared: Shared, images: Array, labels: Array, ids: Array) -> Results:
-    """What one device does with its rows."""
+    """Examines the rows of one device."""
     parts, (variables, mean, std, key) = program.per_image, shared
     image_size = (images.shape[1], images.shape[2])
     normalised = normalise(images, mean, std)

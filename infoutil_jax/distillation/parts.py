@@ -75,13 +75,13 @@ def name_of(source: Source, teacher: Teacher, recipe: Recipe, numbers: Sequence[
 
 
 def parts_of(folder: Path, indices: Int[np.ndarray, " pool"]) -> Parts:
-    """Files of the parts, and the images of each."""
+    """The files of a run's parts, and the images of each."""
     starts = range(0, len(indices), PART)
     return {folder / f"{start // PART:06d}.npz": indices[start : start + PART] for start in starts}
 
 
 def missing(parts: Parts) -> Iterator[tuple[Path, Int[np.ndarray, " images"]]]:
-    """Parts that are nowhere yet: this process's, then what others have not come to, backwards."""
+    """Yields the parts not there yet: this process's own, then those of others, backwards."""
     process, processes = jax.process_index(), jax.process_count()
     paths = list(parts)
     mine = paths[process::processes]

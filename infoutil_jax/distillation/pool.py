@@ -145,7 +145,7 @@ class _Run:
         self.images, self.waited, self.started = 0, 0.0, time.perf_counter()
 
     def score(self, indices: Int[np.ndarray, " images"], bar: Any) -> Iterator[Examined]:
-        """Tables of batches, one behind the device."""
+        """Yields the table of each batch, while the device computes the next."""
         train = self.source.train
         flying: deque[tuple[np.ndarray, np.ndarray, Results]] = deque()
         for ids, images in train.batches(indices, self.size):
@@ -158,7 +158,7 @@ class _Run:
             yield self._landed(*flying.popleft(), bar)
 
     def _landed(self, ids: np.ndarray, labels: np.ndarray, results: Results, bar: Any) -> Examined:
-        """The rows of a batch, once the device is done with it."""
+        """Waits for a batch, and makes rows of it."""
         before = time.perf_counter()
         results = jax.device_get(results)
         self.waited += time.perf_counter() - before
@@ -171,7 +171,7 @@ class _Run:
         return Examined.of(ids, labels, results)
 
     def cost(self) -> dict[str, Any]:
-        """What this process has taken so far; not in the manifest, for no two runs agree on it."""
+        """What this process has taken so far; runs differ in it, so it is not in the manifest."""
         seconds = time.perf_counter() - self.started
         return {
             "images": self.images,
@@ -191,7 +191,7 @@ def _in_parts(
     folder: Path,
     per_class: int | None,
 ) -> Examined:
-    """The whole table, by way of parts on disk."""
+    """Scores what is not on disk yet, in parts, and reads the whole table."""
     reason = parts.unnamed(run.recipe, run.teacher)
     if reason and run.config.progress:
         tqdm.write(f"scoring anew, and not to be resumed after a stop: {reason}", file=sys.stderr)
@@ -206,7 +206,7 @@ def _in_parts(
 
 
 def _keep(recipe: Recipe, seed: int, per_class: int | None, progress: bool) -> Keep:
-    """Reduces a table as the recipe's selector does; says so once where it cannot."""
+    """Makes the function that reduces a table for the selector; tells once if there is none."""
     reduce, key = recipe.selector.reduce, stream(seed, SELECT)
     if per_class is None:
         return lambda rows: rows
@@ -221,7 +221,7 @@ def _keep(recipe: Recipe, seed: int, per_class: int | None, progress: bool) -> K
 
 
 def _folded(tables: Iterator[Examined], keep: Keep) -> Examined:
-    """All tables in one, of which only what `keep` keeps is ever held."""
+    """Joins tables; holds what `keep` keeps and, beside it, one table or as many rows again."""
     rows: list[Examined] = []
     waiting: list[Examined] = []
     for table in tables:

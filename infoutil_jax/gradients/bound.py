@@ -20,7 +20,7 @@ def utility_bound(
     probes: PyTree = None,
     microbatch_size: int | None = None,
 ) -> Float[Array, " batch"]:
-    r"""Theorem 1: what the utility of each example cannot exceed under SGD on summed gradients.
+    r"""Theorem 1: an upper bound on the utility of each example under SGD on summed gradients.
 
     .. math:: U(x_i) \le c \|g_i\|, \qquad c = \eta \max_j \|g_j\|
 

@@ -119,7 +119,7 @@ def loss_rate_changes(
     microbatch_size: int | None = None,
     reduction: str = "sum",
 ) -> Float[Array, "batch probes"]:
-    """What each example of a mini-batch does to the loss of each probe, to first order.
+    """How each example of a mini-batch changes the loss of each probe, to first order.
 
     Takes what `exact_utilities` takes, and raises what it raises.
 
@@ -160,7 +160,7 @@ def changes_of_gradients(
     opt_state: PyTree = None,
     reduction: str = "sum",
 ) -> Float[Array, "batch probes"]:
-    """`loss_rate_changes` from gradients that are there already, to try several optimisers.
+    """`loss_rate_changes` of gradients that are computed already, to try several optimisers.
 
     Takes what `example_gradients` gives for the mini-batch and for the probes, the parameters
     where they were taken, and for the rest what `exact_utilities` takes.
@@ -210,7 +210,7 @@ def _check(
     probes: PyTree,
     reduction: str,
 ) -> int:
-    """The batch's size, if everything fits."""
+    """Checks that everything fits, and returns the batch's size."""
     _check_params(params)
     size = batch_size_of(batch, "examples")
     batch_size_of(probes, "probes")

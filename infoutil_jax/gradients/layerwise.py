@@ -50,7 +50,7 @@ def gradient_norms(
 
 @dataclass(frozen=True, eq=False)
 class _Equation:
-    """One primitive; values go by number."""
+    """One primitive; its inputs and outputs are numbers of values."""
 
     primitive: Any
     options: dict[str, Any]
@@ -155,7 +155,7 @@ class _Program:
             self.same[equation.outputs[0]] = self.same[equation.inputs[0]]
 
     def norms(self, params: list[Array], batch: list[Array]) -> Float[Array, " batch"]:
-        """Norms over `params`, by layers where there are any."""
+        """The norms over `params`, layer by layer where there are layers."""
         inside = [e for e in self.equations if self.of_example.intersection(e.inputs)]
         outside = [e for e in self.equations if not self.of_example.intersection(e.inputs)]
         layers = self._layers(inside)
@@ -226,7 +226,7 @@ class _Program:
 
 
 def _inside(eqn: Any) -> ClosedJaxpr | None:
-    """What a call stands for, where it does nothing but group equations."""
+    """The equations inside of a call that only groups them; None for any other."""
     if eqn.primitive.name not in _GROUPS:
         return None
     inner = eqn.params.get("jaxpr") or eqn.params.get("call_jaxpr")

@@ -36,7 +36,7 @@ class Layer:
     """The cotangent of its output -> g `[groups, P, N]`."""
 
     def norm(self, inputs: Float[Array, "..."], cotangent: Float[Array, "..."]) -> Array:
-        """Norm of the weight's gradient, one example's."""
+        """Norm of the weight's gradient, for one example."""
         x_scale, g_scale = scale_of(inputs), scale_of(cotangent)
         pieces, g = self.rows(inputs / x_scale), self.columns(cotangent / g_scale)
         length, columns = g.shape[1:]
@@ -54,14 +54,14 @@ class Layer:
 
 
 def norm(leaves: Sequence[Array]) -> Array:
-    """2-norm over all entries, at least in float32, scaled so that no square leaves its range."""
+    """2-norm over all entries, at least in float32, scaled so that squares stay in range."""
     wide = [leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32)) for leaf in leaves]
     scale = scale_of(jnp.stack([jnp.abs(leaf).max(initial=0) for leaf in wide]))
     return scale * jnp.sqrt(sum(jnp.square(leaf / scale).sum() for leaf in wide))
 
 
 def scale_of(values: Array) -> Array:
-    """A power of two near the largest entry: to divide by it is exact."""
+    """A power of two near the largest entry; dividing by it is exact."""
     largest = jnp.abs(values).max(initial=0)
     _, exponent = jnp.frexp(largest.astype(jnp.float32))
     usable = (largest > 0) & jnp.isfinite(largest)
@@ -95,7 +95,7 @@ def is_registered(rule: Any) -> bool:
 def recognise(
     primitive: str, options: Mapping[str, Any], shapes: Sequence[tuple[int, ...]], weight: int
 ) -> Layer | None:
-    """The layer that an equation is, if it is one.
+    """The layer that an equation computes; None if it is none.
 
     Args:
         primitive: its name.

@@ -123,7 +123,7 @@ def _is_floating(leaf: Any) -> bool:
 
 @dataclass(frozen=True)
 class Structure:
-    """What `jit` must know of a pytree beside its arrays: activations in Equinox modules, say."""
+    """What `jit` must know of a pytree beside its arrays, such as Equinox's activations."""
 
     treedef: Any
     others: tuple[Any, ...]

@@ -44,7 +44,7 @@ def cells(image_size: tuple[int, int], k: int) -> Int[np.ndarray, "tiles 4"]:
 def assemble(
     tiles: Shaped[Images, "images tiles tile_height tile_width channels"], size: tuple[int, int]
 ) -> Shaped[Images, "images height width channels"]:
-    """Put each row of tiles into one image of `size` (height, width).
+    """Puts each row of tiles into one image of `size` (height, width).
 
     `assemble(split(images, k), size) == images` for every size and k.
 
@@ -68,7 +68,7 @@ def assemble(
 def split(
     images: Shaped[Images, "images height width channels"], k: int
 ) -> Shaped[Images, "images tiles tile_height tile_width channels"]:
-    """Cut each image into its `k` tiles.
+    """Cuts each image into its `k` tiles.
 
     A cell one pixel smaller than the tile repeats its last row or column, so a tile never
     shows a neighbour's pixels. `split(assemble(tiles, size), k) == tiles` where cells are even.
@@ -87,7 +87,7 @@ def split(
 def arrange(
     images_per_class: int, tiles: int, order: str = "consecutive"
 ) -> Int[np.ndarray, "images tiles"]:
-    """Which ranks of a class share an image: `arrange(...)[j]` are those of image j.
+    """The ranks of a class that share an image: `arrange(...)[j]` for image j.
 
     With n images: "consecutive" puts ranks j·tiles, j·tiles + 1, ... into image j (InfoUtil,
     Algorithm 1); "strided" ranks j, n + j, 2n + j, ... (RDED), so every image has one of the best.

@@ -36,7 +36,7 @@ Pairs = Float[np.ndarray, " pairs"]
 
 @dataclass(frozen=True)
 class Prior:
-    """What is expected of a game, up to its scale.
+    """The prior on games, up to their scale.
 
     Attributes:
         rho: correlation, under the first term, of two values that differ in one player.
@@ -81,7 +81,7 @@ def gaussian(
 
 
 class Innovations(NamedTuple):
-    """What each pair tells beside those before it.
+    """What each pair adds to the pairs before it.
 
     `whitener @ u` are uncorrelated and of the game's variance; a prefix of it needs that prefix of
     u only, and `loadings` times that prefix is the posterior mean of phi.
@@ -108,7 +108,7 @@ def innovations(rng: np.random.Generator, d: int, pairs: int, grid: Grid) -> Inn
 
 
 def _pairs(rng: np.random.Generator, game: Games, count: int) -> Masks:
-    """One coalition of each pair, of which the first `CHOSEN` are chosen, the others drawn."""
+    """One coalition of each pair: the first `CHOSEN` are chosen one by one, the others drawn."""
     d = game.d
     if count == 0:
         return np.zeros((0, d), bool)
@@ -132,7 +132,7 @@ def _posterior(game: Games, masks: Masks) -> Operator:
 
 
 def _informative(game: Games, candidates: Masks, count: int) -> Int[np.ndarray, " count"]:
-    """Greedily, the candidates that reduce the posterior variance of phi most, summed over players.
+    """Chooses, greedily, the candidates that most reduce the variance of phi, summed over players.
 
     One step of pivoted Cholesky a choice, on u, beginning with the full coalition, which every
     design holds. With F the factor so far and A = cov(phi, u) F's counterpart,
@@ -180,7 +180,7 @@ class Games:
         return result
 
     def of_pairs(self, pool: Masks) -> Callable[[int], Pairs]:
-        """A function: pair j -> its u's covariance with that of every pair of the pool."""
+        """Returns a function of j: the covariance of pair j's u with every pair's in the pool."""
         signs, local = _signs(pool), np.zeros((len(pool), len(pool)), np.float32)
         for weight in np.unique(self.weight):
             products = signs[:, self.triples[self.weight == weight]].prod(-1)
@@ -230,7 +230,7 @@ class Games:
         return result
 
     def _common(self, agreement: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-        """Of the first two terms, from s·t."""
+        """The covariance of the first two terms, from s·t."""
         product = self.prior.rho ** ((self.d - agreement) / 2)
         return product + self.prior.linear * (1 + agreement / 4)
 
@@ -255,7 +255,7 @@ def _signs(masks: Masks) -> Float[np.ndarray, "_ d"]:
 def _triples(
     grid: Grid | None, prior: Prior
 ) -> tuple[Int[np.ndarray, "triples 3"], Float[np.ndarray, " triples"]]:
-    """Three patches that lie within 2×3 or 3×2, and how much they count."""
+    """Triples of patches within 2×3 or 3×2, and the weight of each."""
     found: dict[tuple[int, ...], float] = {}
     # Squares last: what lies in one lies in the larger rectangles, too.
     for height, width, weight in ((2, 3, prior.near), (3, 2, prior.near), (2, 2, prior.square)):

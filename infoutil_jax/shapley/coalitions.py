@@ -40,7 +40,7 @@ def exact(d: int) -> tuple[Masks, Operator]:
 
 
 def kernel(rng: np.random.Generator, d: int, budget: int) -> tuple[Masks, Operator]:
-    """KernelSHAP's: whole strata from the outside in while they fit, then draws.
+    """KernelSHAP: takes whole strata from the outside in while they fit, then draws.
 
     As in shap's KernelExplainer a repeated draw weighs more; unlike there, coalitions of half the
     players are paired with their complements, too.
@@ -72,7 +72,7 @@ def kernel(rng: np.random.Generator, d: int, budget: int) -> tuple[Masks, Operat
 
 
 def leverage(rng: np.random.Generator, d: int, budget: int) -> tuple[Masks, Operator]:
-    """Musco & Witter's: the same mass for every size, weights kernel / inclusion probability."""
+    """Musco & Witter: the same mass for every size, weights kernel / inclusion probability."""
     sizes = np.arange(1, d // 2 + 1)
     expected = expected_pairs(d, pairs_of(budget), np.where(2 * sizes == d, 1.0, 2.0))
     halves = distinct_pairs(rng, d, expected)
@@ -102,14 +102,14 @@ def shapley_kernel(d: int) -> Strata:
 
 
 def _random_subset(rng: np.random.Generator, d: int, h: int) -> Mask:
-    """A uniform pair, told by the half with h players (if both have, the half with player 0)."""
+    """Draws a pair uniformly; returns its half with h players (if both, that with player 0)."""
     mask = np.zeros(d, bool)
     mask[rng.choice(d, h, replace=False)] = True
     return ~mask if 2 * h == d and not mask[0] else mask
 
 
 def _subsets(d: int, h: int) -> Masks:
-    """Every pair of the stratum, told as `_random_subset` tells it."""
+    """Every pair of the stratum, each by the half that `_random_subset` returns."""
     members: Iterable[tuple[int, ...]] = itertools.combinations(range(d), h)
     if 2 * h == d:
         members = itertools.takewhile(lambda subset: subset[0] == 0, members)
@@ -120,7 +120,7 @@ def _subsets(d: int, h: int) -> Masks:
 
 
 def expected_pairs(d: int, pairs: int, mass: Strata) -> Strata:
-    """Pairs of each stratum, proportional to mass but never more than there are."""
+    """Expected pairs of each stratum: proportional to mass, but never more than there are."""
     room = np.array([float(_num_pairs(d, h)) for h in range(1, d // 2 + 1)])
     expected = np.zeros(len(mass))
     is_open = np.ones(len(mass), bool)
@@ -136,7 +136,7 @@ def expected_pairs(d: int, pairs: int, mass: Strata) -> Strata:
 
 
 def distinct_pairs(rng: np.random.Generator, d: int, expected: Strata) -> Masks:
-    """Uniform draws without replacement in each stratum, as many as expected, rounded at random.
+    """Draws uniformly without replacement in each stratum, as many as expected, rounded at random.
 
     Systematic rounding: every count is the expectation rounded down or up, and they add up.
     """
@@ -167,7 +167,7 @@ def with_complements(halves: Masks, d: int, budget: int) -> Masks:
 
 
 def efficiency(budget: int) -> Float[np.ndarray, " budget"]:
-    """The row vector that reads v(all) - v(none) off the values."""
+    """The row vector whose product with the values is v(all) - v(none)."""
     total = np.zeros(budget)
     total[:2] = -1, 1
     return total

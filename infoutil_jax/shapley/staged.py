@@ -42,7 +42,7 @@ class GameBatch(Protocol):
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class StagedDesign:
-    """Coalitions in stages, and what they tell: a pytree of arrays, made by `staged_design`.
+    """Coalitions in stages, and the estimator on them: a pytree of arrays, made by `staged_design`.
 
     Let u be the difference between the values of a coalition and of its complement, for each pair.
     Then `whitener @ u` are independent numbers whose variance is the game's scale squared, and
@@ -171,7 +171,7 @@ def staged_shapley(
 
 
 class _Lanes(NamedTuple):
-    """What is under way: a game a lane, from which evaluation goes on."""
+    """The games under evaluation, one a lane, and the results so far."""
 
     game: Array
     """Number of the game; past the last where a lane has nothing left to do."""

@@ -22,7 +22,7 @@ from infoutil_jax.method.selection.ranking import Keep, TopK
 
 @dataclass(frozen=True)
 class Shortlist:
-    """Several times as many as are needed, the best-scored: the first link of a `Chain`.
+    """Keeps several times as many as are needed, the best-scored: the first link of a `Chain`.
 
     The best crop of each example takes part. A class that has fewer keeps all of them.
 
@@ -60,7 +60,7 @@ class Shortlist:
 
 @dataclass(frozen=True, init=False)
 class Chain:
-    """Selectors one after the other: each chooses from what the one before it has kept.
+    """Runs selectors one after the other: each chooses from what the one before has kept.
 
     It reduces as its first selector does. Selector i draws from `fold_in(key, i)`.
 
@@ -102,7 +102,7 @@ def _link(key: Key[Array, ""] | None, number: int) -> Key[Array, ""] | None:
 def running(
     selector: Selector, key: Key[Array, ""] | None, tables: Iterable[Candidates], per_class: int
 ) -> Candidates:
-    """What a selector needs of a stream of tables: `finalize` of it is that of all of them.
+    """Reduces a stream of tables without changing what `finalize` returns.
 
     Memory is bounded by what `selector.reduce` keeps and one table.
 

@@ -89,7 +89,7 @@ class KernelStudent:
 
     @property
     def answers(self) -> Float64[np.ndarray, "m classes"]:
-        """To each judge, above the mean of all classes."""
+        """The answer to each judge, relative to the mean of all classes."""
         return self._answers.T
 
     @property
@@ -101,7 +101,7 @@ class KernelStudent:
     def losses(
         self, candidates: Int[np.ndarray, " some"], *, instead_of: int | None = None
     ) -> Float64[np.ndarray, " some"]:
-        """What `loss` would be with each of them learnt, or where it knows it, forgotten.
+        """The loss after learning each candidate, or after forgetting it where it is known.
 
         Args:
             candidates: each on its own.
@@ -121,12 +121,12 @@ class KernelStudent:
         return _losses(answers, left, judged, self._truth)
 
     def learn(self, candidate: int) -> None:
-        """One that is not known."""
+        """Learns a candidate that is not known."""
         self._update(candidate)
         self.knows.append(candidate)
 
     def forget(self, candidate: int) -> None:
-        """One that is known: learning it with the noise's sign turned undoes that it was learnt."""
+        """Forgets a known candidate: learning it again with the noise's sign turned undoes it."""
         self._update(candidate)
         self.knows.remove(candidate)
 
@@ -226,7 +226,7 @@ class MostUseful:
         classes: Int[np.ndarray, " classes"],
         per_class: int,
     ) -> Candidates:
-        """Those of `rows` that one student, of their classes alone, is taught."""
+        """Chooses the rows that one student, of their classes alone, is taught."""
         present = np.isin(classes, rows.labels)
         labels, truth = (np.searchsorted(classes[present], t.labels) for t in (rows, jury))
         seen, judged = (table.features["untrained"] for table in (rows, jury))
@@ -250,7 +250,7 @@ class MostUseful:
 def _best(
     student: KernelStudent, labels: Int[np.ndarray, " n"], label: int, old: int | None = None
 ) -> int:
-    """Of a class, the candidate that helps most of those not known, the old one among them."""
+    """The candidate of a class that helps most, among those not known and the old one."""
     members = np.flatnonzero(labels == label)
     free = members[~np.isin(members, student.knows) | (members == old)]
     return int(free[student.losses(free, instead_of=old).argmin()])
@@ -306,7 +306,7 @@ def _losses(
     judged: Float64[np.ndarray, "some m"],
     truth: Int[np.ndarray, " m"],
 ) -> Float64[np.ndarray, " some"]:
-    """The judges' mean cross-entropy after each step alone, which `judged` scales to a judge."""
+    """The judges' mean cross-entropy after each step alone; `judged` scales steps per judge."""
     rows = ((0, -len(steps) % 32), (0, 0))  # so that few shapes are compiled
     steps, judged = (np.pad(array.astype(np.float32), rows) for array in (steps, judged))
     each = _cross_entropies(answers.astype(np.float32), steps, judged, truth)

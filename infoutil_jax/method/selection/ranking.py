@@ -164,7 +164,7 @@ class ByStatistic:
 
 
 def _by_score(candidates: Candidates, keep: Keep) -> tuple[np.ndarray, ...]:
-    """Columns to sort by, the weightiest first, smaller before larger."""
+    """Columns to sort by, the most important first, in ascending order."""
     scores = candidates.scores.astype(np.float64)
     if keep == "highest":
         return -scores, candidates.ids
@@ -197,7 +197,7 @@ def _order(candidates: Candidates, priority: tuple[np.ndarray, ...]) -> Order:
 
 
 def _first_of_each(ids: Shaped[np.ndarray, " rows"], order: Order) -> Int[np.ndarray, " examples"]:
-    """Of `order`, the first row of every example."""
+    """The first row of every example in `order`."""
     _, first = np.unique(ids[order], return_index=True)
     return order[np.sort(first)]
 
@@ -205,7 +205,7 @@ def _first_of_each(ids: Shaped[np.ndarray, " rows"], order: Order) -> Int[np.nda
 def _head(
     labels: Int[np.ndarray, " rows"], order: Order, per_class: int
 ) -> Int[np.ndarray, " kept"]:
-    """Of `order`, sorted by class, the first `per_class` rows of every class."""
+    """The first `per_class` rows of every class in `order`, which is sorted by class."""
     ordered = labels[order]
     rank = np.arange(len(order)) - np.searchsorted(ordered, ordered)
     result: Int[np.ndarray, " kept"] = order[rank < per_class]
@@ -226,7 +226,7 @@ def class_quantile(
 
 
 def check_keep(keep: str) -> None:
-    """Checks a direction.
+    """Checks a value of `keep`.
 
     Raises:
         InputError: it is none.
@@ -236,7 +236,7 @@ def check_keep(keep: str) -> None:
 
 
 def check_candidates(candidates: Candidates, per_class: int = 1) -> None:
-    """Checks that a table is one, and that something is to be kept of it.
+    """Checks that columns and scores are whole, and that at least one row is to be kept.
 
     Raises:
         InputError: columns of different lengths, a score that is NaN, or nothing to keep.
