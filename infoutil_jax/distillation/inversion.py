@@ -73,7 +73,7 @@ def sre2l(
         InputError: in one sentence, before anything is written.
 
     Example:
-        >>> sre2l(source, teachers["converged"], images_per_class=10, workdir="sets/sre2l")
+        >>> sre2l(source, teacher, images_per_class=10, workdir="sets")  # doctest: +SKIP
     """
     label_teacher = label_teacher or teacher
     classes = len(source.class_names)

@@ -110,7 +110,7 @@ def load(path: Path) -> Examined:
         InputError: the file is damaged.
     """
     try:
-        with np.load(path) as file:
+        with path.open("rb") as opened, np.load(opened) as file:
             columns = dict(file)
         features = {
             name.removeprefix(FEATURE): column

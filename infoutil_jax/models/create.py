@@ -54,8 +54,11 @@ def create(
         InputError: unknown name or option, or an image size that the backbone cannot take.
 
     Example:
-        >>> model = create("convnet3", num_classes=10, image_size=32, rngs=nnx.Rngs(0))
+        >>> from infoutil_jax.models import as_predict, create
+        >>> model = create("convnet3", num_classes=10, image_size=32, rngs=nnx.Rngs(0), width=8)
         >>> predict, variables = as_predict(model)
+        >>> predict(variables, jax.numpy.zeros((2, 32, 32, 3))).shape
+        (2, 10)
     """
     architecture = Architecture.of(
         name, num_classes=num_classes, image_size=image_size, channels=channels, **options

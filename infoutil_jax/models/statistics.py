@@ -55,9 +55,12 @@ def batch_norm_inputs(
             nothing can be read.
 
     Example:
-        >>> predict, variables = as_predict(model)
-        >>> logits, layers = batch_norm_inputs(predict, variables, images)
-        >>> layers[0].batch_mean - layers[0].running_mean
+        >>> from infoutil_jax.models import as_predict, create
+        >>> options = {"width": 8, "norm": "batch"}
+        >>> model = create("convnet3", num_classes=2, image_size=8, rngs=nnx.Rngs(0), **options)
+        >>> logits, layers = batch_norm_inputs(*as_predict(model), np.zeros((4, 8, 8, 3), "f"))
+        >>> [(layers[0].batch_mean - layers[0].running_mean).shape, len(layers)]
+        [(8,), 3]
     """
     if not isinstance(predict, Predict):
         raise InputError(

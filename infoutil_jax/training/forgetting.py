@@ -86,8 +86,8 @@ def load_forgetting(workdir: str | Path) -> Int32[np.ndarray, " n"]:
     one's update. An epoch's remainder, which is in no mini-batch, is not seen in that epoch.
 
     Example:
-        >>> recipe = forgetting(load_forgetting("teacher"))
-        >>> distill(source, teacher, recipe, images_per_class=10, workdir="coreset")
+        >>> recipe = forgetting(load_forgetting("teacher"))  # doctest: +SKIP
+        >>> distill(source, teacher, recipe, workdir="coreset")  # doctest: +SKIP
 
     Args:
         workdir: the directory that was given to `train_teacher`.

@@ -107,8 +107,8 @@ def train_student(
         InputError: arguments that do not fit together.
 
     Example:
-        >>> supervision = Supervision(num_classes=10, teacher=teacher)
-        >>> result = train_student((images, labels), source.test.arrays(), supervision=supervision)
+        >>> teaching = Supervision(num_classes=10, teacher=teacher)  # doctest: +SKIP
+        >>> train_student(train, test, supervision=teaching)  # doctest: +SKIP
     """
     started = time.perf_counter()
     train, test = Labelled(*train), Labelled(*test)

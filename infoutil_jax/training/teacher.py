@@ -41,7 +41,9 @@ class Teacher(Classifier):
         InputError: a NaN or infinite weight, or a mean and a std that do not fit.
 
     Example:
-        >>> Teacher(predict, variables, mean=(0.5,), std=(0.25,))
+        >>> def predict(weights, images):
+        ...     return images.mean((1, 2)) @ weights
+        >>> teacher = Teacher(predict, jax.numpy.eye(3), mean=(0.5,) * 3, std=(0.25,) * 3)
     """
 
     image_size: tuple[int, int] | None = None

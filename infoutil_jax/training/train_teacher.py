@@ -85,10 +85,11 @@ def train_teacher(
             else.
 
     Example:
-        >>> teachers = train_teacher(
+        >>> config = TeacherConfig(backbone="resnet18").resolve(source)  # doctest: +SKIP
+        >>> teachers = train_teacher(  # doctest: +SKIP
         ...     source.train.arrays(),
         ...     source.test.arrays(),
-        ...     TeacherConfig(backbone="resnet18").resolve(source),
+        ...     config,
         ...     workdir="teacher",
         ...     classes=source.class_names,
         ... )

@@ -67,7 +67,7 @@ def reference_norms(predict, variables, names=()):
             grads = grads["params"]
         if params is not None:
             grads = {name: grads[name] for name in names}
-        norms.append(optax.global_norm(grads))
+        norms.append(optax.tree.norm(grads))
     return np.array(norms)
 
 

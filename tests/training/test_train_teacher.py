@@ -58,7 +58,10 @@ def test_digits_are_learnt(trained):
 
 def test_a_version_tells_what_a_teacher_computes(trained):
     version = json.loads(trained[1]["converged"].version)
-    assert (version["name"], version["width"], version["norm"]) == ("convnet3", 16, "batch")
+    assert (version["name"], dict(version["options"])) == (
+        "convnet3",
+        {"norm": "batch", "width": 16},
+    )
     assert (version["image_size"], version["channels"], version["num_classes"]) == ([8, 8], 1, 10)
 
 
