@@ -69,7 +69,9 @@ def load_teacher(path: Path) -> Teacher:
     kernel = weight.reshape(-1, width, side, side).transpose(2, 3, 1, 0).reshape(-1, len(weight))
     params = {**blocks, "classifier": {"kernel": kernel, "bias": arrays["classifier.bias"]}}
     predict, _ = models.outline(
-        "convnet3", num_classes=len(weight), image_size=(8 * side, 8 * side), width=width
+        models.Architecture.of(
+            "convnet3", num_classes=len(weight), image_size=(8 * side, 8 * side), width=width
+        )
     )
     variables = {"params": params, "batch_stats": statistics}
     return Teacher(

@@ -231,15 +231,15 @@ class Experiment:
 
 def untrained(source: Source, like: Teacher, options: TeacherConfig, seed: int) -> Teacher:
     """The teacher before its first step."""
-    predict, _, stacked = models.initialise(
+    architecture = models.Architecture.of(
         options.backbone or "convnet3",
-        (seed,),
         num_classes=len(source.class_names),
         image_size=source.image_size,
         channels=source.channels,
         width=options.width,
         norm=options.norm,
     )
+    predict, _, stacked = models.initialise(architecture, (seed,))
     variables = jax.tree.map(lambda leaf: leaf[0], stacked)
     teacher = replace(like, predict=predict, variables=variables, stage="untrained")
     return replace(teacher, accuracy=evaluate(teacher, source.test.arrays()).top1)

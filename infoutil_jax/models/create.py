@@ -94,19 +94,14 @@ def options_of(name: str) -> set[str]:
     return known - {"architecture", "rngs"}
 
 
-def _architecture(given: str | Architecture, arguments: dict[str, Any]) -> Architecture:
-    return given if isinstance(given, Architecture) else Architecture.of(given, **arguments)
-
-
 def initialise(
-    name: str | Architecture, seeds: Sequence[int], **arguments: Any
+    architecture: Architecture, seeds: Sequence[int]
 ) -> tuple[Predict, Train, Variables]:
     """Backbones of several seeds, ready for training.
 
     Args:
-        name: an architecture, or a backbone's name as for `create`.
+        architecture: of the backbone.
         seeds: one initialisation each.
-        **arguments: with a name, the others of `create` but `rngs`.
 
     Returns:
         The function of evaluation, that of training, and the variables of all seeds, stacked
@@ -115,26 +110,20 @@ def initialise(
     Raises:
         InputError: as `create` does.
     """
-    architecture = _architecture(name, arguments)
     modules = [build(architecture, nnx.Rngs(seed)) for seed in seeds]
     graphdefs, variables = zip(*(split(module) for module in modules), strict=True)
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *variables)
     return Predict(graphdefs[0]), Train(graphdefs[0]), stacked
 
 
-def outline(name: str | Architecture, **arguments: Any) -> tuple[Predict, Variables]:
+def outline(architecture: Architecture) -> tuple[Predict, Variables]:
     """A backbone's function of evaluation, and its variables as shapes and types only.
 
     Nothing is computed: this is what a checkpoint needs to be read.
 
-    Args:
-        name: an architecture, or a backbone's name as for `create`.
-        **arguments: with a name, the others of `create` but `rngs`.
-
     Raises:
         InputError: as `create` does.
     """
-    architecture = _architecture(name, arguments)
     graphdefs = []
 
     def shapes() -> Variables:

@@ -146,9 +146,11 @@ def test_bad_input_is_told():
     assert set(BACKBONES) >= {"convnet3", "convnet4", "convnet5", "convnet6"}
 
 
+TINY = Architecture.of("convnet3", num_classes=5, image_size=(8, 11), channels=2, width=4)
+
+
 def test_several_seeds_are_as_each_by_itself():
-    arguments = {"num_classes": 5, "image_size": (8, 11), "channels": 2, "width": 4}
-    predict, apply, stacked = initialise("convnet3", (3, 0), **arguments)
+    predict, apply, stacked = initialise(TINY, (3, 0))
     for i, seed in enumerate((3, 0)):
         alone, variables = as_predict(tiny(seed=seed))
         assert predict == alone and apply == as_train(tiny())[0]
@@ -161,9 +163,8 @@ def test_several_seeds_are_as_each_by_itself():
 
 def test_outline_is_create_without_the_weights():
     predict, variables = as_predict(tiny())
-    arguments = {"num_classes": 5, "image_size": (8, 11), "channels": 2, "width": 4}
-    alike, shapes = outline("convnet3", **arguments)
-    assert predict == alike == outline(Architecture.of("convnet3", **arguments))[0]
+    alike, shapes = outline(TINY)
+    assert predict == alike
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), variables) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), shapes
     )

@@ -32,7 +32,9 @@ def images(*shape):
     ],
 )
 def test_small_images_keep_their_resolution_in_the_stem(name, size, options, maps):
-    predict, variables = models.outline(name, num_classes=7, image_size=size, channels=2, **options)
+    predict, variables = models.outline(
+        models.Architecture.of(name, num_classes=7, image_size=size, channels=2, **options)
+    )
     batch = jax.ShapeDtypeStruct((3, *size, 2), jnp.float32)
     assert jax.eval_shape(predict.features, variables, batch).shape == (3, *maps)
     assert jax.eval_shape(predict, variables, batch).shape == (3, 7)

@@ -43,7 +43,7 @@ def test_places_that_a_shift_has_brought_together_do_not_attend():
 )
 def test_images_of_any_size(size, options, maps):
     predict, variables = models.outline(
-        "swin_v2_t", num_classes=5, image_size=size, channels=1, **options
+        models.Architecture.of("swin_v2_t", num_classes=5, image_size=size, channels=1, **options)
     )
     batch = jax.ShapeDtypeStruct((2, *size, 1), jnp.float32)
     assert jax.eval_shape(predict.features, variables, batch).shape == (2, *maps, 768)
@@ -52,4 +52,4 @@ def test_images_of_any_size(size, options, maps):
 
 def test_images_smaller_than_a_patch_are_told():
     with pytest.raises(InputError, match="3×3 pixels are smaller than one patch of 4×4"):
-        models.outline("swin_v2_t", num_classes=5, image_size=3)
+        models.outline(models.Architecture.of("swin_v2_t", num_classes=5, image_size=3))

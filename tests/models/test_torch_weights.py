@@ -43,7 +43,7 @@ def random_weights(name, options, classes=10):
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_parameters_are_as_many_as_torchvisions(name):
-    _, variables = models.outline(name, num_classes=1000, image_size=224)
+    _, variables = models.outline(models.Architecture.of(name, num_classes=1000, image_size=224))
     leaves = jax.tree.leaves(variables["params"])
     assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == PARAMETERS[name]
 

@@ -12,7 +12,9 @@ from infoutil_jax.models.vgg import adaptive_mean
 
 @pytest.mark.parametrize(("size", "parameters"), [(32, 9_231_114), (64, 9_231_114)])
 def test_small_images_have_a_small_head(size, parameters):
-    predict, variables = models.outline("vgg11_bn", num_classes=10, image_size=size)
+    predict, variables = models.outline(
+        models.Architecture.of("vgg11_bn", num_classes=10, image_size=size)
+    )
     leaves = jax.tree.leaves(variables["params"])
     assert sum(int(np.prod(leaf.shape)) for leaf in leaves) == parameters
     batch = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
@@ -39,4 +41,6 @@ def test_the_adaptive_mean_covers_maps_of_any_size():
 )
 def test_bad_options_are_told(change, sentence):
     with pytest.raises(InputError, match=sentence):
-        models.outline("vgg11", **{"num_classes": 10, "image_size": 32, **change})
+        models.outline(
+            models.Architecture.of("vgg11", **{"num_classes": 10, "image_size": 32, **change})
+        )
