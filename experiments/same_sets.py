@@ -1,11 +1,13 @@
-"""Does the code make the sets that an earlier revision made, byte for byte?
+r"""Does the code make the sets that an earlier revision made, byte for byte?
 
-    python -m experiments.same_sets REVISION --data folder:PATH/cifar10
+    python -m experiments.same_sets REVISION digits
+    python -m experiments.same_sets REVISION folder:PATH/cifar10 \
+        --teacher experiments/teachers/cifar10_convnet3_reduced
 
-Distils the digits, and CIFAR-10 with the committed reduced teacher, by every recipe of the command
-line: once with the working tree, once with a checkout of REVISION. Both read the same teachers and
-run on the same machine. Compared are all files of a set but the manifest, which tells the code.
-Writes `experiments/results/same_sets.json`.
+Distils a source by every recipe of the command line: once with the working tree, once with a
+checkout of REVISION. Both read the same teacher and run on the same machine. Compared are all files
+of a set but the manifest, which tells the code. Writes `experiments/results/same_sets/NAME.json`.
+With `--workdir` the sets are kept, and a run that was stopped goes on.
 """
 
 from __future__ import annotations
@@ -59,69 +61,73 @@ class SameSets:
 
     revision: Annotated[str, tyro.conf.Positional]
     """Of the repository."""
-    data: str | None = None
-    """CIFAR-10 as folder:PATH; without it the digits alone."""
+    source: Annotated[str, tyro.conf.Positional]
+    """digits, or folder:PATH."""
+    teacher: Path | None = None
+    """Folder of `infoutil teacher`; by default one is trained in short."""
     pool: int = 100
     """Training images of a class that compete."""
+    budgets: tuple[int, ...] = (1, 10)
+    """Images per class."""
     sets: tuple[str, ...] = tuple(SETS)
     """Which of them."""
-    results: Path = ROOT / "experiments" / "results" / "same_sets.json"
+    workdir: Path | None = None
+    """Where the sets are made and kept; by default nowhere."""
+    results: Path = ROOT / "experiments" / "results" / "same_sets"
     """Where the outcome goes."""
 
     def run(self) -> bool:
         """Make all sets twice, and compare."""
         with tempfile.TemporaryDirectory() as scratch:
-            before, folder = Path(scratch) / "before", Path(scratch)
+            before, folder = Path(scratch) / "before", self.workdir or Path(scratch)
+            teacher = self.teacher or folder / "teacher"
+            if not teacher.is_dir():
+                train = ["teacher", self.source, "--workdir", str(teacher)]
+                _infoutil(ROOT, [[*train, "--width", "32", "--epochs", "10"]])
             _git("worktree", "add", "--detach", str(before), self.revision)
             try:
-                sources = {"digits": ("digits", folder / "teacher")}
-                train = ["teacher", "digits", "--workdir", str(folder / "teacher")]
-                _infoutil(ROOT, [[*train, "--width", "32", "--epochs", "10"]])
-                if self.data:
-                    teacher = ROOT / "experiments" / "teachers" / "cifar10_convnet3_reduced"
-                    sources["cifar10"] = (self.data, teacher)
-                found = {
-                    name: self._compare(name, source, teacher, before, folder)
-                    for name, (source, teacher) in sources.items()
-                }
+                now = self._make(ROOT, 0, folder / "now", teacher)
+                then = self._make(before, 1, folder / "then", teacher)
             finally:
                 _git("worktree", "remove", "--force", str(before))
-        about = {
+        found = {one: _compare(one, now[one], then[one]) for one in now}
+        record = {
             "revision": self.revision,
             "pool": self.pool,
-            "versions": provenance.versions(),
+            "sets": found,
+            "versions_now": next(iter(now.values()))["versions"],
+            "versions_then": next(iter(then.values()))["versions"],
             "hardware": provenance.hardware(),
         }
-        self.results.write_text(json.dumps({"sets": found, **about}, indent=1) + "\n")
-        return all(one["same"] for sets in found.values() for one in sets.values())
+        self.results.mkdir(parents=True, exist_ok=True)
+        name = self.source.rstrip("/").rpartition("/")[2]
+        (self.results / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n")
+        return all(one["same"] for one in found.values())
 
-    def _compare(self, name: str, source: str, teacher: Path, before: Path, folder: Path) -> Any:
-        made = {}
-        for when, tree in enumerate((ROOT, before)):
-            target = folder / f"{name}-{when}"
-            common = ["--teacher", str(teacher), "--pool", str(self.pool)]
-            commands = [
-                [
-                    *("distill", source, *common, "--workdir", str(target / f"{one}-{budget}")),
-                    *("--images-per-class", str(budget), *SETS[one][when]),
-                ]
-                for one in self.sets
-                for budget in (1, 10)
+    def _make(self, tree: Path, when: int, target: Path, teacher: Path) -> dict[str, Any]:
+        """Makes the sets that are not there yet; returns the manifests of all, by name."""
+        common = ["distill", self.source, "--teacher", str(teacher), "--pool", str(self.pool)]
+        folders = {
+            f"{one}-{budget}": [
+                *(*common, "--workdir", str(target / f"{one}-{budget}")),
+                *("--images-per-class", str(budget), *SETS[one][when]),
             ]
-            _infoutil(tree, commands)
-            made[when] = {
-                path.parent.name: json.loads(path.read_text())["files"]
-                for path in sorted(target.glob("*/manifest.json"))
-            }
-        result = {}
-        for one, now in made[0].items():
-            then = made[1][one]
-            differing = sorted(
-                file for file in now.keys() | then.keys() if now.get(file) != then.get(file)
-            )
-            result[one] = {"same": not differing, "files": len(now), "differing": differing}
-            print(f"{name:8s} {one:32s} {'same' if not differing else differing[:3]}", flush=True)
-        return result
+            for one in self.sets
+            for budget in self.budgets
+        }
+        missing = [call for name, call in folders.items() if not (target / name).is_dir()]
+        _infoutil(tree, missing)
+        return {name: json.loads((target / name / "manifest.json").read_text()) for name in folders}
+
+
+def _compare(name: str, now: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
+    """Which files of a set differ, by their checksums in two manifests."""
+    ours, theirs = now["files"], then["files"]
+    differing = sorted(
+        file for file in ours.keys() | theirs.keys() if ours.get(file) != theirs.get(file)
+    )
+    print(f"{name:32s} {'same' if not differing else differing[:3]}", flush=True)
+    return {"same": not differing, "files": len(ours), "differing": differing}
 
 
 def _infoutil(tree: Path, commands: list[list[str]]) -> None:
