@@ -1,8 +1,8 @@
 """Dataset distillation by informativeness and utility (InfoUtil, ICLR 2026) in JAX and Flax.
 
-The functions below are what most users need. Parts to compose with live in the modules that are
-exported beside them: `recipes`, `attribution`, `cropping`, `scores`, `features` and `selection`;
-`shapley` and `gradients` stand alone.
+The functions below are what most users need. Parts to compose with live in the namespaces beside
+them (`from infoutil_jax import recipes`): `recipes`, `attribution`, `cropping`, `scores`,
+`features` and `selection`; `shapley` and `gradients` stand alone.
 """
 
 from importlib.metadata import PackageNotFoundError, version

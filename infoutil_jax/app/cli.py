@@ -162,7 +162,7 @@ class Distill:
     teacher: Path
     """Folder of `infoutil teacher`."""
     workdir: Path
-    """Where the distilled set goes; must not exist."""
+    """Where the distilled set goes: a new or empty folder, or with overwrite a set's."""
     images_per_class: int = 10
     """The budget."""
     recipe: Annotated[RecipeConfig, Flat] = RecipeConfig()

@@ -18,7 +18,7 @@ from infoutil_jax.app.pipeline import (
 )
 from infoutil_jax.app.report import accuracy_table, overview
 from infoutil_jax.data.sources import open_source
-from infoutil_jax.distillation import DistillConfig, distill_pool, score_pool
+from infoutil_jax.distillation import DistillConfig, distill_pool, score_pool, scorer_of
 from infoutil_jax.method import recipes
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 
@@ -72,7 +72,7 @@ def quickstart(
         name, scored = recipe.name, {}
         for budget in budgets:
             labeller = choose_teacher(teachers, "auto", budget)
-            teacher = labeller if recipe.scorer == "labeller" else teachers["converged"]
+            teacher = scorer_of(recipe, teachers["converged"], labeller)
             if teacher.stage not in scored:
                 scored[teacher.stage] = score_pool(source, teacher, recipe, config=config)
             kept[name, budget] = distilled = distill_pool(

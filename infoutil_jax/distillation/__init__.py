@@ -6,7 +6,7 @@ nothing here knows of the command line.
 """
 
 from infoutil_jax.distillation.config import DistillConfig
-from infoutil_jax.distillation.distill import distill, distill_pool
+from infoutil_jax.distillation.distill import distill, distill_pool, scorer_of
 from infoutil_jax.distillation.examine import Examined
 from infoutil_jax.distillation.inversion import sre2l
 from infoutil_jax.distillation.pool import ScoredPool, score_pool
@@ -18,5 +18,6 @@ __all__ = [
     "distill",
     "distill_pool",
     "score_pool",
+    "scorer_of",
     "sre2l",
 ]

@@ -67,7 +67,7 @@ def distill(
         InputError: in one sentence, before anything is written.
     """
     labeller = label_teacher or teacher
-    scorer = labeller if recipe.scorer == "labeller" else teacher
+    scorer = scorer_of(recipe, teacher, labeller)
     check_teacher(scorer, source)
     check_teacher(labeller, source)
     check_budget(source, recipe, images_per_class, config.pool)
@@ -92,6 +92,15 @@ def distill(
     return DistilledDataset.load(workdir)
 
 
+def _alike(one: Teacher, other: Teacher) -> bool:
+    return one is other or (one.predict == other.predict and one.digest() == other.digest())
+
+
+def scorer_of(recipe: Recipe, teacher: Teacher, labeller: Teacher) -> Teacher:
+    """The one of two teachers that attributes and scores for a recipe."""
+    return labeller if recipe.scorer == "labeller" else teacher
+
+
 def distill_pool(
     scored: ScoredPool,
     *,
@@ -110,9 +119,16 @@ def distill_pool(
         label_teacher: labels the crops; None is the one that scored.
 
     Raises:
-        InputError: in one sentence, before anything is written.
+        InputError: in one sentence, before anything is written: also where the recipe asks the
+            teacher that labels, and another one scored.
     """
     labeller = label_teacher or scored.teacher
+    if not _alike(scorer_of(scored.recipe, scored.teacher, labeller), scored.teacher):
+        raise InputError(
+            f"recipe {scored.recipe.name!r} asks the teacher that labels, {labeller.name!r} "
+            f"({labeller.stage}), but {scored.teacher.name!r} ({scored.teacher.stage}) scored the "
+            "pool: score it with the teacher that labels, or replace the recipe's scorer"
+        )
     check_teacher(labeller, scored.source)
     check_budget(scored.source, scored.recipe, images_per_class, scored.config.pool)
     check_destination(workdir, overwrite=scored.config.overwrite)

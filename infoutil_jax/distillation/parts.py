@@ -39,7 +39,8 @@ def unnamed(recipe: Recipe, teacher: Teacher) -> str | None:
 
     Each of the user's functions needs a version.
     """
-    if teacher.version is None and not provenance.is_plain(teacher.predict):
+    told = provenance.is_plain(teacher.predict) or teacher.is_backbone()
+    if teacher.version is None and not told:
         return (
             f"the predict of teacher {teacher.name!r} is a function of yours: name what it "
             'computes, Teacher(..., version="1")'
@@ -67,7 +68,7 @@ def name_of(source: Source, teacher: Teacher, recipe: Recipe, numbers: Sequence[
         return parallel.agreed(f"once-{secrets.token_hex(8)}")
     about = [
         provenance.describe([recipe.per_image, recipe.selector, recipe.tiles, recipe.version]),
-        [teacher.version, provenance.describe(teacher.predict)],
+        provenance.describe([teacher.version, teacher.architecture, teacher.predict]),
         [source.fingerprint(), teacher.digest(), teacher.mean, teacher.std],
         [provenance.versions(), PART, *numbers],
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import io
+import math
 import pickle
 import struct
 import zipfile
@@ -79,7 +80,7 @@ def _tensor(
         raise InputError(f"it has {what}, whose size and stride differ in length")
     reach = sum((n - 1) * step for n, step in zip(size, stride, strict=True))
     end = offset if 0 in size else offset + reach + 1
-    if end > len(flat):
+    if end > len(flat) or math.prod(size) > len(flat):  # a stride of 0 would repeat numbers
         raise InputError(f"{what} reaches beyond its storage of {len(flat)} numbers")
     steps = [step * flat.itemsize for step in stride]
     return np.lib.stride_tricks.as_strided(flat[offset:], size, steps, writeable=False).copy()

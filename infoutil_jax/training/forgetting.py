@@ -2,7 +2,7 @@
 
 Source: Toneva et al., "An Empirical Study of Example Forgetting during Deep Neural Network
 Learning", ICLR 2019 (arXiv 1812.05159), Definitions in Section 3 and Algorithm 1. `train_teacher`
-counts for its converged run; `infoutil_jax.forgetting` selects by the counts.
+counts for its converged run; `recipes.forgetting` selects by the counts.
 """
 
 from pathlib import Path

@@ -1,9 +1,8 @@
 """Teachers: trained classifiers that attribute, score and label (host)."""
 
 import hashlib
-import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +33,9 @@ class Teacher(Classifier):
         name: for people.
         stage: of its training, "early" or "converged".
         accuracy: top-1 on the test images, percent.
-        version: names what `predict` computes, for parts that are scored and kept on disk: change
-            it when you change `predict`. None: nothing is resumed.
+        version: names what a `predict` of your own computes, for parts that are scored and kept on
+            disk: change it when you change `predict`. None: nothing is resumed.
+        architecture: of a backbone of ours, whose `predict` needs no version.
 
     Raises:
         InputError: a NaN or infinite weight, or a mean and a std that do not fit.
@@ -53,6 +53,7 @@ class Teacher(Classifier):
     stage: str = "converged"
     accuracy: float | None = None
     version: str | None = None
+    architecture: Architecture | None = None
 
     def __post_init__(self) -> None:
         for name in ("mean", "std"):  # an array's, too
@@ -70,6 +71,11 @@ class Teacher(Classifier):
                     f"teacher {self.name!r} has a weight in {path} that is NaN or infinite: "
                     "train it again, or load another checkpoint"
                 )
+
+    def is_backbone(self) -> bool:
+        """Whether `predict` is the one of `architecture`, and was not replaced."""
+        known = self.architecture
+        return known is not None and models.outline(known)[0] == self.predict
 
     def digest(self) -> str:
         """SHA-256 of the variables, with names, types and shapes, in hexadecimal."""
@@ -112,7 +118,7 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
         name=config["backbone"],
         stage=stage,
         accuracy=accuracy,
-        version=json.dumps(asdict(architecture)),
+        architecture=architecture,
     )
 
 

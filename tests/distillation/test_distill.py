@@ -188,6 +188,21 @@ def test_which_teacher_scores_belongs_to_the_recipe(digits, teachers, recipe, sc
     assert made.manifest["label_teacher"]["digest"] == teachers["early"].digest()
 
 
+def test_a_pool_that_another_teacher_scored_is_refused(digits, teachers, recipe, tmp_path):
+    """Where the recipe asks the teacher that labels, the set would not be that of `distill`."""
+    asks = dataclasses.replace(recipe, scorer="labeller")
+    early, converged = teachers["early"], teachers["converged"]
+    common = {"images_per_class": 1, "label_teacher": early}
+    other = score_pool(digits, converged, asks, **FAST)
+    with pytest.raises(InputError, match=r"asks the teacher that labels.*\(early\).*\(converged\)"):
+        distill_pool(other, workdir=tmp_path / "refused", **common)
+    assert not (tmp_path / "refused").exists()
+    scored = score_pool(digits, early, asks, **FAST)
+    spent = distill_pool(scored, workdir=tmp_path / "spent", **common)
+    whole = distill(digits, converged, asks, workdir=tmp_path / "whole", **common, **FAST)
+    assert files(spent.path) == files(whole.path)
+
+
 def test_a_pool_is_spent_on_several_budgets(made, digits, teacher, recipe, tmp_path):
     """The sets are those that `distill` makes, byte for byte."""
     scored = score_pool(digits, teacher, recipe, **FAST)

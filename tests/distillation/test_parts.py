@@ -164,6 +164,18 @@ def test_a_predict_of_the_users_needs_a_version_of_the_teachers(run, capsys):
         assert run.images == images
 
 
+def test_a_predict_in_place_of_ours_needs_a_version_too(run, teachers):
+    """What was known of the loaded teacher says nothing of the user's function."""
+    ours = teachers["converged"]
+    mine = dataclasses.replace(ours, predict=lambda v, images: FACTOR * ours.predict(v, images))
+    reason = parts.unnamed(RDED, mine)
+    assert reason.startswith("the predict of teacher 'convnet3' is a function of yours")
+    for images in (130, 130):
+        run(RDED, mine)
+        assert run.images == images
+    assert parts.unnamed(RDED, ours) is None
+
+
 # --- what tells runs apart ---
 
 

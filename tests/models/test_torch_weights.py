@@ -219,6 +219,8 @@ def test_bad_files_are_told(tmp_path):
         (0, (2, 3), (1,), "differ in length"),
         (2, (4,), (1,), "reaches beyond its storage of 3 numbers"),
         (0, (2, 2), (2, 1), "reaches beyond its storage of 3 numbers"),
+        (0, (4,), (0,), "reaches beyond its storage of 3 numbers"),
+        (0, (2, 2), (0, 1), "reaches beyond its storage of 3 numbers"),
         (4, (0,), (1,), "reaches beyond its storage of 3 numbers"),
     ],
 )

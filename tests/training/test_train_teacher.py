@@ -56,13 +56,13 @@ def test_digits_are_learnt(trained):
     assert 100 * right.mean() == pytest.approx(teachers["converged"].accuracy)
 
 
-def test_a_version_tells_what_a_teacher_computes(trained):
-    version = json.loads(trained[1]["converged"].version)
-    assert (version["name"], dict(version["options"])) == (
-        "convnet3",
-        {"norm": "batch", "width": 16},
-    )
-    assert (version["image_size"], version["channels"], version["num_classes"]) == ([8, 8], 1, 10)
+def test_a_teacher_tells_its_architecture_until_predict_is_replaced(trained):
+    teacher = trained[1]["converged"]
+    options = {"norm": "batch", "width": 16}
+    size = {"num_classes": 10, "image_size": (8, 8), "channels": 1}
+    assert teacher.architecture == models.Architecture.of("convnet3", **size, **options)
+    assert teacher.is_backbone()
+    assert not replace(teacher, predict=lambda v, x: teacher.predict(v, x)).is_backbone()
 
 
 def test_loaded_is_what_was_trained(trained):
@@ -73,7 +73,7 @@ def test_loaded_is_what_was_trained(trained):
         assert loaded.predict == teacher.predict
         assert (loaded.stage, loaded.image_size, loaded.channels) == (stage, (8, 8), 1)
         assert loaded.class_names == NAMES
-        assert loaded.version == teacher.version
+        assert loaded.is_backbone()
     assert teachers["early"].digest() != teachers["converged"].digest()
 
 
