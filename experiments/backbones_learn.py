@@ -25,7 +25,7 @@ from flax import nnx
 
 from experiments import store
 from infoutil_jax import models, provenance
-from infoutil_jax.data.augment import channel_statistics, normalise
+from infoutil_jax.data.augment import Normalisation, channel_statistics
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.fit import Fit, run_steps
@@ -88,8 +88,8 @@ class BackbonesLearn:
         size = options.pop("image_size")
         source = open_source(self.data, image_size=size, max_per_class=self.per_class)
         images, labels = source.train.arrays()
-        mean, std = (jnp.asarray(v, jnp.float32) for v in channel_statistics(images))
-        data = normalise(images, mean, std), jnp.asarray(labels, jnp.int32)
+        normalise = Normalisation.of(*channel_statistics(images))
+        data = normalise(images), jnp.asarray(labels, jnp.int32)
         runs = {}
         for kind in ("float32", "bfloat16"):
             module = models.create(

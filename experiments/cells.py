@@ -125,8 +125,8 @@ def _rows() -> dict[str, Row]:
         replace(_method("rded"), name=f"rded-by-early-{labels}", scorer="early", labels=labels)
         for labels in ("stored", "hard")
     ]
-    rows += [Row(f"cap{cap}", replace(PRINTED, max_quantile=cap)) for cap in (0.9, 0.5, 0.25)]
-    # So sure is no image before its last coalition.
+    rows += [Row(f"cap{q}", replace(PRINTED, max_quantile=q)) for q in (0.9, 0.5, 0.25)]
+    # No image reaches this confidence before its last coalition.
     rows += [
         Row(f"budget{n}", replace(PRINTED, budget=n, confidence=100.0))
         for n in (32, 64, 128, 256, 512)

@@ -30,7 +30,6 @@ from experiments.cells import ROWS, Cell
 from experiments.run import Experiment
 from experiments.setting import Setting, width_of
 from infoutil_jax import provenance
-from infoutil_jax.data.augment import normalise
 from infoutil_jax.distillation import DistillConfig, Examined, score_pool
 from infoutil_jax.distillation.distill import read_crops
 from infoutil_jax.method import scores as utility
@@ -223,7 +222,7 @@ def _kernel_losses(setting: Setting, table: Candidates, crops, sets, test) -> np
 
     @jax.jit
     def features(images):
-        seen = normalise(images, jnp.array(teacher.mean), jnp.array(teacher.std))
+        seen = teacher.normalise(images)
         labels = jnp.zeros(len(seen), int)
         return StudentFeatures()(teacher.predict, teacher.variables, seen, labels)
 
@@ -250,7 +249,7 @@ def _scores(setting: Setting, rows: Examined, crops) -> dict[str, np.ndarray]:
     scores = {"share of the image": rows.boxes[:, 2] * rows.boxes[:, 3] / (height * width)}
     for stage in ("early", "converged"):
         teacher = setting.teachers[stage]
-        images = normalise(crops, jnp.array(teacher.mean), jnp.array(teacher.std))
+        images = teacher.normalise(crops)
         seen = teacher.predict, teacher.variables, images, rows.candidates.labels
         scores[f"gradient norm, {stage}"] = np.asarray(utility.GradientNorm()(*seen))
         scores[f"loss, {stage}"] = np.asarray(utility.cross_entropy(*seen))

@@ -27,7 +27,9 @@ from experiments.datasets import DATASETS
 from experiments.report import write_reports
 from experiments.setting import Setting
 from infoutil_jax import models
+from infoutil_jax.distillation import DistillConfig
 from infoutil_jax.errors import InputError
+from infoutil_jax.training.config import StudentConfig
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -67,12 +69,12 @@ class Experiment:
     teacher: Path | None = None
     """Folder of teachers trained with these arguments, such as those in `experiments/teachers`; by
     default they are trained in the working directory."""
-    student_epochs: int = 300
+    student_epochs: int = StudentConfig.epochs
     """Passes of a student over a distilled set (RDED: 300)."""
     inversion_iterations: int = 1000
     """Optimisation steps of SRe2L (its authors: 1,000 at 32 pixels, 4,000 above)."""
-    pool: int = 300
-    """Training images of a class that compete (paper: 300)."""
+    pool: int | None = DistillConfig.pool
+    """Training images of a class that compete (paper: 300); None for all."""
     seeds: tuple[int, ...] | None = None
     """One student each; by default three, or at reduced size one from 50 images a class on."""
     seed: int = 0

@@ -109,8 +109,8 @@ class Setting:
                 num_classes=len(self.source.class_names),
                 image_size=self.source.image_size,
                 channels=self.source.channels,
-                **({"width": chosen.width} if chosen.width else {}),
                 rngs=nnx.Rngs(self.experiment.seed),
+                **chosen.options(),
             )
             predict, variables = models.as_predict(module)
             self.teachers[stage] = replace(

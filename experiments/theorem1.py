@@ -36,7 +36,6 @@ from sklearn.metrics import roc_auc_score
 
 from infoutil_jax import models, provenance
 from infoutil_jax.app.pipeline import train_teachers
-from infoutil_jax.data.augment import normalise
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.errors import InputError
 from infoutil_jax.gradients import changes_of_gradients, example_gradients
@@ -139,7 +138,7 @@ class Experiment:
     def _measure(self, source: Source, teacher: Teacher) -> Iterator[dict[str, Any]]:
         """Every optimiser and set of probes at one stage."""
         images, labels = source.train.arrays()
-        images = np.asarray(normalise(images, jnp.array(teacher.mean), jnp.array(teacher.std)))
+        images = np.asarray(teacher.normalise(images))
         order = np.random.default_rng(self.seed).permutation(len(labels))
         end = self.probes + self.batches * self.batch_size
         parts = [order[: self.probes], *np.split(order[self.probes : end], self.batches)]
@@ -236,8 +235,7 @@ def untrained(source: Source, like: Teacher, options: TeacherConfig, seed: int) 
         num_classes=len(source.class_names),
         image_size=source.image_size,
         channels=source.channels,
-        width=options.width,
-        norm=options.norm,
+        **options.options(),
     )
     predict, _, stacked = models.initialise(architecture, (seed,))
     variables = jax.tree.map(lambda leaf: leaf[0], stacked)

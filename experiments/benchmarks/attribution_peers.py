@@ -31,7 +31,6 @@ from captum.attr import KernelShap
 from experiments.benchmarks.shapley_prior import first_of_classes
 from experiments.benchmarks.torch_convnet import network
 from infoutil_jax import provenance
-from infoutil_jax.data.augment import normalise
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.method.attribution import patch_shapley
 from infoutil_jax.shapley import coalition_design, exact_shapley
@@ -69,8 +68,7 @@ class AttributionPeers:
         chosen = first_of_classes(source.test.labels, self.images, skip=20)
         _, pixels = next(source.test.batches(chosen, self.images))
         labels = source.test.labels[chosen]
-        mean, std = (jnp.asarray(v, jnp.float32) for v in (teacher.mean, teacher.std))
-        images = normalise(pixels, mean, std)
+        images = teacher.normalise(pixels)
         exact = exact_maps(teacher, images, labels)
         rows: dict[str, dict[int, dict[str, float]]] = {"ours": {}}
 

@@ -23,7 +23,6 @@ import tyro
 
 from experiments.benchmarks.shapley_prior import first_of_classes
 from infoutil_jax import provenance
-from infoutil_jax.data.augment import normalise
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.method.attribution import patch_shapley
 from infoutil_jax.method.cropping import pool_maps
@@ -64,8 +63,7 @@ class CropAgreement:
         source = open_source(self.data, image_size=tuple(config["image_size"]))
         chosen = first_of_classes(source.test.labels, self.images, self.skip)
         _, pixels = next(source.test.batches(chosen, self.images))
-        mean, std = (jnp.asarray(v, jnp.float32) for v in (teacher.mean, teacher.std))
-        game = teacher.predict, teacher.variables, normalise(pixels, mean, std)
+        game = teacher.predict, teacher.variables, teacher.normalise(pixels)
         labels = jnp.asarray(source.test.labels[chosen])
 
         def fixed(budget: int, strategy: str, seed: int = 0) -> Callable:

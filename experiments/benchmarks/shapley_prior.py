@@ -14,17 +14,15 @@ import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import jax.numpy as jnp
 import numpy as np
 import tyro
 from scipy.optimize import minimize
 
 from infoutil_jax import provenance
-from infoutil_jax.data.augment import normalise
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.method.patch_game import patch_game
 from infoutil_jax.shapley import coalition_design
-from infoutil_jax.shapley.bayesian_quadrature import JITTER, PATCHES, PLAYERS, Games, Prior
+from infoutil_jax.shapley.bayesian_quadrature import GRID_PRIOR, JITTER, PLAYERS, Games, Prior
 from infoutil_jax.training.teacher import load_teachers
 
 HERE = Path(__file__).parents[1]
@@ -75,7 +73,7 @@ class ShapleyPrior:
             method="Nelder-Mead",
             options={"initial_simplex": simplex, "maxfev": 200, "xatol": 0.03, "fatol": 1e-4},
         )
-        priors = {"players": PLAYERS, "patches": PATCHES, "largest": prior_of(best.x)}
+        priors = {"players": PLAYERS, "patches": GRID_PRIOR, "largest": prior_of(best.x)}
         held_out = {
             name: {game: likelihood(prior, pairs, u[1::2]) for game, u in games.items()}
             for name, prior in priors.items()
@@ -98,10 +96,9 @@ class ShapleyPrior:
         config = json.loads((folder / "config.json").read_text())
         source = open_source(data, image_size=tuple(config["image_size"]))
         chosen = first_of_classes(source.test.labels, self.images)
-        mean, std = (jnp.asarray(v, jnp.float32) for v in (teacher.mean, teacher.std))
         rows = []
         for ids, pixels in source.test.batches(chosen, 8):
-            images, labels = normalise(pixels, mean, std), source.test.labels[ids]
+            images, labels = teacher.normalise(pixels), source.test.labels[ids]
             game = patch_game(teacher.predict, teacher.variables, images, labels, grid=GRID)
             rows.append([np.asarray(game(half)).T for half in (pairs, ~pairs)])
         there, gone = (np.concatenate(part).astype(np.float64) for part in zip(*rows, strict=True))

@@ -15,8 +15,15 @@ import jax
 import tyro
 
 from infoutil_jax import parallel
-from infoutil_jax.app.config import Flat, RecipeConfig, RunConfig, Stage
-from infoutil_jax.app.pipeline import choose_teacher, run, summarise, train_students, train_teachers
+from infoutil_jax.app.config import Flat, RecipeConfig, RunConfig, Stage, Stages
+from infoutil_jax.app.pipeline import (
+    choose_teacher,
+    choose_teachers,
+    run,
+    summarise,
+    train_students,
+    train_teachers,
+)
 from infoutil_jax.app.quickstart import quickstart
 from infoutil_jax.app.report import accuracy_table, overview
 from infoutil_jax.data.distilled import DistilledDataset
@@ -166,15 +173,11 @@ class Distill:
     images_per_class: int = 10
     """The budget."""
     recipe: Annotated[RecipeConfig, Flat] = RecipeConfig()
-    scoring_stage: Stage | None = None
-    """The teacher that attributes and scores; by default the one that labels, where the recipe asks
-    for that (infoutil), else the converged one."""
-    label_stage: Stage = "auto"
-    """The teacher that labels; auto is early up to 10 images a class, converged above."""
+    stages: Annotated[Stages, Flat] = Stages()
     machines: Annotated[Machines, Flat] = Machines()
-    pool: int = 300
-    """Training images of a class that compete (paper: 300)."""
-    batch_size: int = 64
+    pool: int | None = DistillConfig.pool
+    """Training images of a class that compete (paper: 300); None for all."""
+    batch_size: int = DistillConfig.batch_size
     """Images in flight at once on each device."""
     overwrite: bool = False
     """Replace a distilled set that is already there."""
@@ -186,16 +189,16 @@ class Distill:
         devices = self.machines.join()
         teachers = load_teachers(self.teacher)
         source = self.data.open()
-        recipe = self.recipe.build(source)
-        if self.scoring_stage:
-            recipe = replace(recipe, scorer="teacher")
+        recipe, teacher, labeller = choose_teachers(
+            teachers, self.stages, self.recipe.build(source), self.images_per_class
+        )
         distilled = distill(
             source,
-            choose_teacher(teachers, self.scoring_stage or "converged", self.images_per_class),
+            teacher,
             recipe,
             images_per_class=self.images_per_class,
             workdir=self.workdir,
-            label_teacher=choose_teacher(teachers, self.label_stage, self.images_per_class),
+            label_teacher=labeller,
             seed=self.seed,
             config=DistillConfig(self.pool, self.batch_size, devices, self.overwrite),
         )

@@ -110,6 +110,17 @@ def _place_of(option: str, factory: Any) -> str | None:
 
 
 @dataclass(frozen=True)
+class Stages:
+    """Which of a source's teachers does what."""
+
+    scoring_stage: Stage | None = None
+    """The teacher that attributes and scores; by default the one that labels, where the recipe asks
+    for that (infoutil), else the converged one."""
+    label_stage: Stage = "auto"
+    """The teacher that labels; auto is early up to 10 images a class, converged above."""
+
+
+@dataclass(frozen=True)
 class RunConfig:
     """All that can be chosen from raw images to accuracies."""
 
@@ -117,11 +128,7 @@ class RunConfig:
     """The budget; by default 10, or as many as the smallest class fills."""
     seed: int = 0
     """Of every random draw."""
-    scoring_stage: Stage | None = None
-    """The teacher that attributes and scores; by default the one that labels, where the recipe asks
-    for that (infoutil), else the converged one."""
-    label_stage: Stage = "auto"
-    """The teacher that labels; auto is early up to 10 images a class, converged above."""
+    stages: Annotated[Stages, Flat] = Stages()
     recipe: Annotated[RecipeConfig, Flat] = RecipeConfig()
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from infoutil_jax import provenance
-from infoutil_jax.app.config import RunConfig, Stage
+from infoutil_jax.app.config import RunConfig, Stage, Stages
 from infoutil_jax.app.report import overview
 from infoutil_jax.data.augment import channel_statistics
 from infoutil_jax.data.distilled import DistilledDataset
@@ -20,6 +20,7 @@ from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.distillation.checks import check_budget, check_teacher
 from infoutil_jax.errors import InputError
+from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.parallel import Devices
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 from infoutil_jax.training.student import StudentResult, train_student
@@ -37,7 +38,7 @@ def train_teachers(
     devices: Devices | None = None,
     progress: bool = True,
 ) -> dict[str, Teacher]:
-    """Trains the teachers of a source in `workdir`, or goes on with it, or just loads them.
+    """Trains the teachers of a source, resumes their training, or loads finished ones.
 
     Args:
         source: gives training and test images.
@@ -82,6 +83,22 @@ def choose_teacher(teachers: Mapping[str, Teacher], stage: Stage, images_per_cla
             "train one (--early-epochs)."
         )
     return teachers[stage]
+
+
+def choose_teachers(
+    teachers: Mapping[str, Teacher], stages: Stages, recipe: Recipe, images_per_class: int
+) -> tuple[Recipe, Teacher, Teacher]:
+    """The recipe, the teacher that it is given, and the one that labels.
+
+    A scoring stage that is chosen takes the place of the recipe's own rule.
+
+    Raises:
+        InputError: a stage that is not there.
+    """
+    if stages.scoring_stage:
+        recipe = replace(recipe, scorer="teacher")
+    teacher = choose_teacher(teachers, stages.scoring_stage or "converged", images_per_class)
+    return recipe, teacher, choose_teacher(teachers, stages.label_stage, images_per_class)
 
 
 def train_students(
@@ -189,13 +206,11 @@ def run(
     """
     workdir = Path(workdir)
     recipe = config.recipe.build(source)
-    if config.scoring_stage:
-        recipe = replace(recipe, scorer="teacher")
     images_per_class = config.images_per_class
     if images_per_class is None:
         smallest = int(np.bincount(source.train.labels).min())
         images_per_class = max(1, min(10, smallest // recipe.tiles))
-    pool = max(300, images_per_class * recipe.tiles)
+    pool = max(DistillConfig.pool or 0, images_per_class * recipe.tiles)
     check_budget(source, recipe, images_per_class, pool)
     if any(pixels % math.isqrt(recipe.tiles) for pixels in source.image_size):
         raise InputError(
@@ -210,11 +225,11 @@ def run(
         devices=devices,
         progress=progress,
     )
-    labeller = choose_teacher(teachers, config.label_stage, images_per_class)
+    recipe, teacher, labeller = choose_teachers(teachers, config.stages, recipe, images_per_class)
     say(f"teacher: {teachers['converged'].accuracy:.1f}% top-1")
     distilled = distill(
         source,
-        choose_teacher(teachers, config.scoring_stage or "converged", images_per_class),
+        teacher,
         recipe,
         images_per_class=images_per_class,
         workdir=workdir / "distilled",
@@ -231,12 +246,12 @@ def run(
         "image_size": list(source.image_size),
         "classes": list(source.class_names),
         "skipped": list(source.skipped),
-        "recipe": asdict(config.recipe),
+        "recipe": provenance.describe(config.recipe),
         "images_per_class": images_per_class,
         "seed": config.seed,
         "teacher": {stage: t.accuracy for stage, t in teachers.items()},
-        "teacher_options": asdict(config.teacher.resolve(source)),
-        "student_options": asdict(config.student.resolve(source)),
+        "teacher_options": provenance.describe(config.teacher.resolve(source)),
+        "student_options": provenance.describe(config.student.resolve(source)),
         "student": summarise(result),
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),

@@ -30,7 +30,7 @@ def quickstart(
     *,
     budgets: Sequence[int] = (1, 10),
     seeds: Sequence[int] = (0, 1, 2),
-    student_epochs: int = 300,
+    student_epochs: int = StudentConfig.epochs,
     teacher_epochs: int = 30,
     pool: int | None = None,
     progress: bool = True,

@@ -4,7 +4,11 @@ Sizes are static, everything drawn is traced, so a change of key never recompile
 two small matrix products per image, one an axis, for gathers are slow on some devices.
 """
 
+from __future__ import annotations
+
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,19 +21,30 @@ from infoutil_jax.image.resampling import resample, resampling_weights
 Images = Float[Array, "batch height width channels"]
 
 
-def normalise(
-    images: UInt8[Array | np.ndarray, "batch height width channels"],
-    mean: Float[Array, " channels"],
-    std: Float[Array, " channels"],
-) -> Images:
-    """(pixel / 255 - mean) / std: zero is the mean colour.
+class Normalisation(NamedTuple):
+    """Makes pixels what a classifier takes: zero is the mean colour.
 
-    Args:
-        images: pixels, 0 to 255.
-        mean: of each channel, in units of 255.
-        std: likewise.
+    A pytree: as an argument of a compiled program, one program serves all classifiers of one
+    architecture.
+
+    Attributes:
+        mean: of each channel, 0 to 1.
+        std: likewise, positive.
     """
-    return (jnp.asarray(images).astype(jnp.float32) / 255 - mean) / std
+
+    mean: Float[Array, " channels"]
+    std: Float[Array, " channels"]
+
+    @classmethod
+    def of(cls, mean: Sequence[float], std: Sequence[float]) -> Normalisation:
+        """From plain numbers."""
+        return cls(jnp.array(mean, jnp.float32), jnp.array(std, jnp.float32))
+
+    def __call__(
+        self, pixels: UInt8[Array | np.ndarray, "batch height width channels"]
+    ) -> Float[Array, "batch height width channels"]:
+        """(pixel / 255 - mean) / std, of pixels from 0 to 255."""
+        return (jnp.asarray(pixels).astype(jnp.float32) / 255 - self.mean) / self.std
 
 
 def channel_statistics(

@@ -18,7 +18,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from infoutil_jax import parallel, provenance
 from infoutil_jax.blocks import each_block, padded
-from infoutil_jax.data.augment import normalise
+from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation.checks import check_budget, check_teacher
@@ -189,11 +189,10 @@ def label_crops(
     teacher: Teacher,
     crops: UInt8[np.ndarray, "n height width channels"],
     image_size: tuple[int, int],
-    batch_size: int = 64,
+    batch_size: int = DistillConfig.batch_size,
 ) -> Float[np.ndarray, "n classes"]:
     """The teacher's logits on each crop; every crop is resized to the teacher's input by itself."""
-    mean, std = (np.asarray(value, np.float32) for value in (teacher.mean, teacher.std))
-    label = partial(_label, teacher.predict, image_size, teacher.variables, mean, std)
+    label = partial(_label, teacher.predict, image_size, teacher.variables, teacher.normalisation)
     return each_block(label, crops, batch_size)
 
 
@@ -202,15 +201,17 @@ def _label(
     predict: Predict,
     image_size: tuple[int, int],
     variables: Any,
-    mean: Array,
-    std: Array,
+    normalise: Normalisation,
     crops: Array,
 ) -> Any:
-    return predict(variables, resized(normalise(crops, mean, std), image_size))
+    return predict(variables, resized(normalise(crops), image_size))
 
 
 def read_crops(
-    source: Source, kept: Examined, size: tuple[int, int], batch_size: int = 64
+    source: Source,
+    kept: Examined,
+    size: tuple[int, int],
+    batch_size: int = DistillConfig.batch_size,
 ) -> UInt8[np.ndarray, "rows height width channels"]:
     """Reads the pixels of the kept crops, in the table's order."""
     ids = kept.candidates.ids

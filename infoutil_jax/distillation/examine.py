@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array, Float, Float32, Int32, Integer, Key, UInt8, UInt32
 
 from infoutil_jax import parallel
-from infoutil_jax.data.augment import normalise
+from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.distillation.checks import check_columns, check_shape
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.resampling import centred, extract, resized
@@ -45,8 +45,7 @@ class Shared(NamedTuple):
     """What all batches share: a teacher's arrays, and the seed's key."""
 
     variables: Any
-    mean: Float[Array, " channels"]
-    std: Float[Array, " channels"]
+    normalise: Normalisation
     key: Key[Array, ""]
 
 
@@ -158,9 +157,9 @@ def examine(
 
 def _examine(program: Program, shared: Shared, images: Array, labels: Array, ids: Array) -> Results:
     """Examines the rows of one device."""
-    parts, (variables, mean, std, key) = program.per_image, shared
+    parts, (variables, normalise, key) = program.per_image, shared
     image_size = (images.shape[1], images.shape[2])
-    normalised = normalise(images, mean, std)
+    normalised = normalise(images)
     maps = parts.attribute(
         program.predict, variables, normalised, labels, _keys(key, ATTRIBUTE, ids)
     )
@@ -168,7 +167,7 @@ def _examine(program: Program, shared: Shared, images: Array, labels: Array, ids
     boxes = parts.crop(_keys(key, CROP, ids), maps, image_size)
     check_shape("crop", boxes, (len(images), None, 4))
     crops = extract(images, boxes, program.tile_size)
-    crops = normalise(crops.reshape(-1, *crops.shape[2:]), mean, std)
+    crops = normalise(crops.reshape(-1, *crops.shape[2:]))
     fitted = centred(crops, image_size) if parts.fit == "pad" else resized(crops, image_size)
     repeated = jnp.repeat(labels, boxes.shape[1])
     scores = parts.score(program.predict, variables, fitted, repeated)

@@ -8,7 +8,6 @@ them and its batch normalisation layers see the statistics that they remember
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import numpy as np
 import optax
 from tqdm.auto import tqdm
 
+from infoutil_jax import provenance
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation.checks import check_teacher
@@ -118,7 +118,7 @@ def sre2l(
             for score, i in zip(scores, by_class, strict=True)
         ],
         manifest={
-            "recipe": {"name": "sre2l", **asdict(settings)},
+            "recipe": {"name": "sre2l", "settings": provenance.describe(settings)},
             "images_per_class": images_per_class,
             "pool": 0,
             "seed": seed,

@@ -1,4 +1,4 @@
-"""The parts of a scored pool on disk: what they are called, written and read (NumPy on the host).
+"""Names, writes and reads the parts of a scored pool on disk (NumPy on the host).
 
 A part is found again only under the same name, and its name is the SHA-256 of everything it
 depends on, as plain data. What cannot be told as plain data, a function of the user's, is not

@@ -53,8 +53,8 @@ class ScoredPool:
 
     Attributes:
         source: where the images come from.
-        teacher: attributed and scored.
-        recipe: was asked; one that differs only in its selector may take its place.
+        teacher: the teacher that attributed and scored the images.
+        recipe: the recipe that scored. You may replace its selector.
         seed: of every random draw.
         config: how it ran.
         rows: a row a crop, in order of example ids.
@@ -85,8 +85,8 @@ def score_pool(
         teacher: attributes and scores.
         recipe: the method.
         seed: of every random draw.
-        per_class: only what the recipe's selector can still choose for so many of each class is
-            kept, if it reduces; None keeps all rows.
+        per_class: keeps only rows that the selector can still choose for this many per class, if it
+            reduces; None keeps all.
         folder: where parts of the table are kept until it is whole, to go on after a stop, or to
             share the work with other processes (`parallel.start`) that see the same folder. What
             the first of them took, images a second and memory, is then in `folder`.json. None
@@ -136,8 +136,7 @@ class _Run:
         self.source, self.teacher, self.recipe = source, teacher, recipe
         self.seed, self.config, self.size = seed, config, config.batch_size * len(devices)
         tile_size = mosaic.tile_size(source.image_size, recipe.tiles)
-        mean, std = (jnp.asarray(v, jnp.float32) for v in (teacher.mean, teacher.std))
-        shared = Shared(teacher.variables, mean, std, jax.random.key(seed))
+        shared = Shared(teacher.variables, teacher.normalisation, jax.random.key(seed))
         if len(devices) > 1:
             shared = parallel.replicated(shared, devices)
         program = Program(recipe.per_image, teacher.predict, tile_size, devices)
@@ -221,7 +220,7 @@ def _keep(recipe: Recipe, seed: int, per_class: int | None, progress: bool) -> K
 
 
 def _folded(tables: Iterator[Examined], keep: Keep) -> Examined:
-    """Joins tables; holds what `keep` keeps and, beside it, one table or as many rows again."""
+    """Joins tables, reducing whenever as many new rows as kept rows have arrived."""
     rows: list[Examined] = []
     waiting: list[Examined] = []
     for table in tables:

@@ -85,7 +85,7 @@ def split(
 
 
 def arrange(
-    images_per_class: int, tiles: int, order: str = "consecutive"
+    images_per_class: int, tiles: int, tile_order: str = "consecutive"
 ) -> Int[np.ndarray, "images tiles"]:
     """The ranks of a class that share an image: `arrange(...)[j]` for image j.
 
@@ -98,11 +98,11 @@ def arrange(
     if images_per_class < 1 or tiles < 1:
         raise InputError(f"{images_per_class} images of {tiles} tiles; both must be at least 1")
     ranks = np.arange(images_per_class * tiles)
-    if order == "consecutive":
+    if tile_order == "consecutive":
         return ranks.reshape(images_per_class, tiles)
-    if order == "strided":
+    if tile_order == "strided":
         return ranks.reshape(tiles, images_per_class).T
-    raise InputError(f'order is "{order}"; choose "consecutive" or "strided"')
+    raise InputError(f'tile_order is "{tile_order}"; choose "consecutive" or "strided"')
 
 
 def _grid(k: int) -> int:

@@ -116,7 +116,10 @@ def resample(
 def resized(
     images: Float[Array, "batch height width channels"], size: tuple[int, int]
 ) -> Float[Array, "batch new_height new_width channels"]:
-    """Whole images at another height and width; as they are where they have it."""
+    """Whole images at another height and width; as they are where they have it.
+
+    By JAX's own weights, which `resampling_weights` agrees with where a box is the whole image.
+    """
     if images.shape[1:3] == size:
         return images
     result: Float[Array, "batch new_height new_width channels"] = jax.image.resize(

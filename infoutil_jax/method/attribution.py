@@ -18,8 +18,9 @@ from jaxtyping import Array, Float, Integer, Key
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.grid import checked_grid
+from infoutil_jax.image.resampling import resized
 from infoutil_jax.method.contracts import Predict
-from infoutil_jax.method.patch_game import Output, label_logits, patch_game
+from infoutil_jax.method.patch_game import MASKED_BATCH, Output, label_logits, patch_game
 from infoutil_jax.shapley import CoalitionDesign, shapley_values
 
 Images = Float[Array | np.ndarray, "batch height width channels"]
@@ -37,7 +38,7 @@ def patch_shapley(
     grid: int | tuple[int, int],
     baseline: Any = 0.0,
     output: str | Output = "logit",
-    batch_size: int = 256,
+    batch_size: int = MASKED_BATCH,
 ) -> Maps:
     """Shapley values of an image's patches (InfoUtil, Section 4.1).
 
@@ -133,8 +134,7 @@ def grad_cam(
 
     weights = jnp.mean(jax.grad(score)(features), axis=(1, 2), keepdims=True)
     maps = jax.nn.relu(jnp.sum(weights * features, axis=-1))
-    result: Maps = jax.image.resize(maps, (len(images), *shape), "linear")
-    return result
+    return resized(maps[..., None], shape)[..., 0]
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ class PerImage:
 class Candidates(NamedTuple):
     """A table of crops, one row each: all that a selector knows of them.
 
-    Boxes and maps travel beside it (`distillation.Examined`). A row is told by `ids` and `crops`.
+    Boxes and maps travel beside it (`distillation.Examined`). `ids` and `crops` identify a row.
 
     Attributes:
         ids: index of the source example.

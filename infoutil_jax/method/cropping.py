@@ -20,6 +20,7 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.image.boxes import TRIES, check_scale, random_resized_boxes
 from infoutil_jax.image.grid import both, edges
 from infoutil_jax.method.contracts import Crop
+from infoutil_jax.shapley import half_of
 
 Maps = Float[Array | np.ndarray, "batch rows columns"]
 Keys = Key[Array, " batch"]
@@ -96,7 +97,7 @@ def _shapley_boxes(
 ) -> Boxes:
     _check_size(image_size)
     grid, num_crops = maps.shape[1:], boxes.num_crops
-    window = default_window(grid) if boxes.window is None else both(boxes.window)
+    window = half_of(grid) if boxes.window is None else both(boxes.window)
     pooled = pool_maps(maps, window)
     spread = boxes.alpha * pooled.std(axis=(1, 2))
 
@@ -120,14 +121,9 @@ def _shapley_boxes(
     return jnp.stack([*starts, *sizes], axis=-1)
 
 
-def default_window(grid: tuple[int, ...]) -> tuple[int, int]:
-    """Half of a grid's rows and columns, at least one (paper: 2 of 4)."""
-    return max(1, grid[0] // 2), max(1, grid[1] // 2)
-
-
 @dataclass(frozen=True)
 class MassBoxes:
-    """The smallest window that keeps a share of what speaks for the image.
+    """Cuts the smallest window that holds `mass` of the sum of the map's positive part.
 
     What speaks for an image is the positive part of its map. A window spans the same share of the
     grid on both axes. Of each size the best place competes, as in `ShapleyBoxes`; the smallest

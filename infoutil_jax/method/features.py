@@ -18,6 +18,7 @@ from flax.linen import avg_pool
 from jaxtyping import Array, Float, Int, Key, PyTree
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.image.resampling import resized
 from infoutil_jax.method.contracts import Predict
 
 Crops = Float[Array | np.ndarray, "batch height width channels"]
@@ -90,7 +91,7 @@ class StudentFeatures:
         width: of the student's layers.
     """
 
-    width: int = 64
+    width: int = UntrainedFeatures.width
 
     def __call__(
         self, predict: Predict, variables: PyTree, crops: Crops, labels: Labels, /
@@ -115,7 +116,7 @@ def pink_noise(
         shape = count, min(side, image_size[0]), min(side, image_size[1])
         noise = jnp.sqrt(0.8) * jax.random.normal(grey, (*shape, 1))
         noise += jnp.sqrt(0.2) * jax.random.normal(colour, (*shape, channels))
-        images += jax.image.resize(noise, images.shape, "linear")
+        images += resized(noise, image_size)
         side *= 2
     return (images - images.mean()) / images.std()
 

@@ -20,6 +20,9 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.image.grid import cell_of_pixel, checked_grid
 from infoutil_jax.method.contracts import Predict
 
+MASKED_BATCH = 256
+"""Masked images in flight at once, unless something else is asked for."""
+
 Output = Callable[[Array, Array], Array]
 """What a coalition is worth: (logits `[n, classes]`, labels `[n]`) -> `[n]`."""
 
@@ -127,7 +130,7 @@ def patch_game(
     grid: int | tuple[int, int],
     baseline: Any = 0.0,
     output: str | Output = "logit",
-    batch_size: int = 256,
+    batch_size: int = MASKED_BATCH,
 ) -> PatchGame:
     """The game of InfoUtil's stage 1 (Section 4.1), of each image.
 

@@ -15,12 +15,13 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.image.grid import both
 from infoutil_jax.method.attribution import Images, Labels, Maps
 from infoutil_jax.method.contracts import Predict
-from infoutil_jax.method.cropping import default_window
-from infoutil_jax.method.patch_game import OUTPUTS, Output, computing_in, patch_game
+from infoutil_jax.method.patch_game import MASKED_BATCH, OUTPUTS, Output, computing_in, patch_game
 from infoutil_jax.shapley import (
+    CONFIDENCE,
     CoalitionDesign,
     StagedDesign,
     coalition_design,
+    half_of,
     shapley_values,
     staged_design,
     staged_shapley,
@@ -41,7 +42,7 @@ class ShapleyConfig:
 
     Attributes:
         grid: patches a side, or (rows, columns): the players of the game (paper: 4).
-        budget: coalitions evaluated for each image, or for those that stay in doubt.
+        budget: at most this many coalitions per image.
         strategy: "gaussian", "leverage" or "kernel" (Lundberg & Lee, as in the paper).
         confidence: an image is done once its best window is ahead of every other by so many
             standard deviations; infinity evaluates the budget for all. Only "gaussian" knows them.
@@ -61,12 +62,12 @@ class ShapleyConfig:
     grid: int | tuple[int, int] = 4
     budget: int = 256
     strategy: Strategy = "gaussian"
-    confidence: float = 2.0
+    confidence: float = CONFIDENCE
     window: int | tuple[int, int] | None = None
     dtype: Literal["float32", "bfloat16"] | None = None
     output: str | Output = "logit"
     baseline: Any = 0.0
-    batch_size: int = 256
+    batch_size: int = MASKED_BATCH
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -86,7 +87,7 @@ class ShapleyConfig:
                 )
             object.__setattr__(self, "baseline", _as_tuples(self.baseline.tolist()))
         (rows, columns), window = both(self.grid), self.window
-        height, width = default_window((rows, columns)) if window is None else both(window)
+        height, width = half_of((rows, columns)) if window is None else both(window)
         if not (1 <= height <= rows and 1 <= width <= columns):
             raise InputError(
                 f"the window {height}x{width} does not fit a map of {rows}x{columns} patches"

@@ -2,8 +2,8 @@
 
 Here live the networks, one file a family; `create`, which makes them by name; `as_predict` and
 `as_train`, through which the rest of the library sees any network as a function of its variables;
-the statistics of batch normalisation; and the reading of weights files. The package imports only
-`errors`, `gradients` and `image`, never data, training or distillation.
+the statistics of batch normalisation; and the reading of weights files. Nothing in this room knows
+of data sets, training or distillation.
 """
 
 from infoutil_jax.models.architecture import Architecture

@@ -3,14 +3,14 @@
 import inspect
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.models.architecture import Architecture
+from infoutil_jax.models.architecture import Architecture, BackboneOptions
 from infoutil_jax.models.convnet import convnet
 from infoutil_jax.models.functional import Predict, Train, Variables, merge, split
 from infoutil_jax.models.mobilenet_v2 import mobilenet_v2
@@ -35,7 +35,7 @@ def create(
     image_size: int | tuple[int, int],
     channels: int = 3,
     rngs: nnx.Rngs,
-    **options: Any,
+    **options: Unpack[BackboneOptions],
 ) -> nnx.Module:
     """A freshly initialised backbone.
 

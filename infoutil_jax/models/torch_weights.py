@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +16,7 @@ import numpy as np
 from flax import nnx
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.models.architecture import Architecture
+from infoutil_jax.models.architecture import Architecture, BackboneOptions
 from infoutil_jax.models.create import create_partly
 from infoutil_jax.models.swin_v2 import SwinV2
 from infoutil_jax.models.torch_files import read_tensors
@@ -36,7 +36,7 @@ def load_torchvision(
     image_size: int | tuple[int, int] = 224,
     channels: int = 3,
     rngs: nnx.Rngs | None = None,
-    **options: Any,
+    **options: Unpack[BackboneOptions],
 ) -> nnx.Module:
     """A backbone with the weights of a torchvision model of the same name.
 
@@ -84,7 +84,7 @@ def load_torchvision(
     return module
 
 
-def options_in(name: str, tensors: Mapping[str, np.ndarray]) -> dict[str, Any]:
+def options_in(name: str, tensors: Mapping[str, np.ndarray]) -> BackboneOptions:
     """Finds a backbone's options, as far as its tensors show them.
 
     ResNet: `width`, and `stem`, which is 7 or 3 pixels wide. VGG: `head`, of three linear layers

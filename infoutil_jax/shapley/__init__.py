@@ -1,8 +1,9 @@
 """Cooperative games and their Shapley values, from few coalitions.
 
 Here live coalition designs, estimators and the protocols of a game. A game is any function of
-coalitions: nothing in this room knows of images, networks or data sets. Designs are made once, in
-float64 NumPy on the host; estimates are JAX.
+coalitions: nothing in this room reads an image, a network or a data set. Players may lie on a grid,
+near ones alike: that is the prior of the "gaussian" designs. Designs are made once, in float64
+NumPy on the host; estimates are JAX.
 
     design = coalition_design(num_players, budget)
     phi = shapley_values(game, design)
@@ -16,15 +17,24 @@ from infoutil_jax.shapley.estimate import (
     kernel_shap,
     shapley_values,
 )
-from infoutil_jax.shapley.staged import GameBatch, StagedDesign, staged_design, staged_shapley
+from infoutil_jax.shapley.staged import (
+    CONFIDENCE,
+    GameBatch,
+    StagedDesign,
+    half_of,
+    staged_design,
+    staged_shapley,
+)
 
 __all__ = [
+    "CONFIDENCE",
     "CoalitionDesign",
     "Game",
     "GameBatch",
     "StagedDesign",
     "coalition_design",
     "exact_shapley",
+    "half_of",
     "kernel_shap",
     "shapley_values",
     "staged_design",

@@ -41,8 +41,8 @@ class Prior:
     Attributes:
         rho: correlation, under the first term, of two values that differ in one player.
         linear: variance of twice a player's own worth.
-        square: weight of three patches out of a 2×2 square.
-        near: weight of any other three patches out of 2×3 or 3×2.
+        square: weight of three players out of a 2×2 square.
+        near: weight of any other three players out of 2×3 or 3×2.
     """
 
     rho: float
@@ -54,9 +54,9 @@ class Prior:
 PLAYERS = Prior(rho=0.6, linear=3.0)
 """Where nothing is known of the players."""
 
-PATCHES = Prior(rho=0.3, linear=100.0, square=0.5, near=0.04)
-"""Patches of an image: near the largest likelihood of games of three teachers
-(`experiments/benchmarks/shapley_prior.py`)."""
+GRID_PRIOR = Prior(rho=0.3, linear=100.0, square=0.5, near=0.04)
+"""Players on a grid, near ones alike: near the largest likelihood of games of three teachers on the
+patches of images (`experiments/benchmarks/shapley_prior.py`)."""
 
 JITTER = 1e-9
 """Added to the prior's diagonal; its condition number stays far from 1/JITTER."""
@@ -167,7 +167,7 @@ class Games:
     """Covariances of v and phi under the prior for `d` players, on a grid if there is one."""
 
     def __init__(self, d: int, grid: Grid | None, prior: Prior | None = None):
-        self.d, self.prior = d, prior or (PLAYERS if grid is None else PATCHES)
+        self.d, self.prior = d, prior or (PLAYERS if grid is None else GRID_PRIOR)
         self.triples, self.weight = _triples(grid, self.prior)
 
     def covariance(

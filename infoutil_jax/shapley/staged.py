@@ -24,6 +24,15 @@ Matrix = np.ndarray | Array
 _product = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
+CONFIDENCE = 2.0
+"""Standard deviations that a game's best window is ahead of every other when the game is done."""
+
+
+def half_of(grid: tuple[int, ...]) -> tuple[int, int]:
+    """The window by default: half of a grid's rows and columns, at least one (paper: 2 of 4)."""
+    return max(1, grid[0] // 2), max(1, grid[1] // 2)
+
+
 @runtime_checkable
 class GameBatch(Protocol):
     """Many games of the same players: a pytree, so that it can be an argument of `jax.jit`."""
@@ -77,8 +86,7 @@ def staged_design(
 
     Args:
         grid: players a side, or (rows, columns).
-        budget: coalitions of a game whose window stays in doubt; all of the game's where it has no
-            more.
+        budget: at most this many coalitions per game, and at most all that it has.
         window: players a side, or (rows, columns), that a window holds; by default half the grid.
         step: coalitions of a stage, an even number.
         seed: of the draw of coalitions.
@@ -96,7 +104,7 @@ def staged_design(
             "coalitions, an even step of at least 2, and a seed of 0 or more"
         )
     if window is None:
-        window = (max(1, grid_h // 2), max(1, grid_w // 2))
+        window = half_of((grid_h, grid_w))
     elif isinstance(window, int):
         window = (window, window)
     pairs = min(-(-budget // 2), 2 ** (players - 1))
@@ -143,7 +151,7 @@ def _windows(grid: tuple[int, int], window: tuple[int, int]) -> np.ndarray:
 
 
 def staged_shapley(
-    games: GameBatch, design: StagedDesign, *, confidence: float = 2.0, at_once: int = 16
+    games: GameBatch, design: StagedDesign, *, confidence: float = CONFIDENCE, at_once: int = 16
 ) -> tuple[Float[Array, "games players"], Int[Array, " games"]]:
     """Shapley values of each game, from coalitions until its best window is known.
 

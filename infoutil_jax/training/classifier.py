@@ -6,11 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, UInt8
 
-from infoutil_jax.data import augment
+from infoutil_jax.data.augment import Normalisation
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,11 +38,9 @@ class Classifier:
         self, pixels: UInt8[Array | np.ndarray, "batch height width channels"]
     ) -> Float[Array, "batch height width channels"]:
         """Pixels, 0 to 255, as `predict` takes them: (pixel / 255 - mean) / std."""
-        return augment.normalise(pixels, *self.scale())
+        return self.normalisation(pixels)
 
-    def scale(self) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
-        """Mean and standard deviation as arrays, for a compiled program to take as arguments.
-
-        So one program serves all classifiers of one architecture.
-        """
-        return jnp.array(self.mean, jnp.float32), jnp.array(self.std, jnp.float32)
+    @property
+    def normalisation(self) -> Normalisation:
+        """The same as a pytree, for a compiled program to take as an argument."""
+        return Normalisation.of(self.mean, self.std)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Literal, NamedTuple, TypeVar, cast, get_args
 
 import jax
 import numpy as np
@@ -16,6 +16,7 @@ import numpy as np
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import options_of
+from infoutil_jax.models.architecture import BackboneOptions
 from infoutil_jax.models.torch_files import read_tensors
 from infoutil_jax.models.torch_weights import classes_in
 
@@ -95,7 +96,7 @@ class BackboneConfig:
             else self.flip,
         )
 
-    def options(self) -> dict[str, Any]:
+    def options(self) -> BackboneOptions:
         """The backbone's own options, as `models.create` takes them: those that are not None."""
         options = {
             "width": self.width,
@@ -104,7 +105,8 @@ class BackboneConfig:
             "dtype": self.dtype,
             "remat": self.remat,
         }
-        return {name: value for name, value in options.items() if value is not None}
+        chosen = {name: value for name, value in options.items() if value is not None}
+        return cast(BackboneOptions, chosen)
 
 
 @dataclass(frozen=True)

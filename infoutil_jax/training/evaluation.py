@@ -9,9 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from infoutil_jax.data.augment import normalise
+from infoutil_jax.data.augment import Normalisation
+from infoutil_jax.image.resampling import resized
 from infoutil_jax.training.classifier import Classifier
 from infoutil_jax.training.labelled import Labelled
+
+BATCH = 256
+"""Images at once, unless something else is asked for."""
 
 
 class Metrics(NamedTuple):
@@ -78,20 +82,13 @@ def view(
         images: pixels.
         size: height and width of the model's input.
     """
-    batch, height, width, channels = images.shape
     enlarged = [max(side, side // 7 * 8) for side in size]
-    if (height, width) == size == tuple(enlarged):
+    if images.shape[1:3] == size == tuple(enlarged):
         return images
-    margin = [(large - side) // 2 for large, side in zip(enlarged, size, strict=True)]
-    resized = jax.image.scale_and_translate(
-        images.astype(jnp.float32),
-        (batch, *size, channels),
-        (1, 2),
-        jnp.array([enlarged[0] / height, enlarged[1] / width]),
-        -jnp.array(margin, jnp.float32),
-        "linear",
-    )
-    return jnp.clip(jnp.round(resized), 0, 255).astype(jnp.uint8)
+    large = resized(images.astype(jnp.float32), (enlarged[0], enlarged[1]))
+    top, left = ((more - side) // 2 for more, side in zip(enlarged, size, strict=True))
+    centre = large[:, top : top + size[0], left : left + size[1]]
+    return jnp.clip(jnp.round(centre), 0, 255).astype(jnp.uint8)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -99,12 +96,11 @@ def _logits(
     predict: Callable[..., Array],
     size: tuple[int, int] | None,
     variables: Any,
-    mean: Array,
-    std: Array,
+    normalise: Normalisation,
     images: Array,
 ) -> Array:
     images = images if size is None else view(images, size)
-    return predict(variables, normalise(images, mean, std))
+    return predict(variables, normalise(images))
 
 
 def in_chunks(
@@ -135,7 +131,7 @@ def model_logits(
     images: UInt8[np.ndarray, "n height width channels"],
     *,
     image_size: tuple[int, int] | None = None,
-    batch_size: int = 256,
+    batch_size: int = BATCH,
 ) -> Float[np.ndarray, "n classes"]:
     """Logits of images as they are, or of their test views.
 
@@ -147,7 +143,7 @@ def model_logits(
         batch_size: images at once.
     """
     logits = partial(
-        _logits, classifier.predict, image_size, classifier.variables, *classifier.scale()
+        _logits, classifier.predict, image_size, classifier.variables, classifier.normalisation
     )
     return in_chunks(logits, images, batch_size)
 
@@ -157,7 +153,7 @@ def evaluate(
     test: tuple[UInt8[np.ndarray, "n height width channels"], Int[np.ndarray, " labels"]],
     *,
     image_size: tuple[int, int] | None = None,
-    batch_size: int = 256,
+    batch_size: int = BATCH,
 ) -> Metrics:
     """Accuracy and calibration of a classifier on test images.
 

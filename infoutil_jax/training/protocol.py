@@ -86,7 +86,7 @@ def view(
 
     Args:
         protocol: says which augmentations and labels there are.
-        context: arrays by name: "mean" and "std" of each channel, "teacher" its variables.
+        context: "normalise", the students' `Normalisation`, and "teacher", its variables.
         key: randomness of the batch.
         batch: pixels, labels, and stored logits `[batch, tiles, classes]`.
     """
@@ -95,7 +95,7 @@ def view(
     keys = jax.random.split(key, 4)
     if config.autoaugment:
         images = autoaugment(jax.random.fold_in(key, 4), images, config.autoaugment)
-    images = augment.normalise(images, context["mean"], context["std"])
+    images = context["normalise"](images)
     order = jnp.tile(jnp.arange(protocol.tiles), (len(labels), 1))
     if protocol.tiles > 1 and config.shuffle:
         images, order = augment.shuffle_tiles(keys[0], images, protocol.tiles)

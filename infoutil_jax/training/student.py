@@ -19,6 +19,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from tqdm.auto import tqdm
 
 from infoutil_jax import models, parallel
+from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import Architecture
 from infoutil_jax.training.classifier import Classifier
@@ -147,8 +148,7 @@ def train_student(
     sets, data = jax.device_put((sets, (one, train.labels.astype(np.int32), soft)))
     mean, std = supervision.scale()
     context = {
-        "mean": jnp.array(mean, jnp.float32),
-        "std": jnp.array(std, jnp.float32),
+        "normalise": Normalisation.of(mean, std),
         "teacher": online.variables if online else {},
     }
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])

@@ -231,10 +231,10 @@ class _Run:
         self, context: None, key: Key[Array, ""], batch: tuple[Array, Array]
     ) -> tuple[Array, Array]:
         images, labels = batch
-        mean, std = (jnp.array(self.record[name], jnp.float32) for name in ("mean", "std"))
+        normalise = augment.Normalisation.of(self.record["mean"], self.record["std"])
         crop_key, flip_key = jax.random.split(key)
         images = augment.pad_crop(crop_key, images, min(self.record["image_size"]) // 8)
-        images = augment.normalise(images, mean, std)
+        images = normalise(images)
         if self.record["flip"]:
             images, _ = augment.horizontal_flip(flip_key, images)
         return images, labels

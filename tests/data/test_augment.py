@@ -26,7 +26,7 @@ def noise(batch=50, height=12, width=9):
 
 def test_normalise_makes_the_mean_colour_zero():
     image = np.array([[[[255, 0]], [[51, 102]]]], np.uint8)
-    out = augment.normalise(image, jnp.array([0.2, 0.4]), jnp.array([0.5, 2.0]))
+    out = augment.Normalisation.of((0.2, 0.4), (0.5, 2.0))(image)
     np.testing.assert_allclose(out[0, :, 0], [[1.6, -0.2], [0, 0]], atol=1e-6)
 
 

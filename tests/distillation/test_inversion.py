@@ -196,7 +196,7 @@ def test_the_objective_falls_on_a_real_teacher(teacher):
 def test_the_bn_term_brings_statistics_closer(teacher):
     @jax.jit
     def distance(pixels):
-        images = augment.normalise(pixels, jnp.array(teacher.mean), jnp.array(teacher.std))
+        images = teacher.normalise(pixels)
         return bn_distance(batch_norm_inputs(teacher.predict, teacher.variables, images)[1])
 
     without = dataclasses.replace(MOVING, bn_weight=0.0)
@@ -229,14 +229,17 @@ def test_records_and_manifest_say_what_was_done(made, digits, teacher):
     manifest = made.manifest
     assert manifest["recipe"] == {
         "name": "sre2l",
-        "iterations": 60,
-        "learning_rate": 0.25,
-        "bn_weight": 1.0,
-        "first_bn_multiplier": 10.0,
-        "crop_scale": [1.0, 1.0],
-        "flip": False,
-        "jitter": 1,
-        "batch_size": 10,
+        "settings": {
+            "kind": "Inversion",
+            "iterations": 60,
+            "learning_rate": 0.25,
+            "bn_weight": 1.0,
+            "first_bn_multiplier": 10.0,
+            "crop_scale": [1.0, 1.0],
+            "flip": False,
+            "jitter": 1,
+            "batch_size": 10,
+        },
     }
     assert manifest["source"]["fingerprint"] == digits.fingerprint()
     assert manifest["teacher"]["digest"] == manifest["label_teacher"]["digest"] == teacher.digest()
@@ -265,7 +268,7 @@ def test_batches_of_any_size_fill_the_set(digits, teachers, tmp_path):
         settings=dataclasses.replace(SETTINGS, batch_size=7),
     )
     teacher = teachers["converged"]
-    images = augment.normalise(made.images, jnp.array(teacher.mean), jnp.array(teacher.std))
+    images = teacher.normalise(made.images)
     logits = teacher.predict(teacher.variables, images)
     assert (np.argmax(logits, 1) == made.labels).mean() >= 0.9
     assert not np.allclose(made.soft_labels[:, 0], logits, atol=0.1)
@@ -287,8 +290,8 @@ def test_large_images_are_optimised_by_random_crops_as_the_authors_do(tmp_path):
     untrained = network(image_size=64)
     settings = Inversion(iterations=1)
     made = sre2l(large, untrained, images_per_class=1, workdir=tmp_path / "set", settings=settings)
-    recipe = made.manifest["recipe"]
-    assert (recipe["crop_scale"], recipe["flip"], recipe["jitter"]) == ([0.08, 1.0], True, 8)
+    told = made.manifest["recipe"]["settings"]
+    assert (told["crop_scale"], told["flip"], told["jitter"]) == ([0.08, 1.0], True, 8)
     assert made.images.shape == (10, 64, 64, 1)
 
 

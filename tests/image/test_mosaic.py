@@ -89,7 +89,7 @@ def test_arrange():
         (lambda: tile_size((2, 8), 9), "2 pixels cannot be cut into 3 cells"),
         (lambda: assemble(np.zeros((1, 4, 3, 4, 3)), (8, 8)), "tiles are 3x4 pixels"),
         (lambda: arrange(0, 4), "at least 1"),
-        (lambda: arrange(1, 4, "random"), 'order is "random"'),
+        (lambda: arrange(1, 4, "random"), 'tile_order is "random"'),
     ],
 )
 def test_bad_input_is_told_in_a_sentence(call, message):

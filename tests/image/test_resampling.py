@@ -121,6 +121,12 @@ def test_crops_are_brought_to_a_size_resized_or_in_the_middle():
     images = jnp.ones((2, 3, 4, 1))
     assert resized(images, (3, 4)) is images
     np.testing.assert_allclose(resized(images, (6, 8)), np.ones((2, 6, 8, 1)), rtol=1e-6)
+    some, size = (
+        jnp.asarray(photographs(), jnp.float32),
+        (7, 161),
+    )  # smaller one way, larger the other
+    whole = np.array([[[0, 0, *some.shape[1:3]]]] * 2)
+    np.testing.assert_allclose(resized(some, size), extract(some, whole, size)[:, 0], rtol=1e-4)
     middle = np.zeros((2, 6, 7, 1))
     middle[:, 1:4, 1:5] = 1
     np.testing.assert_array_equal(centred(images, (6, 7)), middle)

@@ -137,14 +137,14 @@ def test_el2n_and_cross_entropy():
     assert cross_entropy(model, mlp, CROPS, LABELS).shape == (7,)
 
 
-def test_a_sure_and_right_teacher_scores_zero_not_nan():
-    def sure(variables, images):
+def test_a_confident_teacher_that_is_right_scores_zero_not_nan():
+    def confident(variables, images):
         return 200.0 * jax.nn.one_hot(jnp.zeros(len(images), int), 5) * variables["gain"]
 
     variables, labels = {"gain": jnp.float32(1)}, np.zeros(7, int)
     for score in (GradientNorm(), el2n, cross_entropy):
-        np.testing.assert_array_equal(score(sure, variables, CROPS, labels), np.zeros(7))
-    np.testing.assert_allclose(el2n(sure, variables, CROPS, labels + 1), np.sqrt(2), rtol=1e-6)
+        np.testing.assert_array_equal(score(confident, variables, CROPS, labels), np.zeros(7))
+    np.testing.assert_allclose(el2n(confident, variables, CROPS, labels + 1), np.sqrt(2), rtol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pytest
 
 from infoutil_jax.shapley import bayesian_quadrature
 from infoutil_jax.shapley.bayesian_quadrature import (
-    PATCHES,
+    GRID_PRIOR,
     PLAYERS,
     Games,
     gaussian,
@@ -49,7 +49,7 @@ def test_gaussian_is_the_posterior_mean_by_brute_force(d, budget, grid):
 
 def prior_covariance(d, grid):
     """Of the values of all coalitions."""
-    prior = PATCHES if grid else PLAYERS
+    prior = GRID_PRIOR if grid else PLAYERS
     masks = all_masks(d)
     differ = (masks[:, None] != masks).sum(-1)
     signs = 2.0 * masks - 1
@@ -117,6 +117,6 @@ def test_neighbours_that_act_together_take_fewer_coalitions():
 def test_what_is_chosen_does_not_hang_on_rounding(monkeypatch):
     """On a symmetric grid many pairs tell as much; the first of them is taken everywhere."""
     one = coalition_design(16, 64, grid=4, seed=3).masks
-    nearly = dataclasses.replace(PATCHES, linear=PATCHES.linear * (1 + 1e-12))
-    monkeypatch.setattr(bayesian_quadrature, "PATCHES", nearly)
+    nearly = dataclasses.replace(GRID_PRIOR, linear=GRID_PRIOR.linear * (1 + 1e-12))
+    monkeypatch.setattr(bayesian_quadrature, "GRID_PRIOR", nearly)
     assert (coalition_design(16, 64, grid=4, seed=3).masks == one).all()

@@ -8,6 +8,7 @@ import optax
 import pytest
 from sklearn.datasets import load_digits
 
+from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.errors import InputError
 from infoutil_jax.training import protocol as protocols
 from infoutil_jax.training.config import StudentConfig
@@ -44,13 +45,13 @@ CONFIG = StudentConfig(width=8, epochs=12, flip=False, seeds=(0, 1))
 TAUGHT = Supervision(num_classes=10, mean=(0.3,), std=(0.4,))
 
 
-def study(config=CONFIG, supervision=TAUGHT):
+def trained(config=CONFIG, supervision=TAUGHT):
     return train_student(*digits(), config, supervision=supervision)
 
 
 @pytest.fixture(scope="module")
 def hard():
-    return study(replace(CONFIG, labels="hard", epochs=40, evaluate_every=20))
+    return trained(replace(CONFIG, labels="hard", epochs=40, evaluate_every=20))
 
 
 def test_students_learn_well_above_chance(hard):
@@ -68,7 +69,7 @@ def test_students_learn_well_above_chance(hard):
 def test_seeds_do_not_know_of_each_other(seeds, at_once):
     # Without batch normalisation, behind which a bias has no gradient but rounding noise.
     config = replace(CONFIG, labels="hard", norm="none", epochs=3)
-    pair, alone = study(config), study(replace(config, seeds=seeds, seeds_at_once=at_once))
+    pair, alone = trained(config), trained(replace(config, seeds=seeds, seeds_at_once=at_once))
     first = jax.tree.map(lambda leaf: leaf[0], alone.variables["params"])
     same = jax.tree.map(lambda leaf: leaf[1], pair.variables["params"])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), first, same)
@@ -77,13 +78,13 @@ def test_seeds_do_not_know_of_each_other(seeds, at_once):
 
 def test_stored_labels_are_the_online_ones_where_nothing_is_augmented():
     plain = replace(CONFIG, cutmix=False, seeds=(0,))
-    online = study(plain, replace(TAUGHT, teacher=teacher()))
+    online = trained(plain, replace(TAUGHT, teacher=teacher()))
     soft = model_logits(teacher(), digits()[0][0])[:, None]
-    stored = study(replace(plain, labels="stored"), replace(TAUGHT, soft_labels=soft))
+    stored = trained(replace(plain, labels="stored"), replace(TAUGHT, soft_labels=soft))
     np.testing.assert_allclose(online.loss, stored.loss, rtol=1e-3)
     assert online.loss[-1] < online.loss[0]
     swapped = replace(TAUGHT, soft_labels=soft[::-1].copy())
-    other = study(replace(plain, labels="stored"), swapped)
+    other = trained(replace(plain, labels="stored"), swapped)
     assert np.abs(other.loss / online.loss - 1).max() > 0.01
 
 
@@ -121,7 +122,7 @@ def test_stored_targets_are_the_colours_that_the_view_shows(changes):
     chosen = protocol(replace(STORED, **changes))
     labels = jnp.arange(3)
     soft = 50 * jax.nn.one_hot(jnp.arange(12).reshape(3, 4), 12)  # tile k is of class k
-    context = {"mean": jnp.zeros(12), "std": jnp.ones(12)}
+    context = {"normalise": Normalisation.of((0.0,) * 12, (1.0,) * 12)}
     view = jax.jit(lambda key: protocols.view(chosen, context, key, batch))
     batch = (coloured(), labels, soft)
     for seed in range(25):
@@ -132,7 +133,7 @@ def test_stored_targets_are_the_colours_that_the_view_shows(changes):
 
 def test_without_augmentation_a_view_is_the_image():
     plain = replace(STORED, augment=False, autoaugment="imagenet").effective()
-    context = {"mean": jnp.zeros(12), "std": jnp.ones(12)}
+    context = {"normalise": Normalisation.of((0.0,) * 12, (1.0,) * 12)}
     batch = (coloured(), jnp.arange(3), jnp.zeros((3, 4, 12)))
     images, _ = protocols.view(protocol(plain), context, jax.random.key(0), batch)
     np.testing.assert_allclose(images, batch[0] / 255, atol=1e-5)
@@ -142,7 +143,7 @@ def test_without_augmentation_a_view_is_the_image():
 
 
 def test_hard_targets_are_the_images_that_the_view_shows():
-    context = {"mean": jnp.zeros(12), "std": jnp.ones(12)}
+    context = {"normalise": Normalisation.of((0.0,) * 12, (1.0,) * 12)}
     chosen = protocol(replace(STORED, labels="hard"), num_classes=3)
     batch = (coloured(), jnp.arange(3), jnp.zeros((3, 1, 1)))
     view = jax.jit(lambda key: protocols.view(chosen, context, key, batch))
@@ -240,7 +241,7 @@ STACK = np.zeros((100, 4, 10), np.float32)
 )
 def test_bad_arguments_are_told(config, supervision, told):
     with pytest.raises(InputError, match=told):
-        study(unchecked(CONFIG, **config), replace(TAUGHT, **supervision))
+        trained(unchecked(CONFIG, **config), replace(TAUGHT, **supervision))
 
 
 def test_the_teachers_normalisation_is_the_default():

@@ -20,9 +20,9 @@ HIGHEST = selection.TopK("highest")
 def infoutil(
     *,
     tiles: int = 1,
-    shortlist: int = 64,
-    num_crops: int = 5,
-    judges: int = 4000,
+    shortlist: int = selection.MostUseful.shortlist,
+    num_crops: int = cropping.RandomResizedBoxes.num_crops,
+    judges: int = selection.MostUseful.judges,
     wrt: scores.Wrt = "all",
 ) -> Recipe:
     """The recommended recipe: today the rule of `infoutil_kernel`, which explains the arguments.
@@ -40,9 +40,9 @@ def infoutil_paper(
     *,
     tiles: int = 1,
     shapley: ShapleyConfig = PRINTED,
-    num_crops: int = 5,
+    num_crops: int = cropping.ShapleyBoxes.num_crops,
     side: float | None = None,
-    alpha: float = 2.0,
+    alpha: float = cropping.ShapleyBoxes.alpha,
     wrt: scores.Wrt = "all",
     select: Selector | Choose = HIGHEST,
 ) -> Recipe:
@@ -78,16 +78,16 @@ def infoutil_paper(
 def infoutil_clear(
     *,
     tiles: int = 1,
-    shortlist: int = 4,
-    num_crops: int = 5,
+    shortlist: int = selection.Shortlist.times,
+    num_crops: int = cropping.RandomResizedBoxes.num_crops,
     mass: float | None = None,
     wrt: scores.Wrt = "all",
 ) -> Recipe:
     """Clear crops that differ: medoids, as a new student sees them, of the lowest gradient norms.
 
-    It answers InfoUtil's two questions by what measurements say (experiments/README.md). Useful are
-    the crops of lowest gradient norm at the teacher that labels, for what it is sure of is what it
-    can teach. Informative, then, is what brings that norm down: the best of an image's
+    It answers InfoUtil's two questions by what measurements say (experiments/README.md). The most
+    useful crops have the lowest gradient norm at the labelling teacher: it can teach what it is
+    sure of. Informative, then, is what brings that norm down: the best of an image's
     random-resized crops, as in RDED, or the smallest window that keeps a share of its Shapley mass.
     From a shortlist, greedy facility location over the features of an untrained network takes the
     crops that stand for the others.
@@ -118,9 +118,9 @@ def infoutil_clear(
 def infoutil_kernel(
     *,
     tiles: int = 1,
-    shortlist: int = 64,
-    num_crops: int = 5,
-    judges: int = 4000,
+    shortlist: int = selection.MostUseful.shortlist,
+    num_crops: int = cropping.RandomResizedBoxes.num_crops,
+    judges: int = selection.MostUseful.judges,
     wrt: scores.Wrt = "all",
 ) -> Recipe:
     """Exact utility, of a student that needs no training: a kernel machine.
@@ -129,8 +129,8 @@ def infoutil_kernel(
     a student. For kernel ridge regression on what an untrained network sees it is known in closed
     form, over the whole training (`selection.MostUseful`). The shortlist holds the crops of lowest
     gradient norm at the teacher that labels, among RDED's random-resized crops and the whole
-    image. From it are kept the crops from which such a student, taught by that teacher, learns
-    most about the pool's whole images.
+    image. From it, it keeps the crops from which such a student, taught by that teacher,
+    learns most about the pool's whole images.
 
     Args:
         tiles: crops an image: 1 at 32 and 64 pixels, 4 at 128 and 224.
@@ -152,7 +152,12 @@ def infoutil_kernel(
     )
 
 
-def rded(*, tiles: int = 1, num_crops: int = 5, scale: tuple[float, float] = (0.08, 1.0)) -> Recipe:
+def rded(
+    *,
+    tiles: int = 1,
+    num_crops: int = cropping.RandomResizedBoxes.num_crops,
+    scale: tuple[float, float] = cropping.RandomResizedBoxes.scale,
+) -> Recipe:
     """RDED (Sun et al., CVPR 2024): random-resized crops, then the lowest teacher loss.
 
     A crop is scored zero-padded to the teacher's input size; ranks share images strided.

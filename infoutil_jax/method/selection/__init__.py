@@ -1,7 +1,8 @@
 """Selectors: the host half of a recipe. NumPy.
 
-Here lives what chooses among the crops of a pool by their scores, labels, ids and features. Pixels,
-boxes and maps are not known here, nor is any model.
+Here lives what chooses among the crops of a pool by their scores, labels, ids and features, the
+kernel machine of `MostUseful` included. Pixels, boxes and maps are not known here, nor is the
+teacher.
 
     select = Chain(Shortlist(times=4), Coreset(facility_location))
 """

@@ -22,7 +22,7 @@ from infoutil_jax.method.selection.ranking import Keep, TopK
 
 @dataclass(frozen=True)
 class Shortlist:
-    """Keeps several times as many as are needed, the best-scored: the first link of a `Chain`.
+    """Keeps the best-scored rows, `times` as many as needed: the first link of a `Chain`.
 
     The best crop of each example takes part. A class that has fewer keeps all of them.
 

@@ -35,7 +35,7 @@ class Coreset:
         choose: `(features [n, dim], k, seed) -> rows [k]`: `herding`, `k_means`, `k_center`,
             `facility_location`, or a function of your own.
         keep: which crop of an example takes part: that with the "lowest" score, the "highest", or
-            the one "middle"most.
+            the "middle" one.
         column: name of the features; None where there is one column.
 
     Raises:

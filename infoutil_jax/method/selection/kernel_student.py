@@ -166,7 +166,7 @@ class MostUseful:
             many as are kept where that is more.
         judges: of one student, at most; they are drawn where there are more.
         ridge: of the student.
-        sweeps: over those that were chosen, at most.
+        sweeps: most passes of exchanging chosen crops.
         classes_at_once: classes that one student learns to tell apart, at most; where there are
             more, several students share them.
 
