@@ -7,7 +7,8 @@ r"""Does the code make the sets that an earlier revision made, byte for byte?
 Distils a source by every recipe of the command line: once with the working tree, once with a
 checkout of REVISION. Both read the same teacher and run on the same machine. Compared are all files
 of a set but the manifest, which tells the code. Writes `experiments/results/same_sets/NAME.json`.
-With `--workdir` the sets are kept, and a run that was stopped goes on.
+With `--workdir` the sets are kept, the new ones by their code, and a run that was stopped
+goes on.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ class SameSets:
                 _infoutil(ROOT, [[*train, "--width", "32", "--epochs", "10"]])
             _git("worktree", "add", "--detach", str(before), self.revision)
             try:
-                now = self._make(ROOT, 0, folder / "now", teacher)
+                now = self._make(ROOT, 0, folder / f"now-{provenance.CODE[:12]}", teacher)
                 then = self._make(before, 1, folder / "then", teacher)
             finally:
                 _git("worktree", "remove", "--force", str(before))

@@ -38,7 +38,15 @@ def tree(root, files):
             {"method__attribution": "def patch_shapley(a):\n    pass\n"},
             "patch_shapley needs no exception",
         ),
+        (
+            {"method__a": "def f(a, b, c, d, e, f, g, *h, **i): ...\n"},
+            "method/a.py:1 f takes 9",
+        ),
         ({"method__a": "x = 1\n" * MOST_LINES}, None),
+        (
+            {"tests__image__test_a": "x = 1\n" * (MOST_LINES + 1)},
+            "tests/image/test_a.py:351 has 351 lines",
+        ),
         ({"method__a": "x = 1\n" * (MOST_LINES + 1)}, "has 351 lines; the most is 350"),
         ({"method__a": "from infoutil_jax.shapley import b\n", "shapley__b": ""}, None),
         (
@@ -74,6 +82,11 @@ def tree(root, files):
             {"tests__image__test_a": "from infoutil_jax.data import b\n", "data__b": ""},
             "tests/image/test_a.py:1 a test of image imports infoutil_jax.data.b",
         ),
+        (
+            {"tests__test_parallel": "from infoutil_jax.data import b\n", "data__b": ""},
+            "tests/test_parallel.py:1 a test of parallel imports infoutil_jax.data.b",
+        ),
+        ({"tests__test_readme": "from infoutil_jax.data import b\n", "data__b": ""}, None),
     ],
 )
 def test_a_broken_rule_is_told_with_its_place(tmp_path, files, sentence):

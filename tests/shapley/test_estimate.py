@@ -171,60 +171,6 @@ def test_symmetry_and_dummy_when_the_budget_covers_all(strategy, d, seed):
 # --- designs ---
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("d, budget", [(1, 2), (2, 4), (3, 6), (5, 11), (16, 64), (49, 301)])
-def test_masks_are_distinct_hold_empty_and_full_and_come_in_pairs(strategy, d, budget):
-    design = coalition_design(d, budget, strategy=strategy, seed=3)
-    assert design.masks.shape == (budget, d) and design.operator.shape == (d, budget)
-    assert design.masks.dtype == bool and design.operator.dtype == np.float32
-    rows = {row.tobytes() for row in design.masks}
-    assert len(rows) == budget
-    assert not design.masks[0].any() and design.masks[1].all()
-    single = [row for row in design.masks if (~row).tobytes() not in rows]
-    assert len(single) == budget % 2
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_same_seed_same_bytes_other_seed_other_masks(strategy):
-    one, two, other = (coalition_design(16, 64, strategy=strategy, seed=s) for s in (5, 5, 6))
-    assert one.masks.tobytes() == two.masks.tobytes()
-    assert one.operator.tobytes() == two.operator.tobytes()
-    assert one.masks.tobytes() != other.masks.tobytes()
-
-
-def test_kernel_enumerates_the_sizes_that_fit():
-    masks = coalition_design(16, 1200, strategy="kernel").masks
-    size = np.bincount(masks.sum(1), minlength=17)
-    assert list(size[[1, 2, 14, 15]]) == [16, 120, 120, 16]
-    assert 0 < size[3] < math.comb(16, 3)
-
-
-def test_leverage_gives_every_size_the_same_number():
-    masks = coalition_design(49, 2 + 2 * 24 * 5, strategy="leverage").masks
-    assert list(np.bincount(masks.sum(1))[1:-1]) == [5] * 48
-
-
-@pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("d", [49, 100, 196])
-def test_large_grids(strategy, d):
-    """v(S) = a·s + s'Bs has phi_i = a_i + sum_j B_ij."""
-    rng = np.random.default_rng(d)
-    a = rng.normal(size=d).astype(np.float32)
-    b = np.triu(rng.normal(size=(d, d)) / d, 1).astype(np.float32)
-    b += b.T
-    design = coalition_design(d, 4 * d, strategy=strategy)
-
-    def value_fn(masks):
-        s = masks.astype(jnp.float32)
-        return s @ a + jnp.einsum("ki,ij,kj->k", s, b, s)
-
-    phi, exact = shapley_values(value_fn, design), a + b.sum(1)
-    if strategy == "gaussian":  # its prior expects higher orders, too, and shrinks a little
-        assert np.sum((phi - exact) ** 2) < 0.01 * np.sum(exact**2)
-    else:  # a pair's v(S) - v(complement) is linear in such games: regression is exact
-        np.testing.assert_allclose(phi, exact, atol=1e-3)
-
-
 # --- use ---
 
 
