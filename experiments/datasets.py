@@ -1,14 +1,19 @@
-"""Where the paper's datasets come from, and what is taken of them without an accelerator."""
+"""Where datasets come from, the paper's and others, and what is taken without an accelerator."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from typing import Literal
+
+import numpy as np
+
+from infoutil_jax.data.sources import Source
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Where a dataset of the paper comes from, and at what size the paper uses it."""
+    """Where a dataset comes from, and at what size it is used: the paper's, where it has it."""
 
     title: str
     source: str
@@ -32,4 +37,23 @@ DATASETS: dict[str, Dataset] = {
     "tiny_imagenet": Dataset("Tiny-ImageNet", "folder:tiny-imagenet-200", 64, 500),
     "imagenet100": Dataset("ImageNet-100", "folder:imagenet-100", 224, 300, 32, 64),
     "imagenet1k": Dataset("ImageNet-1K", "tfds:imagenet2012", 224, 300, 32, 64),
+    # As a newcomer has them: few images, of other things than objects.
+    "rsscn7": Dataset("RSSCN7", "folder:rsscn7_96", 96, 320, 32, 64),
+    "chest_xray": Dataset("chest X-rays", "folder:chest_xray_96", 96, 500, 32, 64),
+    "hymenoptera": Dataset("hymenoptera", "folder:hymenoptera", 128, 122, 32, 64),
 }
+
+
+def validating(source: Source, share: float = 0.2, seed: int = 0) -> Source:
+    """A source whose test images are a share of the training images, which lose them."""
+    rng, labels = np.random.default_rng(seed), source.train.labels
+    drawn = [rng.permutation(np.flatnonzero(labels == label)) for label in np.unique(labels)]
+    cut = np.sort(np.concatenate([ids[: max(1, round(share * len(ids)))] for ids in drawn]))
+    rest = np.setdiff1d(np.arange(len(labels)), cut)
+    about = f"{source.fingerprint()} {share} {seed}".encode()
+    return replace(
+        source,
+        train=source.train.take(rest),
+        test=source.train.take(cut),
+        _fingerprint=hashlib.sha256(about).hexdigest(),
+    )

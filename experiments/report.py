@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import tyro
 
-from experiments.cells import METHODS, ROWS, TABLES, Table
+from experiments.cells import METHODS, ROWS
 from experiments.datasets import DATASETS
 from experiments.figures import accuracy
 from experiments.store import Key, Result
 from experiments.store import cells as stored
+from experiments.tables import TABLES, Table
 from infoutil_jax.training.ranking import augmentation_robust_score, label_robust_score
 
 HERE = Path(__file__).parent

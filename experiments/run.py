@@ -22,10 +22,11 @@ import jax
 import tyro
 
 from experiments import store
-from experiments.cells import ROWS, TABLES, Cell
+from experiments.cells import ROWS, Cell
 from experiments.datasets import DATASETS
 from experiments.report import write_reports
 from experiments.setting import Setting
+from experiments.tables import TABLES
 from infoutil_jax import models
 from infoutil_jax.distillation import DistillConfig
 from infoutil_jax.errors import InputError
@@ -81,6 +82,9 @@ class Experiment:
     """Seed of the teacher."""
     set_seed: int = 0
     """Seed of the pool, its crops and all further draws: each gives another distilled set."""
+    validation: bool = False
+    """Whether a fifth of the training images, which neither teachers nor pools see, take the place
+    of the test images, for choices. Results lie under `validation`."""
     workdir: Path = Path("runs/experiments")
     """Folder of teachers, pools and distilled sets."""
     results: Path = RESULTS
@@ -94,7 +98,8 @@ class Experiment:
     @property
     def folder(self) -> str:
         """Name of the setting: the folder of its results and, in `workdir`, of what it makes."""
-        return f"{self.dataset}_{self.backbone}" + ("_reduced" if self.small else "")
+        name = f"{self.dataset}_{self.backbone}" + ("_reduced" if self.small else "")
+        return f"validation/{name}" if self.validation else name
 
     def run(self) -> None:
         """Run what has no result yet, then render the tables."""
@@ -122,8 +127,9 @@ class Experiment:
         missing = [cell for key, cell in cells.items() if key not in done]
         if missing:
             self._run_cells(missing, folder)
-        self.results.mkdir(parents=True, exist_ok=True)
-        write_reports(self.results)
+        if not self.validation:
+            self.results.mkdir(parents=True, exist_ok=True)
+            write_reports(self.results)
 
     def _run_cells(self, cells: list[Cell], folder: Path) -> None:
         setting = Setting.prepare(self)

@@ -16,8 +16,9 @@ import jax
 import numpy as np
 from flax import nnx
 
-from experiments.cells import TABLES, Cell, Row
-from experiments.datasets import DATASETS
+from experiments.cells import Cell, Row
+from experiments.datasets import DATASETS, validating
+from experiments.tables import TABLES
 from infoutil_jax import (
     DistillConfig,
     Inversion,
@@ -80,6 +81,8 @@ class Setting:
             max_per_class=per_class,
             data_dir=experiment.data_dir,
         )
+        if experiment.validation:
+            source = validating(source)
         options = TeacherConfig(
             backbone=experiment.backbone,
             width=width,

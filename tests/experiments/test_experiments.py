@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 
 from experiments import report, store
-from experiments.cells import ROWS, TABLES, Cell, Table
+from experiments.cells import ROWS, Cell
 from experiments.datasets import DATASETS
 from experiments.published import PAPER
 from experiments.reproduced import Reproduced
 from experiments.run import Experiment
 from experiments.setting import Setting
 from experiments.store import Key
+from experiments.tables import TABLES, Table
 from infoutil_jax import load_teacher
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import RECIPES

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from experiments import held_out, report
-from experiments.cells import TABLES
+from experiments.tables import TABLES
 from infoutil_jax import open_source
 from infoutil_jax.errors import InputError
 

@@ -1,0 +1,111 @@
+"""How far one row leads others, set by set: the same pool, the same teacher, the same students.
+
+    python -m experiments.leads                     # infoutil, on test images
+    python -m experiments.leads --results experiments/results/validation --row infoutil_kernel
+
+A lead is the mean over distilled sets of the difference between two rows on one set (the mean of
+its students), beside half the width of its 95% interval (Student's t over the sets). Writes
+`leads.md` into the results.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from scipy import stats
+
+from experiments import store
+from experiments.cells import LABELS
+from experiments.report import named, settings
+
+RESULTS = Path(__file__).parent / "results"
+RIVALS = ("random", "rded", "rded-by-early")
+OTHERS = ("tiles4-random", "herding", "k_means", "el2n", "forgetting", "infoutil_paper_gp")
+
+
+@dataclass(frozen=True)
+class Leads:
+    """What is compared."""
+
+    row: str = "infoutil"
+    """The row that leads, or not."""
+    results: Path = RESULTS
+    """The folder that has a folder for each setting."""
+    rivals: tuple[str, ...] = RIVALS
+    """Rows that it is to lead; the best of them by its mean over sets is `the best`."""
+    others: tuple[str, ...] = OTHERS
+    """Further rows that are shown."""
+
+    def run(self) -> None:
+        """Print and write the table."""
+        text = self.table()
+        (self.results / "leads.md").write_text(text)
+        print(text)
+
+    def table(self) -> str:
+        """Every cell with at least one rival, as Markdown."""
+        shown = (self.row, *self.rivals, *self.others)
+        lines = [
+            f"Top-1 in percent, mean ± deviation over distilled sets; the lead of `{self.row}`, set "
+            f"by set, with its 95% interval, over random images and over the best of "
+            f"{', '.join(self.rivals)}.",
+            "",
+            "| setting | a class | labels | sets | " + " | ".join(shown) + " | random | best |",
+            "|" + " --- |" * (len(shown) + 6),
+        ]
+        for folder in settings(self.results):
+            found = by_row(store.cells(self.results / folder).values())
+            for budget in sorted({budget for _, budget in found}):
+                for end, labels in LABELS.items():
+                    sets = {row: found.get((f"{row}{end}", budget), {}) for row in shown}
+                    if not sets[self.row] or not any(sets[rival] for rival in self.rivals):
+                        continue
+                    place = f"{' '.join(named(folder))} | {budget} | {labels}"
+                    lines.append(f"| {place} | {self._cells(sets)} |")
+        return "\n".join(lines) + "\n"
+
+    def _cells(self, sets: Mapping[str, Mapping[int, float]]) -> str:
+        ours = sets[self.row]
+        rivals = [rival for rival in self.rivals if sets[rival]]
+        best = max(rivals, key=lambda rival: np.mean(list(sets[rival].values())))
+        figures = [spread(list(found.values())) for found in sets.values()]
+        leads = [lead(ours, sets["random"]), f"{lead(ours, sets[best])} ({best})"]
+        return " | ".join([str(len(ours)), *figures, *leads])
+
+
+def by_row(results: Iterable[store.Result]) -> dict[tuple[str, int], dict[int, float]]:
+    """(row, budget) -> set seed -> mean top-1 of the set's students."""
+    found: dict[tuple[str, int], dict[int, float]] = {}
+    for result in results:
+        key = store.Key.of(result)
+        found.setdefault((key.row, key.budget), {})[key.set_seed] = result["student"]["top1_mean"]
+    return found
+
+
+def lead(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
+    """Mean difference over the sets that both have, and half of its 95% interval."""
+    both = sorted(ours.keys() & theirs.keys())
+    if not both:
+        return ""
+    apart = np.array([ours[seed] - theirs[seed] for seed in both])
+    if len(apart) < 2:
+        return f"{apart.mean():+.1f}"
+    half = stats.t.ppf(0.975, len(apart) - 1) * apart.std(ddof=1) / len(apart) ** 0.5
+    return f"{apart.mean():+.1f} ± {half:.1f}"
+
+
+def spread(values: list[float]) -> str:
+    """Mean and, of several, the standard deviation."""
+    if not values:
+        return ""
+    if len(values) == 1:
+        return f"{values[0]:.1f}"
+    return f"{np.mean(values):.1f} ± {np.std(values, ddof=1):.1f}"
+
+
+if __name__ == "__main__":
+    tyro.cli(Leads, description=__doc__).run()

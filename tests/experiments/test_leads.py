@@ -1,0 +1,39 @@
+"""Leads are paired: set by set, with an interval over the sets."""
+
+import pytest
+
+from experiments.leads import Leads, lead, spread
+
+
+def test_a_lead_is_over_the_sets_that_both_have():
+    ours, theirs = {0: 50.0, 1: 52.0, 2: 57.0, 3: 10.0}, {0: 48.0, 1: 51.0, 2: 54.0, 7: 90.0}
+    # Differences 2, 1, 3: mean 2, deviation 1; Student's t of two degrees of freedom is 4.303.
+    assert lead(ours, theirs) == "+2.0 ± 2.5"
+    assert lead({0: 1.0}, {0: 3.5}) == "-2.5"
+    assert lead({0: 1.0}, {1: 3.5}) == ""
+
+
+def test_a_spread_needs_two():
+    assert [spread(values) for values in ([], [2.0], [1.0, 3.0])] == ["", "2.0", "2.0 ± 1.4"]
+
+
+@pytest.mark.parametrize("end", ["", "-stored", "-hard"])
+def test_the_best_rival_is_that_of_the_highest_mean(tmp_path, result, write, end):
+    figures = {
+        "infoutil": (40, 42),
+        "random": (30, 36),
+        "rded": (35, 33),
+        "rded-by-early": (20, 30),
+    }
+    write(
+        tmp_path / "cifar10_convnet3",
+        *(
+            result(f"{row}{end}", 10, top1, set_seed=seed)
+            for row, both in figures.items()
+            for seed, top1 in enumerate(both)
+        ),
+    )
+    (line,) = Leads(results=tmp_path).table().splitlines()[4:]
+    labels = end.removeprefix("-") or "online"
+    assert line.startswith(f"| cifar10 convnet3 | 10 | {labels} | 2 | 41.0 ± 1.4 | 33.0 ± 4.2 |")
+    assert line.endswith("| +8.0 ± 25.4 | +7.0 ± 25.4 (rded) |")
