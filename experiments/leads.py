@@ -50,9 +50,9 @@ class Leads:
         """Every cell with at least one rival, as Markdown."""
         shown = (self.row, *self.rivals, *self.others)
         lines = [
-            f"Top-1 in percent, mean ± deviation over distilled sets; the lead of `{self.row}`, set "
-            f"by set, with its 95% interval, over random images and over the best of "
-            f"{', '.join(self.rivals)}.",
+            "Top-1 in percent, mean ± deviation over distilled sets; the lead of "
+            f"`{self.row}`, set by set, with its 95% interval, over random images and over the "
+            f"best of {', '.join(self.rivals)}.",
             "",
             "| setting | a class | labels | sets | " + " | ".join(shown) + " | random | best |",
             "|" + " --- |" * (len(shown) + 6),
