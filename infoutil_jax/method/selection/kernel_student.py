@@ -12,7 +12,7 @@ judges, which takes nearly all the time, is computed by JAX.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -154,14 +154,15 @@ class MostUseful:
     image after `Union(..., WholeImage())`, is a judge. Class after class the student learns the
     crop that lowers its loss most, until all classes are full. Then each crop that was chosen is
     forgotten, and the best of its class is learnt instead, until that changes nothing. The kernel
-    is `arc_cosine` of the column "untrained"; the column "probabilities" is what is taught
-    (`features.StudentFeatures`).
+    is `arc_cosine` of the column "untrained". What is taught is the class, or the column
+    "probabilities" (`features.StudentFeatures` gives both columns).
 
     Beside the candidates' own, memory is (competing + judging) * competing numbers, counted over
     the classes of one student.
 
     Attributes:
         keep: which score is the best: "lowest", "highest", or "middle".
+        taught: what a crop teaches the student: its "class", or the teacher's "probabilities".
         shortlist: images of a class that compete, those that `keep` ranks first; four times as
             many as are kept where that is more.
         judges: of one student, at most; they are drawn where there are more.
@@ -176,6 +177,7 @@ class MostUseful:
     """
 
     keep: Keep = "lowest"
+    taught: Literal["class", "probabilities"] = "probabilities"
     shortlist: int = 64
     judges: int = 4000
     ridge: float = 0.1
@@ -185,6 +187,8 @@ class MostUseful:
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
+        if self.taught not in ("class", "probabilities"):
+            raise InputError(f'taught is "{self.taught}"; choose "class" or "probabilities"')
         for name, value, least in (
             *(("shortlist", self.shortlist, 1), ("judges", self.judges, 1)),
             *(("sweeps", self.sweeps, 0), ("classes_at_once", self.classes_at_once, 1)),
@@ -204,7 +208,7 @@ class MostUseful:
             raise InputError("the choice of judges needs a key")
         check_candidates(candidates, per_class)
         classes = np.unique(candidates.labels)
-        _check_features(candidates, len(classes))
+        _check_features(candidates, len(classes) if self.taught == "probabilities" else None)
         rows, jury = best_crop(candidates, self.keep), _last_crops(candidates)
         check_full(classes, rows.labels, per_class)
         rank = np.arange(len(rows.labels)) - np.searchsorted(rows.labels, rows.labels)
@@ -230,7 +234,9 @@ class MostUseful:
         present = np.isin(classes, rows.labels)
         labels, truth = (np.searchsorted(classes[present], t.labels) for t in (rows, jury))
         seen, judged = (table.features["untrained"] for table in (rows, jury))
-        taught = rows.features["probabilities"][:, present].astype(np.float64) + 1e-12
+        taught = np.eye(present.sum())[labels]
+        if self.taught == "probabilities":
+            taught = rows.features["probabilities"][:, present].astype(np.float64) + 1e-12
         student = KernelStudent(
             arc_cosine(seen, seen),
             arc_cosine(judged, seen),
@@ -277,21 +283,28 @@ def _last_crops(candidates: Candidates) -> Candidates:
     return take(candidates, order[first])
 
 
-def _check_features(candidates: Candidates, classes: int) -> None:
-    """Checks that there are the two columns that a student needs.
+def _check_features(candidates: Candidates, classes: int | None) -> None:
+    """Checks that there are the columns that a student needs.
+
+    Args:
+        candidates: its choice.
+        classes: that it is taught probabilities of; None: it is taught the classes themselves.
 
     Raises:
         InputError: there are not.
     """
     columns = candidates.features
-    if not {"untrained", "probabilities"} <= set(columns):
+    needed = ["untrained", *["probabilities"] * (classes is not None)]
+    if not set(needed) <= set(columns):
         raise InputError(
-            "a kernel student needs the features untrained and probabilities, but the candidates "
-            f"have {', '.join(columns) or 'none'}: give the recipe embed=features.StudentFeatures()"
+            f"a kernel student needs the features {' and '.join(needed)}, but the candidates have "
+            f"{', '.join(columns) or 'none'}: give the recipe embed=features.StudentFeatures()"
         )
     for column in columns.values():
         for row in np.flatnonzero(~np.isfinite(column).all(1))[:1]:
             raise InputError(f"the features of example {candidates.ids[row]} are not all numbers")
+    if classes is None:
+        return
     probabilities = columns["probabilities"]
     if probabilities.shape[1] != classes or not np.allclose(probabilities.sum(1), 1, atol=1e-2):
         raise InputError(

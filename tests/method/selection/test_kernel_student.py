@@ -157,6 +157,16 @@ def test_best_scored_crops_compete_and_the_last_judge():
         assert (set(changed.ids) != set(kept.ids)) == changes
 
 
+def test_a_student_that_is_taught_the_class_does_not_ask_the_teacher():
+    pool = table(7, candidates=60)
+    classes = np.eye(3, dtype=np.float32)[pool.labels]
+    same = most_useful(KEY, replaced(pool, probabilities=classes), 2)
+    alone = pool._replace(features={"untrained": pool.features["untrained"]})
+    kept = most_useful(KEY, alone, 2, taught="class")
+    np.testing.assert_array_equal(kept.ids, same.ids)
+    np.testing.assert_allclose(kept.scores, same.scores, atol=1e-6)
+
+
 @pytest.mark.parametrize("shortlist", [1, 9])
 def test_the_shortlist_is_of_the_lowest_scores(shortlist):
     pool = table(1, candidates=60)
@@ -208,13 +218,14 @@ def test_judges_are_drawn_where_there_are_more():
         ({"per_class": 0}, "per_class is 0; keep at least 1 of each class"),
         ({"sweeps": -1}, "sweeps is -1; give at least 0"),
         ({"classes_at_once": 0}, "classes_at_once is 0; give at least 1"),
+        ({"taught": "names"}, 'taught is "names"; choose'),
         ({"ridge": 0.0}, "ridge is 0.0; it must be positive"),
         ({"per_class": 11}, "class 0 has 10 candidates to choose from, but 11 are needed"),
         ({"candidates": table(0)._replace(features={})}, "candidates have none: give the recipe"),
         ({"key": None}, "needs a key"),
     ],
 )
-def test_bad_input_is_one_sentence(change, message):
+def test_bad_input_is_one_sentence(change, message, unchecked):
     arguments = {"key": KEY, "candidates": table(0, candidates=30), "per_class": 2, **change}
     with pytest.raises(InputError, match=message):
         most_useful(**arguments)
