@@ -45,6 +45,7 @@ _MAIN = ("infoutil_paper_gp", "infoutil_clear", "rded", "random")
 _OURS = (*_MAIN, "infoutil_kernel")
 _FAIR = (*_OURS, "herding", "k_means", "forgetting", "grad_cam")
 
+_TAUGHT = ("taught-class", "taught-both")
 _RIVALS = (
     *("random", "tiles4-random", "herding", "k_means", "el2n", "forgetting"),
     *("rded", "rded-by-early", "infoutil_paper_gp", "grad_cam"),
@@ -63,7 +64,7 @@ TABLES: dict[str, Table] = {
             ("chest_xray", "convnet4"),
             ("hymenoptera", "convnet4"),
         ),
-        tuple(f"{name}{end}" for end in LABELS for name in ("infoutil", *_RIVALS)),
+        tuple(f"{name}{end}" for end in LABELS for name in ("infoutil", *_TAUGHT, *_RIVALS)),
     ),
     "table1": Table(
         "Table 1: the main comparison",

@@ -23,6 +23,7 @@ from infoutil_jax.method import recipes
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 
 WIDTH = 32
+HARD = ", hard labels"
 
 
 def quickstart(
@@ -37,6 +38,8 @@ def quickstart(
     say: Callable[[str], None] = print,
 ) -> dict[str, dict[int, list[float]]]:
     """Distils the digits by InfoUtil, its printed rule, RDED and chance, and trains on the sets.
+
+    Students are taught by the teacher, and by the classes alone: hard labels.
 
     Args:
         workdir: teacher, distilled sets, `overview.png` and `summary.json` go here.
@@ -81,12 +84,11 @@ def quickstart(
                 workdir=workdir / f"{name}-{budget}",
                 label_teacher=labeller,
             )
-            policies = {name: student}
-            if name == "random":
-                policies["random, hard labels"] = replace(student, labels="hard")
-            for row, lesson in policies.items():
+            lessons = {name: student, f"{name}{HARD}": replace(student, labels="hard")}
+            for row, lesson in lessons.items():
                 result = train_students(distilled, source, labeller, lesson, progress=progress)
                 rows.setdefault(row, {})[budget] = summarise(result)["top1"]
+    rows = dict(sorted(rows.items(), key=lambda row: row[0].endswith(HARD)))
     full = replace(student, epochs=teacher_epochs)
     everything = summarise(train_students_on_everything(source, full, progress=progress))
     rows[f"all {len(source.train)} images"] = dict.fromkeys(budgets, everything["top1"])

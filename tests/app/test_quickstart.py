@@ -23,6 +23,9 @@ def test_quickstart_at_small_settings(tmp_path):
         "infoutil_paper",
         "rded",
         "random",
+        "infoutil, hard labels",
+        "infoutil_paper, hard labels",
+        "rded, hard labels",
         "random, hard labels",
         "all 1438 images",
     ]

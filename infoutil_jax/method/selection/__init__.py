@@ -24,7 +24,8 @@ from infoutil_jax.method.selection.coresets import (
     k_center,
     k_means,
 )
-from infoutil_jax.method.selection.kernel_student import KernelStudent, MostUseful
+from infoutil_jax.method.selection.kernel_student import KernelStudent
+from infoutil_jax.method.selection.most_useful import MostUseful, Taught
 from infoutil_jax.method.selection.ranking import ByStatistic, Keep, RandomK, TopK, best_crop
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "Reduce",
     "Selector",
     "Shortlist",
+    "Taught",
     "TopK",
     "best_crop",
     "concatenate",

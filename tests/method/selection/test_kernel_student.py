@@ -167,6 +167,16 @@ def test_a_student_that_is_taught_the_class_does_not_ask_the_teacher():
     np.testing.assert_allclose(kept.scores, same.scores, atol=1e-6)
 
 
+def test_both_is_the_mean_of_the_class_and_the_probabilities():
+    pool = table(8, candidates=60)
+    classes = np.eye(3, dtype=np.float32)[pool.labels]
+    mean = (pool.features["probabilities"] + classes) / 2
+    same = most_useful(KEY, replaced(pool, probabilities=mean), 2)
+    kept = most_useful(KEY, pool, 2, taught="both")
+    np.testing.assert_array_equal(kept.ids, same.ids)
+    np.testing.assert_allclose(kept.scores, same.scores, atol=1e-6)
+
+
 @pytest.mark.parametrize("shortlist", [1, 9])
 def test_the_shortlist_is_of_the_lowest_scores(shortlist):
     pool = table(1, candidates=60)
