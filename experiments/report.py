@@ -268,7 +268,9 @@ def page(results: Path) -> str:
             if group is groups[0]:
                 lines += ["", f"![Top-1 by images a class]({folder}/accuracy.png)"]
             main = TABLES["table1"]
-            for table in TABLES.values():
+            for name, table in TABLES.items():
+                if name == "recommended":  # `experiments.leads` renders it
+                    continue
                 # Show another table only if it has results in rows that the main one lacks.
                 rows = set(table.rows) - (set(main.rows) if table is not main else set())
                 if any((row, b) in group for row in rows for b in (0, *table.budgets)):
