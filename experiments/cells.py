@@ -12,7 +12,7 @@ from typing import Any, get_args
 
 from experiments.store import Key
 from infoutil_jax.app.config import RecipeConfig, Stage
-from infoutil_jax.method.selection import Keep, Taught
+from infoutil_jax.method.selection import Keep
 from infoutil_jax.training.config import LabelPolicy
 
 
@@ -149,7 +149,7 @@ def _rows() -> dict[str, Row]:
             scorer="auto",
             labels=labels,
         )
-        for taught in get_args(Taught)
+        for taught in ("class", "both")  # `infoutil` itself teaches the probabilities
         for end, labels in LABELS.items()
     ]
     return {row.name: row for row in rows}

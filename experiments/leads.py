@@ -1,11 +1,12 @@
-"""How far one row leads others, set by set: the same pool, the same teacher, the same students.
+r"""How far one row leads others, set by set: the same pool, the same teacher, the same students.
 
     python -m experiments.leads                     # infoutil, on test images
-    python -m experiments.leads --results experiments/results/validation --row infoutil_kernel
+    python -m experiments.leads --results experiments/results/validation \
+        --row taught-both --rivals infoutil random
 
 A lead is the mean over distilled sets of the difference between two rows on one set (the mean of
 its students), beside half the width of its 95% interval (Student's t over the sets). Writes
-`leads.md` into the results.
+`leads-ROW.md` into the results.
 """
 
 from __future__ import annotations
@@ -36,26 +37,26 @@ class Leads:
     results: Path = RESULTS
     """The folder that has a folder for each setting."""
     rivals: tuple[str, ...] = RIVALS
-    """Rows that it is to lead; the best of them by its mean over sets is `the best`."""
+    """Rows over which the lead is told, each on its own."""
     others: tuple[str, ...] = OTHERS
     """Further rows that are shown."""
 
     def run(self) -> None:
         """Print and write the table."""
         text = self.table()
-        (self.results / "leads.md").write_text(text)
+        (self.results / f"leads-{self.row}.md").write_text(text)
         print(text)
 
     def table(self) -> str:
         """Every cell with at least one rival, as Markdown."""
         shown = (self.row, *self.rivals, *self.others)
+        over = [f"over {rival}" for rival in self.rivals]
         lines = [
             "Top-1 in percent, mean ± deviation over distilled sets; the lead of "
-            f"`{self.row}`, set by set, with its 95% interval, over random images and over the "
-            f"best of {', '.join(self.rivals)}.",
+            f"`{self.row}` over each rival, set by set, with its 95% interval.",
             "",
-            "| setting | a class | labels | sets | " + " | ".join(shown) + " | random | best |",
-            "|" + " --- |" * (len(shown) + 6),
+            "| " + " | ".join(["setting", "a class", "labels", "sets", *shown, *over]) + " |",
+            "|" + " --- |" * (4 + len(shown) + len(over)),
         ]
         for folder in settings(self.results):
             found = by_row(store.cells(self.results / folder).values())
@@ -70,10 +71,8 @@ class Leads:
 
     def _cells(self, sets: Mapping[str, Mapping[int, float]]) -> str:
         ours = sets[self.row]
-        rivals = [rival for rival in self.rivals if sets[rival]]
-        best = max(rivals, key=lambda rival: np.mean(list(sets[rival].values())))
         figures = [spread(list(found.values())) for found in sets.values()]
-        leads = [lead(ours, sets["random"]), f"{lead(ours, sets[best])} ({best})"]
+        leads = [lead(ours, sets[rival]) for rival in self.rivals]
         return " | ".join([str(len(ours)), *figures, *leads])
 
 

@@ -40,7 +40,7 @@ class Experiment:
     """One table on one dataset with one backbone."""
 
     table: Annotated[str, tyro.conf.Positional]
-    """A name of experiments.cells.TABLES, "all", or "smoke" for all at toy size on the digits."""
+    """A name of experiments.tables.TABLES, "all", or "smoke" for all at toy size on the digits."""
     dataset: str = "cifar10"
     """A name of experiments.datasets.DATASETS."""
     backbone: str = "convnet3"

@@ -9,13 +9,8 @@ from PIL import Image
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
 
-DATA = Path(__file__).parents[1] / "fixtures"
-
-
-PHOTOS = DATA / "imagenette"
-
-
-CIFAR = DATA / "cifar10"
+CIFAR = Path(__file__).parents[1] / "fixtures/cifar10"
+PHOTOS = Path(__file__).parents[1] / "fixtures/imagenette"
 
 
 def opened(path, **options):
