@@ -135,10 +135,11 @@ def _rows() -> dict[str, Row]:
     rows += [
         replace(
             _method(name),
-            name=f"tiles4-{name}{end}",
-            recipe=replace(_method(name).recipe, tiles=4),
+            name=f"tiles{tiles}-{name}{end}",
+            recipe=replace(_method(name).recipe, tiles=tiles),
             labels=labels,
         )
+        for tiles in (1, 4)
         for name in METHODS
         for end, labels in LABELS.items()
     ]
@@ -149,7 +150,7 @@ def _rows() -> dict[str, Row]:
             scorer="auto",
             labels=labels,
         )
-        for taught in ("class", "both")  # `infoutil` itself teaches the probabilities
+        for taught in ("class", "calibrated", "both")  # `infoutil` itself teaches the probabilities
         for end, labels in LABELS.items()
     ]
     return {row.name: row for row in rows}

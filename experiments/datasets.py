@@ -24,6 +24,8 @@ class Dataset:
     """Of teacher and student, likewise."""
     small_size: int | None = None
     """Side in pixels, likewise."""
+    epochs: int | None = 20
+    """Of the converged teacher, likewise; None: as many as `infoutil` trains it for."""
     policy: Literal["cifar10", "imagenet"] = "imagenet"
     """Of AutoAugment."""
 
@@ -38,9 +40,9 @@ DATASETS: dict[str, Dataset] = {
     "imagenet100": Dataset("ImageNet-100", "folder:imagenet-100", 224, 300, 32, 64),
     "imagenet1k": Dataset("ImageNet-1K", "tfds:imagenet2012", 224, 300, 32, 64),
     # As a newcomer has them: few images, of other things than objects.
-    "rsscn7": Dataset("RSSCN7", "folder:rsscn7_96", 96, 320, 32, 64),
-    "chest_xray": Dataset("chest X-rays", "folder:chest_xray_96", 96, 500, 32, 64),
-    "hymenoptera": Dataset("hymenoptera", "folder:hymenoptera", 128, 122, 32, 64),
+    "rsscn7": Dataset("RSSCN7", "folder:rsscn7_96", 96, 320, 32, 64, None),
+    "chest_xray": Dataset("chest X-rays", "folder:chest_xray_96", 96, 500, 32, 64, None),
+    "hymenoptera": Dataset("hymenoptera", "folder:hymenoptera", 128, 122, 32, 64, None),
 }
 
 

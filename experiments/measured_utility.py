@@ -36,7 +36,7 @@ from infoutil_jax.method import scores as utility
 from infoutil_jax.method.contracts import Candidates
 from infoutil_jax.method.features import StudentFeatures
 from infoutil_jax.method.recipes import random, rded
-from infoutil_jax.method.selection.kernel_student import KernelStudent, arc_cosine
+from infoutil_jax.method.selection.kernel_student import arc_cosine, loss, toggled, untaught
 from infoutil_jax.training.config import StudentConfig
 from infoutil_jax.training.student import train_student
 from infoutil_jax.training.supervision import Supervision
@@ -234,12 +234,12 @@ def _kernel_losses(setting: Setting, table: Candidates, crops, sets, test) -> np
     kernel, to_judges = arc_cosine(seen, seen), arc_cosine(judged, seen)
     losses = []
     for rows in sets:
-        student = KernelStudent(
-            kernel[np.ix_(rows, rows)], to_judges[:, rows], taught[rows], test[1]
-        )
-        for row in range(len(rows)):
-            student.learn(row)
-        losses.append(student.loss)
+        with jax.enable_x64(True):
+            of_rows = kernel[np.ix_(rows, rows)], to_judges[:, rows], taught[rows], test[1]
+            student = untaught(*of_rows)
+            for row in range(len(rows)):
+                student = toggled(student, row)
+            losses.append(float(loss(student)))
     return np.array(losses)
 
 

@@ -67,6 +67,7 @@ class Setting:
     workdir: Path
     reduced: str | None
     pools: dict[str, tuple[Examined, float]] = field(default_factory=dict)
+    sets: dict[str, tuple[DistilledDataset, float]] = field(default_factory=dict)
 
     @classmethod
     def prepare(cls, experiment: Experiment) -> Setting:
@@ -86,7 +87,7 @@ class Setting:
         options = TeacherConfig(
             backbone=experiment.backbone,
             width=width,
-            epochs=experiment.teacher_epochs or (20 if small else 30),
+            epochs=experiment.teacher_epochs or (dataset.epochs if small else 30),
             early_epochs=experiment.early_epochs,
         )
         workdir = experiment.workdir / experiment.folder
@@ -235,15 +236,19 @@ class Setting:
             )
             return distilled, time.perf_counter() - started
         recipe = self._recipe(row)
-        scored, seconds = self._scored(recipe, scoring)
-        started = time.perf_counter()
-        distilled = distill_pool(
-            scored,
-            images_per_class=cell.images_per_class,
-            workdir=workdir,
-            label_teacher=labeller,
-        )
-        return distilled, seconds + time.perf_counter() - started
+        about = provenance.describe(recipe), scoring.digest(), labeller.digest()
+        same = json.dumps([*about, cell.images_per_class], sort_keys=True)
+        if same not in self.sets:  # students of every label policy learn from one set
+            scored, seconds = self._scored(recipe, scoring)
+            started = time.perf_counter()
+            distilled = distill_pool(
+                scored,
+                images_per_class=cell.images_per_class,
+                workdir=workdir,
+                label_teacher=labeller,
+            )
+            self.sets[same] = distilled, seconds + time.perf_counter() - started
+        return self.sets[same]
 
     def _recipe(self, row: Row) -> Recipe:
         if row.recipe.recipe != "forgetting":

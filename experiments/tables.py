@@ -45,9 +45,9 @@ _MAIN = ("infoutil_paper_gp", "infoutil_clear", "rded", "random")
 _OURS = (*_MAIN, "infoutil_kernel")
 _FAIR = (*_OURS, "herding", "k_means", "forgetting", "grad_cam")
 
-_TAUGHT = ("taught-class", "taught-both")
+_TAUGHT = ("taught-class", "taught-calibrated", "taught-both", "tiles1-infoutil")
 _RIVALS = (
-    *("random", "tiles4-random", "herding", "k_means", "el2n", "forgetting"),
+    *("random", "tiles1-random", "tiles1-rded", "tiles4-random", "herding", "k_means", "el2n", "forgetting"),
     *("rded", "rded-by-early", "infoutil_paper_gp", "grad_cam"),
 )
 

@@ -127,10 +127,12 @@ class TeacherConfig(BackboneConfig):
     early_learning_rate: float | None = None
     """Rate of that run (paper: 0.001 for CIFAR, 0.01 for the others); by default from the image
     size."""
-    batch_size: int = 128
-    """Images a step; the remainder of an epoch is left out."""
+    batch_size: int | None = None
+    """Images a step; the remainder of an epoch is left out. By default 128, of few images fewer: a
+    power of two, at least 16, by which an epoch has 32 steps."""
     learning_rate: float | None = None
-    """Peak of the one-cycle schedule; by default 0.1, from weights 0.01."""
+    """Peak of the one-cycle schedule; by default 0.1 for 128 images a step, from weights 0.01, and
+    in proportion for fewer."""
     weight_decay: float = 5e-4
     """On all parameters."""
     mean: tuple[float, ...] | None = None
@@ -143,7 +145,9 @@ class TeacherConfig(BackboneConfig):
         if self.weights and not self.backbone:
             raise InputError(f"say whose weights {self.weights} holds: --backbone resnet18, say.")
         self._check_choices()
-        steps = max(1, facts.num_images // self.batch_size)
+        few = 2 ** int(np.log2(max(1, facts.num_images // 32)))
+        batch_size = self.batch_size or int(np.clip(few, 16, 128))
+        steps = max(1, facts.num_images // batch_size)
         epochs = int(np.clip(round(4000 / steps), 10, 100))
         config = super().complete(facts)
         if self.weights:
@@ -161,11 +165,12 @@ class TeacherConfig(BackboneConfig):
                 "early_schedule='constant'"
             )
         early_rate = 0.001 if min(facts.image_size) <= 32 else 0.01
-        rate = 0.01 if self.weights else 0.1
+        rate = (0.01 if self.weights else 0.1) * min(1.0, batch_size / 128)
         return replace(
             config,
             epochs=epochs,
             early_epochs=early_epochs,
+            batch_size=batch_size,
             early_learning_rate=early_rate
             if self.early_learning_rate is None
             else self.early_learning_rate,

@@ -1,4 +1,4 @@
-"""The crops from which a kernel student learns most. NumPy on the host."""
+"""The crops from which a kernel student learns most: its tables on the host, its choice in JAX."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import ClassVar, Literal, get_args
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float64, Int, Key
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax, softmax
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Candidates, concatenate, take
-from infoutil_jax.method.selection.kernel_student import KernelStudent, arc_cosine
+from infoutil_jax.method.selection.kernel_student import arc_cosine, choose, untaught
 from infoutil_jax.method.selection.ranking import (
     Keep,
     best_crop,
@@ -20,7 +22,7 @@ from infoutil_jax.method.selection.ranking import (
     check_keep,
 )
 
-Taught = Literal["class", "probabilities", "both"]
+Taught = Literal["class", "probabilities", "calibrated", "both"]
 
 
 @dataclass(frozen=True)
@@ -112,57 +114,48 @@ class MostUseful:
         present = np.isin(classes, rows.labels)
         labels, truth = (np.searchsorted(classes[present], t.labels) for t in (rows, jury))
         seen, judged = (table.features["untrained"] for table in (rows, jury))
-        student = KernelStudent(
-            arc_cosine(seen, seen),
-            arc_cosine(judged, seen),
-            self._taught(rows, labels, present),
-            truth,
-            ridge=self.ridge,
-        )
-        for _ in range(per_class):
-            for label in range(present.sum()):
-                student.learn(_best(student, labels, label))
-        _exchange(student, labels, self.sweeps)
-        knows = np.array(student.knows)
-        utilities = (student.losses(knows) - student.loss).astype(np.float32)
-        return take(rows, knows)._replace(scores=utilities)
+        taught = self._taught(rows, labels, present, jury, truth)
+        with jax.enable_x64(True):
+            student = untaught(
+                arc_cosine(seen, seen), arc_cosine(judged, seen), taught, truth, ridge=self.ridge
+            )
+        chosen, utilities = choose(student, labels, per_class, self.sweeps)
+        return take(rows, chosen)._replace(scores=utilities)
 
     def _taught(
         self,
         rows: Candidates,
         labels: Int[np.ndarray, " rows"],
         present: Bool[np.ndarray, " classes"],
+        jury: Candidates,
+        truth: Int[np.ndarray, " judges"],
     ) -> Float64[np.ndarray, "rows present"]:
         """What each row teaches of the present classes; rows sum to one."""
         classes: Float64[np.ndarray, "rows present"] = np.eye(present.sum())[labels]
         if self.taught == "class":
             return classes
-        said = rows.features["probabilities"][:, present].astype(np.float64) + 1e-12
-        said /= said.sum(1, keepdims=True)
-        return (said + classes) / 2 if self.taught == "both" else said
+        said, judged = (
+            np.log(t.features["probabilities"][:, present].astype(np.float64) + 1e-12)
+            for t in (rows, jury)
+        )
+        sharper = sharpness(judged, truth) if self.taught == "calibrated" else 1.0
+        probabilities = softmax(sharper * said, axis=1)
+        return (probabilities + classes) / 2 if self.taught == "both" else probabilities
 
 
-def _best(
-    student: KernelStudent, labels: Int[np.ndarray, " n"], label: int, old: int | None = None
-) -> int:
-    """The candidate of a class that helps most, among those not known and the old one."""
-    members = np.flatnonzero(labels == label)
-    free = members[~np.isin(members, student.knows) | (members == old)]
-    return int(free[student.losses(free, instead_of=old).argmin()])
+def sharpness(
+    log_probabilities: Float64[np.ndarray, "n classes"], truth: Int[np.ndarray, " n"]
+) -> float:
+    """What log-probabilities are multiplied by so that the truth is likeliest, 0.05 to 20.
 
+    One over the temperature of temperature scaling (Guo et al., ICML 2017).
+    """
 
-def _exchange(student: KernelStudent, labels: Int[np.ndarray, " n"], sweeps: int) -> None:
-    """Exchanges each candidate that is known for the best of its class, until none changes."""
-    chosen = list(student.knows)
-    for _ in range(sweeps):
-        before = list(chosen)
-        for i, old in enumerate(before):
-            chosen[i] = _best(student, labels, int(labels[old]), old)
-            if chosen[i] != old:
-                student.forget(old)
-                student.learn(chosen[i])
-        if chosen == before:
-            break
+    def surprise(log_sharpness: float) -> float:
+        now = log_softmax(np.exp(log_sharpness) * log_probabilities, axis=1)
+        return float(-np.take_along_axis(now, truth[:, None], 1).mean())
+
+    return float(np.exp(minimize_scalar(surprise, bounds=(-3, 3), method="bounded").x))
 
 
 def _last_crops(candidates: Candidates) -> Candidates:

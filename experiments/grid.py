@@ -1,0 +1,125 @@
+r"""Runs one table on all its settings, several processes at once, each of which takes one set.
+
+    python -m experiments.grid --data DIR --validation --rows infoutil random rded
+
+`DIR` holds the image folders that `PLACES` names; a setting without its folder is passed over. The
+first set of a setting goes ahead until its teachers are trained. Give the command again to go on.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from experiments.run import RESULTS
+
+
+@dataclass(frozen=True)
+class Place:
+    """A dataset and a backbone, and where and how the table is run on them."""
+
+    dataset: str
+    backbone: str
+    folder: str | None
+    """Below the folder of all data; None for a dataset that is built in."""
+    options: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """As the folder of its results begins."""
+        return f"{self.dataset}_{self.backbone}"
+
+
+PLACES = (
+    Place("imagenette", "convnet5", "imagenette128", ("--image-size", "128", "--width", "32")),
+    Place("cifar10", "resnet18", "cifar10", ("--note", "JPEG")),
+    Place("imagenette", "convnet4", "imagenette128"),
+    Place("cifar10", "convnet3", "cifar10", ("--note", "JPEG")),
+    # Pools of a part of the images, so that each set has another.
+    Place("rsscn7", "convnet4", "rsscn7_96", ("--pool", "200")),
+    Place("chest_xray", "convnet4", "chest_xray_96"),
+    Place("hymenoptera", "convnet4", "hymenoptera", ("--pool", "80")),
+    Place("digits", "convnet3", None, ("--pool", "100")),
+)
+
+
+@dataclass(frozen=True)
+class Grid:
+    """What is run."""
+
+    data: Path
+    """The folder of the image folders."""
+    table: str = "recommended"
+    """A name of experiments.tables.TABLES."""
+    places: tuple[str, ...] = tuple(place.name for place in PLACES)
+    """Settings, dataset_backbone; by default all."""
+    rows: tuple[str, ...] = ()
+    """Rows to run; by default all of the table."""
+    budgets: tuple[int, ...] = (1, 10, 50)
+    """Images a class."""
+    set_seeds: tuple[int, ...] = (0, 1, 2)
+    """Of the distilled sets."""
+    seeds: tuple[int, ...] = ()
+    """Of the students of each set; by default as `experiments.run` chooses."""
+    validation: bool = False
+    """As of `experiments.run`."""
+    processes: int = 2
+    """At once."""
+    workdir: Path = Path("runs/experiments")
+    """As of `experiments.run`."""
+    results: Path = RESULTS
+    """As of `experiments.run`."""
+
+    def run(self) -> int:
+        """Run what has no result yet; returns how many processes failed."""
+        places = [place for place in PLACES if place.name in self.places]
+        places = [p for p in places if p.folder is None or (self.data / p.folder).is_dir()]
+        failed, ahead = 0, {}
+        with ThreadPoolExecutor(self.processes) as pool:
+            running: set[Future[int]] = set()
+            for place in places:
+                command = [*self._command(place, self.set_seeds[0]), "--rows", "random-hard"]
+                first = pool.submit(_call, [*command, "--budgets", "1"])
+                ahead[first] = place
+                running.add(first)
+            while running:
+                done, running = wait(running, return_when=FIRST_COMPLETED)
+                for one in done:
+                    failed += one.result() != 0
+                    if one in ahead and one.result() == 0:
+                        running |= {
+                            pool.submit(_call, self._whole(ahead[one], seed))
+                            for seed in self.set_seeds
+                        }
+        return failed
+
+    def _whole(self, place: Place, set_seed: int) -> list[str]:
+        rows = ["--rows", *self.rows] if self.rows else []
+        budgets = ["--budgets", *map(str, self.budgets)]
+        return [*self._command(place, set_seed), *rows, *budgets]
+
+    def _command(self, place: Place, set_seed: int) -> list[str]:
+        command = [sys.executable, "-m", "experiments.run", self.table]
+        command += ["--dataset", place.dataset, "--backbone", place.backbone, "--reduced", "True"]
+        if place.folder:
+            command += ["--data", f"folder:{self.data / place.folder}"]
+        command += ["--set-seed", str(set_seed), *place.options]
+        command += ["--seeds", *map(str, self.seeds)] if self.seeds else []
+        command += ["--validation"] if self.validation else []
+        return [*command, "--workdir", str(self.workdir), "--results", str(self.results)]
+
+
+def _call(command: list[str]) -> int:
+    """Runs a command that shares the accelerator's memory with others."""
+    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    return subprocess.run(command, env={**os.environ, **shared}, check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(min(1, tyro.cli(Grid, description=__doc__).run()))
