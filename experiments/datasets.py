@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from infoutil_jax import models
 from infoutil_jax.data.sources import Source
+
+if TYPE_CHECKING:
+    from experiments.run import Experiment
 
 
 @dataclass(frozen=True)
@@ -59,3 +63,18 @@ def validating(source: Source, share: float = 0.2, seed: int = 0) -> Source:
         test=source.train.take(cut),
         _fingerprint=hashlib.sha256(about).hexdigest(),
     )
+
+
+def width_of(experiment: Experiment, backbone: str) -> int | None:
+    """Channels of a backbone, where it has the option.
+
+    A ResNet's are those of its first stage, of which the last has eight times as many.
+    """
+    if "width" not in models.options_of(backbone):
+        return None
+    if experiment.width and backbone == experiment.backbone:
+        return experiment.width
+    residual = backbone.startswith("resnet")
+    if experiment.small:
+        return 16 if residual else DATASETS[experiment.dataset].width
+    return 64 if residual else 128

@@ -1,9 +1,9 @@
-r"""Runs one table on all its settings, several processes at once, each of which takes one set.
+r"""Runs one table on all its settings, several processes at once, each of which takes a setting.
 
     python -m experiments.grid --data DIR --validation --rows infoutil random rded
 
-`DIR` holds the image folders that `PLACES` names; a setting without its folder is passed over. The
-first set of a setting goes ahead until its teachers are trained. Give the command again to go on.
+`DIR` holds the image folders that `PLACES` names; a setting without its folder is passed over. Give
+the command again to go on.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,6 +71,8 @@ class Grid:
     """As of `experiments.run`."""
     processes: int = 2
     """At once."""
+    students: int = 1
+    """As of `experiments.together`: on an accelerator, a few dozen."""
     workdir: Path = Path("runs/experiments")
     """As of `experiments.run`."""
     results: Path = RESULTS
@@ -80,45 +82,27 @@ class Grid:
         """Run what has no result yet; returns how many processes failed."""
         places = [place for place in PLACES if place.name in self.places]
         places = [p for p in places if p.folder is None or (self.data / p.folder).is_dir()]
-        failed, ahead = 0, {}
         with ThreadPoolExecutor(self.processes) as pool:
-            running: set[Future[int]] = set()
-            for place in places:
-                command = [*self._command(place, self.set_seeds[0]), "--rows", "random-hard"]
-                first = pool.submit(_call, [*command, "--budgets", "1"])
-                ahead[first] = place
-                running.add(first)
-            while running:
-                done, running = wait(running, return_when=FIRST_COMPLETED)
-                for one in done:
-                    failed += one.result() != 0
-                    if one in ahead and one.result() == 0:
-                        running |= {
-                            pool.submit(_call, self._whole(ahead[one], seed))
-                            for seed in self.set_seeds
-                        }
-        return failed
+            return sum(code != 0 for code in pool.map(self._call, places))
 
-    def _whole(self, place: Place, set_seed: int) -> list[str]:
-        rows = ["--rows", *self.rows] if self.rows else []
-        budgets = ["--budgets", *map(str, self.budgets)]
-        return [*self._command(place, set_seed), *rows, *budgets]
-
-    def _command(self, place: Place, set_seed: int) -> list[str]:
-        command = [sys.executable, "-m", "experiments.run", self.table]
+    def _call(self, place: Place) -> int:
+        command = [sys.executable, "-m", "experiments.together", self.table]
         command += ["--dataset", place.dataset, "--backbone", place.backbone, "--reduced", "True"]
         if place.folder:
             command += ["--data", f"folder:{self.data / place.folder}"]
-        command += ["--set-seed", str(set_seed), *place.options]
-        command += ["--seeds", *map(str, self.seeds)] if self.seeds else []
+        command += [*place.options, "--students", str(self.students)]
+        chosen = {
+            "--rows": self.rows,
+            "--budgets": self.budgets,
+            "--set-seeds": self.set_seeds,
+            "--seeds": self.seeds,
+        }
+        for flag, values in chosen.items():
+            command += [flag, *map(str, values)] if values else []
         command += ["--validation"] if self.validation else []
-        return [*command, "--workdir", str(self.workdir), "--results", str(self.results)]
-
-
-def _call(command: list[str]) -> int:
-    """Runs a command that shares the accelerator's memory with others."""
-    shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    return subprocess.run(command, env={**os.environ, **shared}, check=False).returncode
+        command += ["--workdir", str(self.workdir), "--results", str(self.results)]
+        shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # the accelerator's memory
+        return subprocess.run(command, env={**os.environ, **shared}, check=False).returncode
 
 
 if __name__ == "__main__":

@@ -27,8 +27,9 @@ from sklearn.linear_model import BayesianRidge
 from tqdm.auto import tqdm
 
 from experiments.cells import ROWS, Cell
+from experiments.datasets import width_of
 from experiments.run import Experiment
-from experiments.setting import Setting, width_of
+from experiments.setting import Setting
 from infoutil_jax import provenance
 from infoutil_jax.distillation import DistillConfig, Examined, score_pool
 from infoutil_jax.distillation.distill import read_crops
@@ -120,7 +121,7 @@ class Measurement:
                 scores["gradient norm, early"].reshape(by_class.shape).argmin(1),
             ],
         }
-        student = setting._student(Cell(ROWS["random"], 1))
+        student = setting.student(Cell(ROWS["random"], 1))
         confirmed = {}
         for name, kept in chosen.items():
             full = replace(student, epochs=self.full_epochs, seeds=self.seeds).resolve(source)

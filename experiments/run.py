@@ -116,25 +116,27 @@ class Experiment:
         for name in self.rows or ():
             if name not in ROWS:
                 raise InputError(f"row {name!r} is unknown: experiments.cells.ROWS lists them.")
+        folder = self.results / self.folder
         cells = {
-            cell.key(self.set_seed): cell
+            cell.key(): cell
             for name in tables
             for cell in TABLES[name].cells(self.budgets)
             if not self.rows or cell.row.name in self.rows
         }
-        folder = self.results / self.folder
-        done = store.cells(folder)
-        missing = [cell for key, cell in cells.items() if key not in done]
-        if missing:
-            self._run_cells(missing, folder)
+        self.fill(list(cells.values()), folder)
         if not self.validation:
             self.results.mkdir(parents=True, exist_ok=True)
             write_reports(self.results)
 
-    def _run_cells(self, cells: list[Cell], folder: Path) -> None:
+    def fill(self, cells: list[Cell], folder: Path) -> None:
+        """Run those of the cells that have no result in the folder."""
+        done = store.cells(folder)
+        missing = [cell for cell in cells if cell.key(self.set_seed) not in done]
+        if not missing:
+            return
         setting = Setting.prepare(self)
         print({stage: t.accuracy for stage, t in setting.teachers.items()}, flush=True)
-        for cell in cells:
+        for cell in missing:
             key = cell.key(self.set_seed)
             if store.has(folder, key):  # a process beside this one has run it meanwhile
                 continue

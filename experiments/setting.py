@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.cells import Cell, Row
-from experiments.datasets import DATASETS, validating
+from experiments.datasets import DATASETS, validating, width_of
 from experiments.tables import TABLES
 from infoutil_jax import (
     DistillConfig,
@@ -131,29 +131,38 @@ class Setting:
     def run(self, cell: Cell) -> dict[str, Any]:
         """One cell's result."""
         started = time.perf_counter()
-        row, budget = cell.row, cell.images_per_class
-        labeller = self.teacher(row.label_stage, budget)
-        student = self._student(cell)
+        row, student = cell.row, self.student(cell)
         steps: list[StudentResult] = []
         if row.name == "everything":
             steps.append(train_students_on_everything(self.source, student))
             about: dict[str, Any] = {"storage": {"images": self._train_bytes(), "labels": 0}}
         else:
-            distilled, distill_seconds = self._distill(cell, labeller)
+            labeller = self.labeller(cell)
+            distilled, about = self.distil(cell)
             for classes in self._seen(row.steps):
                 steps.append(
                     train_students(distilled, self.source, labeller, student, classes=classes)
                 )
-            about = self._account(cell, distilled, labeller)
-            about["distill_seconds"] = round(distill_seconds, 1)
+        seconds = round(time.perf_counter() - started, 1)
+        return self.result(cell, [summarise(step) for step in steps], {**about, "seconds": seconds})
+
+    def labeller(self, cell: Cell) -> Teacher:
+        """The teacher that labels a cell's set."""
+        return self.teacher(cell.row.label_stage, cell.images_per_class)
+
+    def result(
+        self, cell: Cell, steps: list[dict[str, Any]], about: dict[str, Any]
+    ) -> dict[str, Any]:
+        """A cell's result, of the summaries of its students, with everything that made it."""
+        row, budget, student = cell.row, cell.images_per_class, self.student(cell)
         dataset, backbone = self.experiment.dataset, self.experiment.backbone
         note = f" ({self.experiment.note})" if self.experiment.note else ""
         return {
             "dataset": DATASETS[dataset].title + note,
             "cell": asdict(cell),
             "paper_top1": TABLES["table1"].paper(dataset, backbone, row.name, budget),
-            "student": summarise(steps[-1]),
-            **({"steps": [summarise(step) for step in steps]} if row.steps > 1 else {}),
+            "student": steps[-1],
+            **({"steps": steps} if row.steps > 1 else {}),
             "student_options": asdict(student.resolve(self.source)),
             "teacher_options": asdict(self.teacher_options.resolve(self.source)),
             "teacher_top1": {stage: self.teachers[stage].accuracy for stage in STAGES},
@@ -169,7 +178,6 @@ class Setting:
                 "image_size": list(self.source.image_size),
             },
             "reduced": self.reduced,
-            "seconds": round(time.perf_counter() - started, 1),
             "peak_memory": _peak_memory(),
             "versions": provenance.versions(),
             "hardware": provenance.hardware(),
@@ -199,7 +207,8 @@ class Setting:
         count = len(self.source.class_names)
         return [range(round(count * step / steps)) for step in range(1, steps + 1)]
 
-    def _student(self, cell: Cell) -> StudentConfig:
+    def student(self, cell: Cell) -> StudentConfig:
+        """What a cell's students are."""
         row, experiment = cell.row, self.experiment
         backbone = row.student or experiment.backbone
         few = self.reduced and (cell.images_per_class >= 50 or row.name == "everything")
@@ -217,13 +226,20 @@ class Setting:
             seeds=experiment.seeds or ((0,) if few else (0, 1, 2)),
         )
 
-    def _distill(self, cell: Cell, labeller: Teacher) -> tuple[DistilledDataset, float]:
-        """The set, and the seconds it takes from teacher to files, the pool's scoring included."""
-        started = time.perf_counter()
-        row, experiment = cell.row, self.experiment
+    def distil(self, cell: Cell) -> tuple[DistilledDataset, dict[str, Any]]:
+        """A cell's set, and what its result says about it.
+
+        `distill_seconds` go from teacher to files, the pool's scoring included. Students of every
+        label policy learn from one set.
+        """
+        row, experiment, labeller = cell.row, self.experiment, self.labeller(cell)
         scoring = self.teacher(row.scorer, cell.images_per_class)
-        workdir = self.workdir / "sets" / str(cell.key())
-        if row.recipe.recipe == "sre2l":
+        workdir = self.workdir / "sets" / str(cell.key(experiment.set_seed))
+        recipe = None if row.recipe.recipe == "sre2l" else self._recipe(row)
+        teachers = scoring.digest(), labeller.digest()
+        about = provenance.describe(recipe), teachers, cell.images_per_class, experiment.set_seed
+        same, started = json.dumps(about, sort_keys=True), time.perf_counter()
+        if recipe is None and same not in self.sets:
             distilled = sre2l(
                 self.source,
                 scoring,
@@ -234,11 +250,8 @@ class Setting:
                 seed=experiment.set_seed,
                 overwrite=True,
             )
-            return distilled, time.perf_counter() - started
-        recipe = self._recipe(row)
-        about = provenance.describe(recipe), scoring.digest(), labeller.digest()
-        same = json.dumps([*about, cell.images_per_class], sort_keys=True)
-        if same not in self.sets:  # students of every label policy learn from one set
+            self.sets[same] = distilled, time.perf_counter() - started
+        elif recipe is not None and same not in self.sets:
             scored, seconds = self._scored(recipe, scoring)
             started = time.perf_counter()
             distilled = distill_pool(
@@ -248,7 +261,9 @@ class Setting:
                 label_teacher=labeller,
             )
             self.sets[same] = distilled, seconds + time.perf_counter() - started
-        return self.sets[same]
+        distilled, seconds = self.sets[same]
+        seen = self._account(cell, distilled, labeller)
+        return distilled, {**seen, "distill_seconds": round(seconds, 1)}
 
     def _recipe(self, row: Row) -> Recipe:
         if row.recipe.recipe != "forgetting":
@@ -316,21 +331,6 @@ def scoring_code() -> str:
     files += [package / "distillation" / f"{name}.py" for name in ("examine", "pool")]
     sources = b"".join(file.read_bytes() for file in files)
     return hashlib.sha256(sources).hexdigest()
-
-
-def width_of(experiment: Experiment, backbone: str) -> int | None:
-    """Channels of a backbone, where it has the option.
-
-    A ResNet's are those of its first stage, of which the last has eight times as many.
-    """
-    if "width" not in models.options_of(backbone):
-        return None
-    if experiment.width and backbone == experiment.backbone:
-        return experiment.width
-    residual = backbone.startswith("resnet")
-    if experiment.small:
-        return 16 if residual else DATASETS[experiment.dataset].width
-    return 64 if residual else 128
 
 
 def _arguments(experiment: Experiment) -> dict[str, Any]:

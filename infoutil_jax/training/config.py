@@ -125,8 +125,8 @@ class TeacherConfig(BackboneConfig):
     early_optimiser: EarlyOptimiser = "adamw"
     """Optimiser of the early teacher's own run."""
     early_learning_rate: float | None = None
-    """Rate of that run (paper: 0.001 for CIFAR, 0.01 for the others); by default from the image
-    size."""
+    """Rate of that run; by default 0.01, but 0.001 up to 32 pixels, as in the paper, or where a
+    step has fewer than 128 images."""
     batch_size: int | None = None
     """Images a step; the remainder of an epoch is left out. By default 128, of few images fewer: a
     power of two, at least 16, by which an epoch has 32 steps."""
@@ -164,7 +164,7 @@ class TeacherConfig(BackboneConfig):
                 "last of which is the converged one: lower early_epochs, or choose "
                 "early_schedule='constant'"
             )
-        early_rate = 0.001 if min(facts.image_size) <= 32 else 0.01
+        early_rate = 0.001 if min(facts.image_size) <= 32 or batch_size < 128 else 0.01
         rate = (0.01 if self.weights else 0.1) * min(1.0, batch_size / 128)
         return replace(
             config,

@@ -189,8 +189,8 @@ def program(protocol: Protocol) -> tuple[Callable[..., Any], Callable[..., Any]]
         one_fit = training(len(data[1]))
 
         def one_seed(arguments: Any) -> Any:
-            state, losses, key, images = arguments
-            seen = data if images is None else (images, *data[1:])
+            state, losses, key, own = arguments
+            seen = data if own is None else (own[0], data[1], own[1])
 
             def epoch(number: Array, carry: tuple[fit.State, Array]) -> tuple[fit.State, Array]:
                 state, losses = carry

@@ -93,7 +93,7 @@ def train_student(
 
     Args:
         train: images and labels, as `Labelled`; or of each seed its own images,
-            `[seeds, n, ...]`, with the same labels.
+            `[seeds, n, ...]`, and soft labels, with the same labels.
         test: images of any size (see `infoutil_jax.training.evaluation.view`) and labels.
         config: the network and its training. Resolve it by the source where the images are digits
             or letters: arrays do not tell that they must not be mirrored.
@@ -117,10 +117,9 @@ def train_student(
     num_classes, seeds = supervision.num_classes, config.seeds
     config = config.complete(Facts(size, count, num_classes)).effective()
     supervision.check(train, test, config.labels)
-    if train.images.ndim == 5 and (len(train.images) != len(seeds) or config.labels == "stored"):
+    if train.images.ndim == 5 and len(train.images) != len(seeds):
         raise InputError(
-            f"there are {len(train.images)} sets for {len(seeds)} seeds and the label policy "
-            f"{config.labels!r}: give each seed one set, and not the policy 'stored'"
+            f"there are {len(train.images)} sets for {len(seeds)} seeds: give each seed one set"
         )
     options = tuple(sorted(config.options().items()))
     network = Architecture(
@@ -141,11 +140,13 @@ def train_student(
     )
     init, run = program(protocol)
     run = _by_device(run, parallel.dividing(devices, len(seeds)))
-    soft = np.zeros((count, 1, 1), np.float32)
+    soft = np.zeros((*train.images.shape[:-3], 1, 1), np.float32)
     if config.labels == "stored" and supervision.soft_labels is not None:
         soft = supervision.soft_labels
-    sets, one = (train.images, None) if train.images.ndim == 5 else (None, train.images)
-    sets, data = jax.device_put((sets, (one, train.labels.astype(np.int32), soft)))
+    labels, own = train.labels.astype(np.int32), train.images.ndim == 5
+    # What the seeds share, and what each has of its own.
+    data = (None, labels, None) if own else (train.images, labels, soft)
+    sets, data = jax.device_put(((train.images, soft) if own else None, data))
     mean, std = supervision.scale()
     context = {
         "normalise": Normalisation.of(mean, std),

@@ -20,7 +20,8 @@ class Supervision:
     Attributes:
         num_classes: number of classes, one output of the student each.
         teacher: labels every view, under the label policy "online".
-        soft_labels: a teacher's logits on each tile, `[images, tiles, classes]`, for "stored".
+        soft_labels: a teacher's logits on each tile, `[images, tiles, classes]`, for "stored"; of
+            several sets, stacked.
         tiles: images in each image's square grid.
         mean: of each channel, 0 to 1; None: the teacher's.
         std: likewise, positive.
@@ -28,7 +29,7 @@ class Supervision:
 
     num_classes: int
     teacher: Teacher | None = None
-    soft_labels: Float[np.ndarray, "n tiles classes"] | None = None
+    soft_labels: Float[np.ndarray, "*sets n tiles classes"] | None = None
     tiles: int = 1
     mean: Sequence[float] | None = None
     std: Sequence[float] | None = None
@@ -80,7 +81,7 @@ class Supervision:
         if policy == "online" and self.teacher is not None:
             self._check_teacher(self.teacher, (height, width), channels)
         if policy == "stored":
-            self._check_soft_labels(count)
+            self._check_soft_labels((*train.images.shape[:-4], count))
 
     def _check_teacher(self, teacher: Teacher, size: tuple[int, int], channels: int) -> None:
         if teacher.num_classes not in (None, self.num_classes):
@@ -99,15 +100,15 @@ class Supervision:
                 f"pixels but the images have {size[0]}×{size[1]}"
             )
 
-    def _check_soft_labels(self, count: int) -> None:
+    def _check_soft_labels(self, sets: tuple[int, ...]) -> None:
         if self.soft_labels is None:
             raise InputError("label policy 'stored' needs soft_labels [images, tiles, classes]")
-        expected = (count, self.tiles, self.num_classes)
+        expected = (*sets, self.tiles, self.num_classes)
         if self.soft_labels.shape != expected:
             raise InputError(
-                f"soft_labels have the shape {self.soft_labels.shape}: {count} images of "
+                f"soft_labels have the shape {self.soft_labels.shape}: {sets[-1]} images of "
                 f"{self.tiles} tiles and {self.num_classes} classes need {expected}"
             )
         if not np.isfinite(self.soft_labels).all():
-            wrong = int(np.argwhere(~np.isfinite(self.soft_labels))[0][0])
+            wrong = int(np.argwhere(~np.isfinite(self.soft_labels))[0][-3])
             raise InputError(f"soft_labels of image {wrong} hold a NaN or infinite logit")

@@ -139,7 +139,7 @@ class MostUseful:
             for t in (rows, jury)
         )
         sharper = sharpness(judged, truth) if self.taught == "calibrated" else 1.0
-        probabilities = softmax(sharper * said, axis=1)
+        probabilities: Float64[np.ndarray, "rows present"] = softmax(sharper * said, axis=1)
         return (probabilities + classes) / 2 if self.taught == "both" else probabilities
 
 
