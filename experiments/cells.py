@@ -143,16 +143,6 @@ def _rows() -> dict[str, Row]:
         for name in METHODS
         for end, labels in LABELS.items()
     ]
-    rows += [
-        Row(
-            f"taught-{taught}{end}",
-            RecipeConfig("infoutil", taught=taught),
-            scorer="auto",
-            labels=labels,
-        )
-        for taught in ("class", "calibrated", "both")  # `infoutil` itself teaches the probabilities
-        for end, labels in LABELS.items()
-    ]
     return {row.name: row for row in rows}
 
 

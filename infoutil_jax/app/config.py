@@ -14,7 +14,7 @@ import tyro
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import RECIPES, Recipe
-from infoutil_jax.method.selection import Keep, Taught
+from infoutil_jax.method.selection import Keep
 from infoutil_jax.method.shapley_maps import Strategy
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 
@@ -59,8 +59,6 @@ class RecipeConfig:
     shortlist: int | None = None
     """How many times as many as are needed are chosen from; of infoutil and infoutil_kernel, at
     least how many images of a class."""
-    taught: Taught | None = None
-    """What a crop teaches the kernel student of infoutil and infoutil_kernel."""
 
     def build(self, source: Source) -> Recipe:
         """The recipe for `source`.

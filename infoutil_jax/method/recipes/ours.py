@@ -23,7 +23,6 @@ def infoutil(
     shortlist: int = selection.MostUseful.shortlist,
     num_crops: int = cropping.RandomResizedBoxes.num_crops,
     judges: int = selection.MostUseful.judges,
-    taught: selection.Taught = selection.MostUseful.taught,
     wrt: scores.Wrt = "all",
 ) -> Recipe:
     """The recommended recipe: today the rule of `infoutil_kernel`, which explains the arguments.
@@ -37,7 +36,6 @@ def infoutil(
         shortlist=shortlist,
         num_crops=num_crops,
         judges=judges,
-        taught=taught,
         wrt=wrt,
     )
     return replace(rule, name="infoutil")
@@ -128,7 +126,6 @@ def infoutil_kernel(
     shortlist: int = selection.MostUseful.shortlist,
     num_crops: int = cropping.RandomResizedBoxes.num_crops,
     judges: int = selection.MostUseful.judges,
-    taught: selection.Taught = selection.MostUseful.taught,
     wrt: scores.Wrt = "all",
 ) -> Recipe:
     """Exact utility, of a student that needs no training: a kernel machine.
@@ -146,8 +143,6 @@ def infoutil_kernel(
             as are needed where that is more.
         num_crops: random-resized crops cut from each image, beside the whole.
         judges: images of the pool, at most, on which that student is judged.
-        taught: what a crop teaches that student: its "class", the teacher's "probabilities", or
-            the mean of "both".
         wrt: parameters that the gradient is over, as in `scores.GradientNorm`.
     """
     return Recipe(
@@ -155,7 +150,7 @@ def infoutil_kernel(
         attribute=UniformMaps(),
         crop=cropping.Union(cropping.RandomResizedBoxes(num_crops), cropping.WholeImage()),
         score=scores.GradientNorm(wrt=wrt),
-        select=selection.MostUseful(shortlist=shortlist, judges=judges, taught=taught),
+        select=selection.MostUseful(shortlist=shortlist, judges=judges),
         tiles=tiles,
         embed=features.StudentFeatures(),
         scorer="labeller",

@@ -25,7 +25,7 @@ from infoutil_jax.method.selection.coresets import (
     k_means,
 )
 from infoutil_jax.method.selection.kernel_student import KernelStudent
-from infoutil_jax.method.selection.most_useful import MostUseful, Taught
+from infoutil_jax.method.selection.most_useful import MostUseful
 from infoutil_jax.method.selection.ranking import ByStatistic, Keep, RandomK, TopK, best_crop
 
 __all__ = [
@@ -41,7 +41,6 @@ __all__ = [
     "Reduce",
     "Selector",
     "Shortlist",
-    "Taught",
     "TopK",
     "best_crop",
     "concatenate",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal, get_args
+from typing import ClassVar
 
 import jax
 import numpy as np
@@ -22,7 +22,8 @@ from infoutil_jax.method.selection.ranking import (
     check_keep,
 )
 
-Taught = Literal["class", "probabilities", "calibrated", "both"]
+BOUNDS = (np.log(0.01), np.log(100.0))
+"""Of the logarithm of `sharpness`."""
 
 
 @dataclass(frozen=True)
@@ -33,16 +34,15 @@ class MostUseful:
     image after `Union(..., WholeImage())`, is a judge. Class after class the student learns the
     crop that lowers its loss most, until all classes are full. Then each crop that was chosen is
     forgotten, and the best of its class is learnt instead, until that changes nothing. The kernel
-    is `arc_cosine` of the column "untrained". What is taught is the class, or the column
-    "probabilities" (`features.StudentFeatures` gives both columns).
+    is `arc_cosine` of the column "untrained". Taught is the column "probabilities", at the
+    temperature at which the judges' own are calibrated: a teacher that is too modest, or too sure,
+    teaches no less. (`features.StudentFeatures` gives both columns.)
 
     Beside the candidates' own, memory is (competing + judging) * competing numbers, counted over
     the classes of one student.
 
     Attributes:
         keep: which score is the best: "lowest", "highest", or "middle".
-        taught: what a crop teaches the student: its "class", the teacher's "probabilities", or the
-            mean of "both".
         shortlist: images of a class that compete, those that `keep` ranks first; four times as
             many as are kept where that is more.
         judges: of one student, at most; they are drawn where there are more.
@@ -57,7 +57,6 @@ class MostUseful:
     """
 
     keep: Keep = "lowest"
-    taught: Taught = "probabilities"
     shortlist: int = 64
     judges: int = 4000
     ridge: float = 0.1
@@ -67,8 +66,6 @@ class MostUseful:
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
-        if self.taught not in get_args(Taught):
-            raise InputError(f'taught is "{self.taught}"; choose {", ".join(get_args(Taught))}')
         for name, value, least in (
             *(("shortlist", self.shortlist, 1), ("judges", self.judges, 1)),
             *(("sweeps", self.sweeps, 0), ("classes_at_once", self.classes_at_once, 1)),
@@ -88,7 +85,7 @@ class MostUseful:
             raise InputError("the choice of judges needs a key")
         check_candidates(candidates, per_class)
         classes = np.unique(candidates.labels)
-        _check_features(candidates, None if self.taught == "class" else len(classes))
+        _check_features(candidates, len(classes))
         rows, jury = best_crop(candidates, self.keep), _last_crops(candidates)
         check_full(classes, rows.labels, per_class)
         rank = np.arange(len(rows.labels)) - np.searchsorted(rows.labels, rows.labels)
@@ -114,7 +111,7 @@ class MostUseful:
         present = np.isin(classes, rows.labels)
         labels, truth = (np.searchsorted(classes[present], t.labels) for t in (rows, jury))
         seen, judged = (table.features["untrained"] for table in (rows, jury))
-        taught = self._taught(rows, labels, present, jury, truth)
+        taught = _calibrated(rows, jury, truth, present)
         with jax.enable_x64(True):
             student = untaught(
                 arc_cosine(seen, seen), arc_cosine(judged, seen), taught, truth, ridge=self.ridge
@@ -122,31 +119,26 @@ class MostUseful:
         chosen, utilities = choose(student, labels, per_class, self.sweeps)
         return take(rows, chosen)._replace(scores=utilities)
 
-    def _taught(
-        self,
-        rows: Candidates,
-        labels: Int[np.ndarray, " rows"],
-        present: Bool[np.ndarray, " classes"],
-        jury: Candidates,
-        truth: Int[np.ndarray, " judges"],
-    ) -> Float64[np.ndarray, "rows present"]:
-        """What each row teaches of the present classes; rows sum to one."""
-        classes: Float64[np.ndarray, "rows present"] = np.eye(present.sum())[labels]
-        if self.taught == "class":
-            return classes
-        said, judged = (
-            np.log(t.features["probabilities"][:, present].astype(np.float64) + 1e-12)
-            for t in (rows, jury)
-        )
-        sharper = sharpness(judged, truth) if self.taught == "calibrated" else 1.0
-        probabilities: Float64[np.ndarray, "rows present"] = softmax(sharper * said, axis=1)
-        return (probabilities + classes) / 2 if self.taught == "both" else probabilities
+
+def _calibrated(
+    rows: Candidates,
+    jury: Candidates,
+    truth: Int[np.ndarray, " judges"],
+    present: Bool[np.ndarray, " classes"],
+) -> Float64[np.ndarray, "rows present"]:
+    """What each row teaches of the present classes; rows sum to one."""
+    said, judged = (
+        np.log(table.features["probabilities"][:, present].astype(np.float64) + 1e-12)
+        for table in (rows, jury)
+    )
+    result: Float64[np.ndarray, "rows present"] = softmax(sharpness(judged, truth) * said, axis=1)
+    return result
 
 
 def sharpness(
     log_probabilities: Float64[np.ndarray, "n classes"], truth: Int[np.ndarray, " n"]
 ) -> float:
-    """What log-probabilities are multiplied by so that the truth is likeliest, 0.05 to 20.
+    """What log-probabilities are multiplied by so that the truth is likeliest, 0.01 to 100.
 
     One over the temperature of temperature scaling (Guo et al., ICML 2017).
     """
@@ -155,7 +147,7 @@ def sharpness(
         now = log_softmax(np.exp(log_sharpness) * log_probabilities, axis=1)
         return float(-np.take_along_axis(now, truth[:, None], 1).mean())
 
-    return float(np.exp(minimize_scalar(surprise, bounds=(-3, 3), method="bounded").x))
+    return float(np.exp(minimize_scalar(surprise, bounds=BOUNDS, method="bounded").x))
 
 
 def _last_crops(candidates: Candidates) -> Candidates:
@@ -165,28 +157,21 @@ def _last_crops(candidates: Candidates) -> Candidates:
     return take(candidates, order[first])
 
 
-def _check_features(candidates: Candidates, classes: int | None) -> None:
-    """Checks that there are the columns that a student needs.
-
-    Args:
-        candidates: its choice.
-        classes: that it is taught probabilities of; None: it is taught the classes themselves.
+def _check_features(candidates: Candidates, classes: int) -> None:
+    """Checks that there are the columns that a student of so many classes needs.
 
     Raises:
         InputError: there are not.
     """
     columns = candidates.features
-    needed = ["untrained", *["probabilities"] * (classes is not None)]
-    if not set(needed) <= set(columns):
+    if not {"untrained", "probabilities"} <= set(columns):
         raise InputError(
-            f"a kernel student needs the features {' and '.join(needed)}, but the candidates have "
-            f"{', '.join(columns) or 'none'}: give the recipe embed=features.StudentFeatures()"
+            f"a kernel student needs the features untrained and probabilities, but the candidates "
+            f"have {', '.join(columns) or 'none'}: give the recipe embed=features.StudentFeatures()"
         )
     for column in columns.values():
         for row in np.flatnonzero(~np.isfinite(column).all(1))[:1]:
             raise InputError(f"the features of example {candidates.ids[row]} are not all numbers")
-    if classes is None:
-        return
     probabilities = columns["probabilities"]
     if probabilities.shape[1] != classes or not np.allclose(probabilities.sum(1), 1, atol=1e-2):
         raise InputError(

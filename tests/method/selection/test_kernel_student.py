@@ -20,6 +20,7 @@ from infoutil_jax.method.selection.kernel_student import (
     untaught,
 )
 from infoutil_jax.method.selection.kernel_student import loss as loss_of
+from infoutil_jax.method.selection.most_useful import sharpness
 
 KEY = jax.random.key(0)
 
@@ -140,8 +141,9 @@ def test_before_it_has_learnt_all_classes_are_the_same_to_it():
 @pytest.mark.parametrize("seed", range(5))
 def test_no_exchange_improves_the_choice(seed):
     pool = table(seed, crops=1, candidates=12)
-    seen, answers = pool.features["untrained"], pool.features["probabilities"]
+    seen, said = pool.features["untrained"], np.log(pool.features["probabilities"].astype(float))
     kernel = arc_cosine(seen, seen)
+    answers = np.asarray(jax.nn.softmax(sharpness(said, pool.labels) * said))
 
     def taught(rows):
         return after(untaught(kernel, kernel, answers, pool.labels), *rows)
@@ -169,24 +171,27 @@ def test_best_scored_crops_compete_and_the_last_judge():
         assert (set(changed.ids) != set(kept.ids)) == changes
 
 
-def test_a_student_that_is_taught_the_class_does_not_ask_the_teacher():
-    pool = table(7, candidates=60)
-    classes = np.eye(3, dtype=np.float32)[pool.labels]
-    same = most_useful(KEY, replaced(pool, probabilities=classes), 2)
-    alone = pool._replace(features={"untrained": pool.features["untrained"]})
-    kept = most_useful(KEY, alone, 2, taught="class")
-    np.testing.assert_array_equal(kept.ids, same.ids)
-    np.testing.assert_allclose(kept.scores, same.scores, atol=1e-6)
-
-
-def test_both_is_the_mean_of_the_class_and_the_probabilities():
+@pytest.mark.parametrize("temperature", [0.5, 5.0])
+def test_how_sure_the_teacher_is_does_not_matter(temperature):
     pool = table(8, candidates=60)
-    classes = np.eye(3, dtype=np.float32)[pool.labels]
-    mean = (pool.features["probabilities"] + classes) / 2
-    same = most_useful(KEY, replaced(pool, probabilities=mean), 2)
-    kept = most_useful(KEY, pool, 2, taught="both")
+    tempered = pool.features["probabilities"] ** (1 / temperature)
+    tempered /= tempered.sum(1, keepdims=True)
+    kept = most_useful(KEY, pool, 2)
+    same = most_useful(KEY, replaced(pool, probabilities=tempered), 2)
     np.testing.assert_array_equal(kept.ids, same.ids)
-    np.testing.assert_allclose(kept.scores, same.scores, atol=1e-6)
+    np.testing.assert_allclose(kept.scores, same.scores, atol=1e-4)
+
+
+@settings(max_examples=10, deadline=None)
+@given(seed=st.integers(0, 10**6), temperature=st.floats(0.3, 8))
+def test_sharpness_undoes_a_temperature(seed, temperature):
+    rng = np.random.default_rng(seed)
+    log_p = jax.nn.log_softmax(2 * rng.normal(size=(4000, 3)))
+    truth = (np.exp(log_p).cumsum(1) < rng.uniform(size=(4000, 1))).sum(1).clip(max=2)
+    assert sharpness(np.asarray(log_p), truth) == pytest.approx(1, rel=0.15)
+    modest = np.asarray(jax.nn.log_softmax(log_p / temperature))
+    found = sharpness(modest, truth)
+    assert found == pytest.approx(temperature * sharpness(np.asarray(log_p), truth), rel=1e-3)
 
 
 @pytest.mark.parametrize("shortlist", [1, 9])
@@ -240,7 +245,6 @@ def test_judges_are_drawn_where_there_are_more():
         ({"per_class": 0}, "per_class is 0; keep at least 1 of each class"),
         ({"sweeps": -1}, "sweeps is -1; give at least 0"),
         ({"classes_at_once": 0}, "classes_at_once is 0; give at least 1"),
-        ({"taught": "names"}, 'taught is "names"; choose'),
         ({"ridge": 0.0}, "ridge is 0.0; it must be positive"),
         ({"per_class": 11}, "class 0 has 10 candidates to choose from, but 11 are needed"),
         ({"candidates": table(0)._replace(features={})}, "candidates have none: give the recipe"),
