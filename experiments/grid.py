@@ -1,9 +1,11 @@
-r"""Runs one table on all its settings, several processes at once, each of which takes a setting.
+"""Runs one table on all its settings, several processes at once, each of which takes a setting.
 
-    python -m experiments.grid --data DIR --validation --rows infoutil random rded
+    python -m experiments.grid --data DIR --validation    # to choose by
+    python -m experiments.freeze                          # what was chosen
+    python -m experiments.grid --data DIR                 # and its test
 
-`DIR` holds the image folders that `PLACES` names; a setting without its folder is passed over. Give
-the command again to go on.
+`DIR` holds the image folders that `PLACES` names; a setting without its folder is passed over. Test
+images are read only for what `experiments.freeze` has written down. Give a command again to go on.
 """
 
 from __future__ import annotations
@@ -17,7 +19,9 @@ from pathlib import Path
 
 import tyro
 
+from experiments.freeze import FROZEN, check_frozen
 from experiments.run import RESULTS
+from infoutil_jax.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -75,11 +79,13 @@ class Grid:
     """As of `experiments.together`: on an accelerator, a few dozen."""
     workdir: Path = Path("runs/experiments")
     """As of `experiments.run`."""
-    results: Path = RESULTS
-    """As of `experiments.run`."""
+    results: Path | None = None
+    """As of `experiments.run`; by default `results`, or `results/recommended` for the test."""
 
     def run(self) -> int:
         """Run what has no result yet; returns how many processes failed."""
+        if not self.validation:
+            check_frozen()
         places = [place for place in PLACES if place.name in self.places]
         places = [p for p in places if p.folder is None or (self.data / p.folder).is_dir()]
         with ThreadPoolExecutor(self.processes) as pool:
@@ -100,10 +106,20 @@ class Grid:
         for flag, values in chosen.items():
             command += [flag, *map(str, values)] if values else []
         command += ["--validation"] if self.validation else []
-        command += ["--workdir", str(self.workdir), "--results", str(self.results)]
+        results = self.results or (RESULTS if self.validation else FROZEN.parent)
+        command += ["--workdir", str(self.workdir), "--results", str(results)]
         shared = {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"}  # the accelerator's memory
         return subprocess.run(command, env={**os.environ, **shared}, check=False).returncode
 
 
+def main() -> int:
+    """Entry point; returns the exit code."""
+    try:
+        return min(1, tyro.cli(Grid, description=__doc__).run())
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
 if __name__ == "__main__":
-    sys.exit(min(1, tyro.cli(Grid, description=__doc__).run()))
+    sys.exit(main())

@@ -85,8 +85,8 @@ class Leads:
                     apart = float(np.mean(list(ours.values()))) - best
                     leads.setdefault(budget, {}).setdefault(labels, []).append(apart)
         lines = [
-            f"The lead of `{self.row}` over the best of {', '.join(self.rivals)}, whichever that is "
-            "in a setting: mean over the settings, with its 95% interval.",
+            f"The lead of `{self.row}` over the best of {', '.join(self.rivals)}, whichever that "
+            "is in a setting: mean over the settings, with its 95% interval.",
             "",
             "| a class | " + " | ".join(LABELS.values()) + " |",
             "|" + " --- |" * (1 + len(LABELS)),

@@ -174,6 +174,7 @@ class RandomResizedBoxes:
     Attributes:
         num_crops: boxes per image.
         scale: area as a share of the image's, low and high.
+        least_side: pixels that a box has on each side at least, as far as the image has them.
 
     Raises:
         InputError: an argument out of range.
@@ -181,10 +182,13 @@ class RandomResizedBoxes:
 
     num_crops: int = 5
     scale: tuple[float, float] = (0.08, 1.0)
+    least_side: int = 1
 
     def __post_init__(self) -> None:
         _check_count(self.num_crops)
         check_scale(self.scale)
+        if self.least_side < 1:
+            raise InputError(f"least_side is {self.least_side}; it must be at least 1")
 
     def __call__(self, keys: Keys, maps: object, image_size: tuple[int, int], /) -> Boxes:
         """(top, left, height, width) of `num_crops` boxes for each key."""
@@ -197,10 +201,13 @@ def _random_resized_boxes(
     boxes: RandomResizedBoxes, image_size: tuple[int, int], keys: Keys
 ) -> Boxes:
     _check_size(image_size)
+    low, high = boxes.scale
+    least = boxes.least_side**2 / (image_size[0] * image_size[1])
+    scale = (min(max(low, least), high), high)
 
     def draw(key: Key[Array, ""], crop: Int[Array, ""]) -> Int32[Array, "4"]:
         chance = jax.random.uniform(jax.random.fold_in(key, crop), (TRIES + 2,))
-        return random_resized_boxes(chance, image_size, boxes.scale)
+        return random_resized_boxes(chance, image_size, scale)
 
     return jax.vmap(jax.vmap(draw, (None, 0)), (0, None))(keys, jnp.arange(boxes.num_crops))
 

@@ -30,21 +30,34 @@ def test_digits_are_never_mirrored(digits, spec, flip):
     assert BackboneConfig(flip=True).resolve(source).flip is True
 
 
-@pytest.mark.parametrize(("size", "rate"), [(32, 0.001), (64, 0.01)])
-def test_the_early_teachers_rate_is_the_papers(digits, size, rate):
-    resolved = TeacherConfig().resolve(replace(digits, image_size=(size, size)))
+@pytest.mark.parametrize(("side", "rate"), [(32, 0.001), (64, 0.01)])
+def test_the_early_teachers_rate_is_the_papers(side, rate):
+    resolved = TeacherConfig().complete(Facts((side, side), 50_000, 10))
     assert resolved.early_learning_rate == rate
     assert resolved.early_epochs == 10
-    assert 10 <= resolved.epochs <= 100
+    assert (resolved.batch_size, resolved.learning_rate) == (128, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("images", "batch_size", "epochs"),
+    [(40, 16, 100), (240, 16, 100), (1438, 32, 91), (2240, 64, 100), (5000, 128, 100)],
+)
+def test_few_images_are_enough_steps(images, batch_size, epochs):
+    resolved = TeacherConfig().complete(Facts((64, 64), images, 10))
+    assert (resolved.batch_size, resolved.epochs) == (batch_size, epochs)
+    assert resolved.learning_rate == pytest.approx(0.1 * batch_size / 128)
+    assert resolved.early_learning_rate == (0.01 if batch_size == 128 else 0.001)
+    assert images // batch_size >= 32 or batch_size == 16
 
 
 def test_weights_are_taken_as_they_are_where_the_classes_are_as_many(digits, tmp_path):
-    for classes, epochs in ((10, 0), (1000, 100)):
+    for classes, epochs in ((10, 0), (1000, 91)):
         path = tmp_path / f"{classes}.safetensors"
         safetensors.numpy.save_file({"fc.weight": np.zeros((classes, 4), np.float32)}, path)
         options = TeacherConfig(backbone="resnet18", weights=path)
         resolved = options.resolve(digits)
-        assert (resolved.epochs, resolved.early_epochs, resolved.learning_rate) == (epochs, 0, 0.01)
+        assert (resolved.epochs, resolved.early_epochs) == (epochs, 0)
+        assert resolved.learning_rate == 0.01 * resolved.batch_size / 128
         assert replace(options, epochs=3).resolve(digits).epochs == 3
     with pytest.raises(InputError, match="say whose weights"):
         TeacherConfig(weights=path).resolve(digits)

@@ -249,16 +249,23 @@ def test_the_teachers_normalisation_is_the_default():
     assert Supervision(10, teacher(), mean=(0.5,)).scale() == ((0.5,), (0.4,))
 
 
-def test_each_seed_may_have_its_own_set():
-    (images, labels), test = digits()
+@pytest.mark.parametrize(("labels", "at_once"), [("hard", 1), ("stored", 2)])
+def test_each_seed_may_have_its_own_set(labels, at_once):
+    (images, classes), test = digits()
     other = images[::-1].reshape(10, 10, *images.shape[1:])[::-1].reshape(images.shape)
-    config = replace(CONFIG, labels="hard", epochs=3)
+    config = replace(CONFIG, labels=labels, epochs=3)
     sets = np.stack([images, other])
-    both = train_student((sets, labels), test, config, supervision=TAUGHT)
+    soft = np.stack([model_logits(teacher(), one)[:, None] for one in sets])
+    side_by_side = replace(config, seeds_at_once=at_once)
+    taught = replace(TAUGHT, soft_labels=soft)
+    both = train_student((sets, classes), test, side_by_side, supervision=taught)
     for seed, own in enumerate(sets):
-        only = replace(config, seeds=(seed,))
-        alone = train_student((own, labels), test, only, supervision=TAUGHT)
+        only, taught = replace(config, seeds=(seed,)), replace(TAUGHT, soft_labels=soft[seed])
+        alone = train_student((own, classes), test, only, supervision=taught)
         np.testing.assert_allclose(both.top1[seed], alone.top1[0], atol=0.2)
+    three = replace(config, labels="hard", seeds=(0, 1, 2))
     with pytest.raises(InputError, match="2 sets for 3 seeds"):
-        three = replace(config, seeds=(0, 1, 2))
-        train_student((sets, labels), test, three, supervision=TAUGHT)
+        train_student((sets, classes), test, three, supervision=TAUGHT)
+    one = replace(TAUGHT, soft_labels=soft[0])
+    with pytest.raises(InputError, match=r"need \(2, 100, 1, 10\)"):
+        train_student((sets, classes), test, replace(config, labels="stored"), supervision=one)

@@ -17,6 +17,10 @@ HIGHEST = selection.TopK("highest")
 """What the paper keeps."""
 
 
+LEAST_SIDE = 8
+"""Pixels of a crop's side: of fewer the kernel student, whose last layer has 4, sees nothing."""
+
+
 def infoutil(
     *,
     tiles: int = 1,
@@ -133,9 +137,9 @@ def infoutil_kernel(
     Definition 3 asks what leaving an example out changes, and Theorem 1 bounds it for one step of
     a student. For kernel ridge regression on what an untrained network sees it is known in closed
     form, over the whole training (`selection.MostUseful`). The shortlist holds the crops of lowest
-    gradient norm at the teacher that labels, among RDED's random-resized crops and the whole
-    image. From it, it keeps the crops from which such a student, taught by that teacher,
-    learns most about the pool's whole images.
+    gradient norm at the teacher that labels, among the whole image and RDED's random-resized crops
+    of at least 8 pixels a side. From it, it keeps the crops from which such a student, taught by
+    that teacher, learns most about the pool's whole images.
 
     Args:
         tiles: crops an image: 1 at 32 and 64 pixels, 4 at 128 and 224.
@@ -148,7 +152,9 @@ def infoutil_kernel(
     return Recipe(
         name="infoutil_kernel",
         attribute=UniformMaps(),
-        crop=cropping.Union(cropping.RandomResizedBoxes(num_crops), cropping.WholeImage()),
+        crop=cropping.Union(
+            cropping.RandomResizedBoxes(num_crops, least_side=LEAST_SIDE), cropping.WholeImage()
+        ),
         score=scores.GradientNorm(wrt=wrt),
         select=selection.MostUseful(shortlist=shortlist, judges=judges),
         tiles=tiles,
