@@ -46,6 +46,16 @@ def assert_inside(boxes, image_size):
     assert (boxes[..., :2] + boxes[..., 2:] <= image_size).all()
 
 
+@pytest.mark.parametrize("side", [6, 8, 12, 32, 40])
+def test_no_random_box_is_smaller_than_it_may_be(side):
+    boxes = random_resized_boxes(keys_of(range(200)), None, (side, side), least_side=8)
+    assert_inside(boxes, (side, side))
+    assert int(boxes[..., 2:].min()) >= min(side, 8)
+    if side >= 29:  # where 8 pixels are less than 0.08 of the area, nothing changes
+        plain = random_resized_boxes(keys_of(range(200)), None, (side, side))
+        np.testing.assert_array_equal(boxes, plain)
+
+
 @pytest.mark.parametrize("window", [1, 2, (3, 1), (4, 5)])
 def test_pooling_is_the_mean_over_every_window(window):
     maps = noise_maps((2, 4, 5))

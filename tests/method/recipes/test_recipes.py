@@ -212,9 +212,9 @@ def test_clear_crops_are_rdeds_or_hold_a_share_of_the_shapley_mass():
 
 def test_a_kernel_student_chooses_among_clear_crops_and_whole_images():
     recipe = infoutil_kernel(num_crops=2, shortlist=9)
-    boxes = recipe.crop(KEYS, np.zeros((3, 1, 1)), (8, 8))
-    np.testing.assert_array_equal(boxes[:, :2], RandomResizedBoxes(2)(KEYS, None, (8, 8)))
-    np.testing.assert_array_equal(boxes[:, 2], [[0, 0, 8, 8]] * 3)
+    boxes = recipe.crop(KEYS, np.zeros((3, 1, 1)), (32, 32))
+    np.testing.assert_array_equal(boxes[:, :2], RandomResizedBoxes(2)(KEYS, None, (32, 32)))
+    np.testing.assert_array_equal(boxes[:, 2], [[0, 0, 32, 32]] * 3)
     count = 60
     labels = np.repeat(np.arange(3, dtype=np.int32), 20)
     features = recipe.embed(
