@@ -18,7 +18,7 @@ HIGHEST = selection.TopK("highest")
 
 
 LEAST_SIDE = 8
-"""Pixels of a crop's side: of fewer the kernel student, whose last layer has 4, sees nothing."""
+"""Pixels of a crop's side: fewer, enlarged to the size of an image, are a blur."""
 
 
 def infoutil(
