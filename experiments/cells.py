@@ -63,7 +63,8 @@ def _crop(side: float, keep: Keep, **options: Any) -> RecipeConfig:
 
 METHODS = (
     *("infoutil", "infoutil_paper_gp", "infoutil_paper", "infoutil_clear", "infoutil_kernel"),
-    *("rded", "random", "herding", "k_means", "k_center", "el2n", "forgetting", "sre2l"),
+    *("rded", "random", "herding", "k_means", "k_center", "el2n", "ccs"),
+    *("forgetting", "sre2l"),
     *("grad_cam", "random_crop_gradient_norm", "shapley_crop_loss", "no_noise"),
 )
 

@@ -17,7 +17,6 @@ from typing import Any
 
 import infoutil_jax
 from experiments.leads import RESULTS, Leads
-from experiments.tables import TABLES
 from infoutil_jax import infoutil, provenance
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.config import Facts, StudentConfig, TeacherConfig
@@ -35,7 +34,6 @@ def choices() -> dict[str, Any]:
     students = [asdict(StudentConfig(width=64).complete(one)) for one in facts]
     described = {
         "recipe": provenance.describe(infoutil()),
-        "rows": TABLES["recommended"].rows,
         "teachers": teachers,
         "students": students,
     }

@@ -46,8 +46,8 @@ _OURS = (*_MAIN, "infoutil_kernel")
 _FAIR = (*_OURS, "herding", "k_means", "forgetting", "grad_cam")
 
 _COMPARED = (
-    *("infoutil", "tiles1-infoutil"),
-    *("random", "tiles1-random", "tiles4-random", "herding", "k_means", "el2n", "forgetting"),
+    *("infoutil", "tiles1-infoutil", "random", "tiles1-random", "tiles4-random"),
+    *("herding", "k_means", "el2n", "ccs", "forgetting"),
     *("rded", "rded-by-early", "tiles1-rded", "infoutil_paper_gp", "grad_cam"),
 )
 

@@ -28,7 +28,7 @@ class RecipeConfig:
 
     recipe: str = "infoutil"
     """infoutil, infoutil_paper, infoutil_clear, infoutil_kernel, rded, random, herding, k_means,
-    k_center, el2n, grad_cam, no_noise, random_crop_gradient_norm or shapley_crop_loss."""
+    k_center, el2n, ccs, grad_cam, no_noise, random_crop_gradient_norm or shapley_crop_loss."""
     tiles: int | None = None
     """Crops an image: 1, 4 or 9; by default 1 up to 64 pixels and 4 above."""
     grid: int | None = None

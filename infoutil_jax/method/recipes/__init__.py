@@ -7,6 +7,7 @@ place here: `Recipe(...)`, or `dataclasses.replace` of one of these.
 from collections.abc import Callable
 
 from infoutil_jax.method.recipes.baselines import (
+    ccs,
     el2n,
     forgetting,
     grad_cam_crops,
@@ -38,6 +39,7 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
     "k_means": k_means,
     "k_center": k_center,
     "el2n": el2n,
+    "ccs": ccs,
     "grad_cam": grad_cam_crops,
     "random_crop_gradient_norm": random_crop_gradient_norm,
     "shapley_crop_loss": shapley_crop_loss,
@@ -48,6 +50,7 @@ RECIPES: dict[str, Callable[..., Recipe]] = {
 __all__ = [
     "RECIPES",
     "Recipe",
+    "ccs",
     "el2n",
     "forgetting",
     "grad_cam_crops",

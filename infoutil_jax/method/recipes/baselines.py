@@ -71,6 +71,18 @@ def el2n(*, tiles: int = 1, keep: selection.Keep = "highest") -> Recipe:
     return _whole_images("el2n", selection.TopK(keep), tiles, score=scores.el2n)
 
 
+def ccs(*, tiles: int = 1, prune: float = selection.Stratified.prune) -> Recipe:
+    """Whole images of every difficulty but the hardest (CCS; Zheng et al., ICLR 2023): a coreset.
+
+    Difficult is what `el2n` finds so.
+
+    Args:
+        tiles: images that share a distilled image, each resized to a tile.
+        prune: share of a class that is left out, the hardest.
+    """
+    return _whole_images("ccs", selection.Stratified(prune), tiles, score=scores.el2n)
+
+
 def forgetting(events: Any, *, tiles: int = 1, keep: selection.Keep = "highest") -> Recipe:
     """The most forgotten whole images (Toneva et al., ICLR 2019, arXiv 1812.05159): a coreset.
 

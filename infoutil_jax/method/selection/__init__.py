@@ -24,9 +24,9 @@ from infoutil_jax.method.selection.coresets import (
     k_center,
     k_means,
 )
-from infoutil_jax.method.selection.kernel_student import KernelStudent
 from infoutil_jax.method.selection.most_useful import MostUseful
 from infoutil_jax.method.selection.ranking import ByStatistic, Keep, RandomK, TopK, best_crop
+from infoutil_jax.method.selection.stratified import Stratified
 
 __all__ = [
     "ByStatistic",
@@ -35,12 +35,12 @@ __all__ = [
     "Choosing",
     "Coreset",
     "Keep",
-    "KernelStudent",
     "MostUseful",
     "RandomK",
     "Reduce",
     "Selector",
     "Shortlist",
+    "Stratified",
     "TopK",
     "best_crop",
     "concatenate",

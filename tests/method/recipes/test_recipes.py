@@ -13,6 +13,7 @@ from infoutil_jax.method.cropping import RandomResizedBoxes, ShapleyBoxes
 from infoutil_jax.method.recipes import (
     RECIPES,
     Recipe,
+    ccs,
     el2n,
     forgetting,
     infoutil,
@@ -118,6 +119,14 @@ def test_el2n_keeps_the_longest_errors():
     recipe = el2n(tiles=4)
     assert recipe.score is scores.el2n
     assert select(recipe, table([0.1, 0.9, 0.5]), 2).ids.tolist() == [1, 2]
+
+
+def test_ccs_covers_what_is_easy_and_leaves_the_hardest_out():
+    recipe = ccs(tiles=4, prune=0.5)
+    assert recipe.score is scores.el2n
+    kept = select(recipe, table([0.1, 0.9, 0.5, 0.2]), 2)
+    assert kept.ids.tolist() == [0, 3]
+    assert (recipe.name, recipe.tiles) == ("ccs", 4)
 
 
 @pytest.mark.parametrize("events", [3, [[1, 2]], ["a"]])
