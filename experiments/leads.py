@@ -86,14 +86,14 @@ class Leads:
                     leads.setdefault(budget, {}).setdefault(labels, []).append(apart)
         lines = [
             f"The lead of `{self.row}` over the best of {', '.join(self.rivals)}, whichever that "
-            "is in a setting: mean over the settings, with its 95% interval.",
+            "is in a setting: mean over settings, as many as are told, with its 95% interval.",
             "",
             "| a class | " + " | ".join(LABELS.values()) + " |",
             "|" + " --- |" * (1 + len(LABELS)),
         ]
         for budget, by_label in sorted(leads.items()):
             each = [by_label.get(labels, []) for labels in LABELS.values()]
-            told = [f"{mean_lead(one)} ({len(one)} settings)" if one else "" for one in each]
+            told = [f"{mean_lead(one)} (of {len(one)})" if one else "" for one in each]
             lines.append(f"| {budget} | {' | '.join(told)} |")
         return "\n".join(lines) + "\n"
 

@@ -48,11 +48,12 @@ def test_the_summary_is_of_the_best_rival_of_each_setting(tmp_path, result, writ
         write(tmp_path / folder, *rows, *(result(n, 10, 50.0, set_seed=0) for n in names[:3]))
     (line,) = Leads(results=tmp_path).summary().splitlines()[4:]
     # Leads of 4 and 2: mean 3, deviation sqrt(2); Student's t of one degree is 12.706.
-    assert line == "| 1 | +3.0 ± 12.7 (2 settings) |  |  |"
+    assert line == "| 1 | +3.0 ± 12.7 (of 2) |  |  |"
 
 
-def test_the_committed_table_is_that_of_the_results():
-    results = RESULTS / "validation"
+@pytest.mark.parametrize("kind", ["validation", "recommended"])
+def test_the_committed_tables_are_those_of_the_results(kind):
+    results = RESULTS / kind
     leads = Leads(results=results)
     committed = (results / "leads-infoutil.md").read_text()
     assert f"{leads.table()}\n{leads.summary()}" == committed
