@@ -26,6 +26,7 @@ from infoutil_jax.training.student import train_student
 from infoutil_jax.training.supervision import Supervision
 
 Job = tuple[Setting, Cell]
+APART = ("everything", "sre2l")  # no pool is scored for these
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,15 @@ class Together(Experiment):
     """Trained side by side, at most."""
 
     def fill(self, cells: list[Cell], folder: Path) -> None:
-        """Run those of the cells that have no result in the folder."""
-        done = store.cells(folder)
-        missing = [(s, c) for c in cells for s in self.set_seeds if c.key(s) not in done]
+        """Run those of the cells that have no result in the folder.
+
+        Rows of several steps, and those that score no pool, run one by one.
+        """
+        apart = [c for c in cells if c.row.steps > 1 or c.row.recipe.recipe in APART]
+        for seed in self.set_seeds:
+            Experiment.fill(replace(self, set_seed=seed), apart, folder)
+        done, rest = store.cells(folder), [cell for cell in cells if cell not in apart]
+        missing = [(s, c) for c in rest for s in self.set_seeds if c.key(s) not in done]
         if not missing:
             return
         one = Setting.prepare(self)
@@ -67,10 +74,17 @@ def run_together(jobs: list[Job], at_once: int, students: int) -> Iterator[store
         at_once: sets that one program trains on. Fewer jobs are filled up, so that it serves all.
         students: that it trains side by side, at most.
     """
-    made = [setting.distil(cell) for setting, cell in jobs]
-    setting, cell = jobs[0]
+    made = []
+    for setting, cell in jobs:
+        try:
+            made.append((setting, cell, *setting.distil(cell)))
+        except InputError as error:
+            print(f"{cell.key()!s:44s} not run: {error}", file=sys.stderr, flush=True)
+    if not made:
+        return
+    setting, cell = made[0][:2]
     config, labeller = setting.student(cell), setting.labeller(cell)
-    sets = [distilled for distilled, _ in made]
+    sets = [distilled for _, _, distilled, _ in made]
     filled = [*sets, *[sets[-1]] * (at_once - len(sets))]
     each = [one for one in filled for _ in config.seeds]
     many = replace(config, seeds=config.seeds * len(filled), seeds_at_once=min(students, len(each)))
@@ -85,13 +99,13 @@ def run_together(jobs: list[Job], at_once: int, students: int) -> Iterator[store
             tiles=sets[0].soft_labels.shape[1],
         ),
     )
-    for number, ((setting, cell), (_, about)) in enumerate(zip(jobs, made, strict=True)):
+    for number, (setting, cell, _, about) in enumerate(made):
         own = slice(number * len(config.seeds), (number + 1) * len(config.seeds))
         mine = trained._replace(
             top1=trained.top1[own],
             top5=trained.top5[own],
             ece=trained.ece[own],
-            seconds=trained.seconds / len(jobs),
+            seconds=trained.seconds / len(made),
         )
         seconds = round(about["distill_seconds"] + mine.seconds, 1)
         shared = {"seconds": seconds, "students_at_once": many.seeds_at_once}
