@@ -263,4 +263,4 @@ def test_weights_that_do_not_fit_are_told_before_anything_is_written(weights, tm
     assert not workdir.exists()
     from_weights(workdir, weights)
     with pytest.raises(InputError, match=r"trained with weights = '\w+', not None"):
-        from_weights(workdir, None, width=8, stem="cifar", learning_rate=0.01)
+        from_weights(workdir, None, width=8, stem="cifar", learning_rate=0.005)
