@@ -238,28 +238,28 @@ class Setting:
         recipe = None if row.recipe.recipe == "sre2l" else self._recipe(row)
         teachers = scoring.digest(), labeller.digest()
         about = provenance.describe(recipe), teachers, cell.images_per_class, experiment.set_seed
-        same, started = json.dumps(about, sort_keys=True), time.perf_counter()
-        if recipe is None and same not in self.sets:
-            distilled = sre2l(
-                self.source,
-                scoring,
-                images_per_class=cell.images_per_class,
-                workdir=workdir,
-                label_teacher=labeller,
-                settings=Inversion(iterations=experiment.inversion_iterations),
-                seed=experiment.set_seed,
-                overwrite=True,
-            )
-            self.sets[same] = distilled, time.perf_counter() - started
-        elif recipe is not None and same not in self.sets:
-            scored, seconds = self._scored(recipe, scoring)
+        same = json.dumps(about, sort_keys=True)
+        if same not in self.sets:
+            scored, seconds = self._scored(recipe, scoring) if recipe else (None, 0.0)
             started = time.perf_counter()
-            distilled = distill_pool(
-                scored,
-                images_per_class=cell.images_per_class,
-                workdir=workdir,
-                label_teacher=labeller,
-            )
+            if scored is None:
+                distilled = sre2l(
+                    self.source,
+                    scoring,
+                    images_per_class=cell.images_per_class,
+                    workdir=workdir,
+                    label_teacher=labeller,
+                    settings=Inversion(iterations=experiment.inversion_iterations),
+                    seed=experiment.set_seed,
+                    overwrite=True,
+                )
+            else:
+                distilled = distill_pool(
+                    scored,
+                    images_per_class=cell.images_per_class,
+                    workdir=workdir,
+                    label_teacher=labeller,
+                )
             self.sets[same] = distilled, seconds + time.perf_counter() - started
         distilled, seconds = self.sets[same]
         seen = self._account(cell, distilled, labeller)

@@ -79,7 +79,8 @@ def run_together(jobs: list[Job], at_once: int, students: int) -> Iterator[store
         try:
             made.append((setting, cell, *setting.distil(cell)))
         except InputError as error:
-            print(f"{cell.key()!s:44s} not run: {error}", file=sys.stderr, flush=True)
+            key = cell.key(setting.experiment.set_seed)
+            print(f"{key!s:44s} not run: {error}", file=sys.stderr, flush=True)
     if not made:
         return
     setting, cell = made[0][:2]
