@@ -1,12 +1,15 @@
 """The distilled set on disk: written whole or not at all, read back, verified. NumPy on the host.
 
-    images/<class>/<id>.png     lossless; grey, grey + alpha, RGB or RGBA
-    metadata.jsonl              a line an image: its file, label, class and audit record
+    images/<class>/<id>.png     lossless; .npy for more than four channels
+    metadata.jsonl              a line an image: its file, label, class, soft labels, audit record
     soft_labels.safetensors     "soft_labels": logits, float32 [images, tiles, classes]
     manifest.json               how it was made, and the sha256 of every other file
+    README.md                   what all this is, and programs that train on it
 
-Hugging Face's `imagefolder` and TFDS's ImageFolder read the same folder. The same arguments give
-the same bytes: no file holds a time or a path of the machine.
+Sorted by name, class folders are in the order of the labels and images in that of the rows: so
+readers of folders (torchvision, TFDS, Keras, Hugging Face) find our labels, and row i of the soft
+labels is file i. The same arguments give the same bytes: no file holds a time or a path of the
+machine.
 """
 
 import hashlib
@@ -25,9 +28,19 @@ import safetensors.numpy
 from jaxtyping import Float32, Int32, Shaped, UInt8
 
 from infoutil_jax.data import layout
+from infoutil_jax.data.augment import channel_statistics
+from infoutil_jax.data.card import card
 from infoutil_jax.data.loading import threaded, threads_for
 from infoutil_jax.errors import InputError
 
+TRAINING = {
+    "temperature": 20.0,
+    "flip": True,
+    "batch_size": 50,
+    "epochs": 300,
+    "learning_rate": 0.001,
+}
+"""How students are trained on a set whose manifest does not say: RDED's protocol."""
 _OURS = ("format", "class_names", "class_folders", "image_shape", "tiles", "files", "sha256")
 
 
@@ -65,6 +78,10 @@ class DistilledDataset:
         class_names = tuple(manifest["class_names"])
         rows = layout.read_rows(path, manifest)
         shape = tuple(manifest["image_shape"])
+        soft_labels = layout.read_soft_labels(
+            path, (len(rows), manifest["tiles"], len(class_names))
+        )
+        layout.check_soft_labels(path, rows, soft_labels)
         images = np.empty((len(rows), *shape), np.uint8)
         read = partial(layout.read_image, path, [row["file_name"] for row in rows], shape)
         for i, image in enumerate(threaded(read, range(len(rows)), threads_for([shape[:2]]))):
@@ -73,9 +90,7 @@ class DistilledDataset:
             path=path,
             images=images,
             labels=np.array([row["label"] for row in rows], np.int32),
-            soft_labels=layout.read_soft_labels(
-                path, (len(rows), manifest["tiles"], len(class_names))
-            ),
+            soft_labels=soft_labels,
             class_names=class_names,
             records=tuple({k: v for k, v in row.items() if k not in layout.ROW} for row in rows),
             manifest=manifest,
@@ -150,12 +165,14 @@ def write_distilled(
     Args:
         path: the folder to be; it must not exist, or be empty, or with `overwrite` hold a
             distilled set, which is replaced.
-        images: uint8, 1 to 4 channels.
-        labels: integers, indices into `class_names`.
+        images: uint8. They are stored in the order of their labels.
+        labels: integers, indices into `class_names`; every class has an image.
         soft_labels: float32 logits, finite, one row a tile.
         class_names: name of each label, all different.
         records: for each image a mapping that JSON can hold; NumPy values are converted.
-        manifest: how the set was made; JSON too.
+        manifest: how the set was made; JSON too. Its `normalisation` (mean and std of each channel,
+            0 to 1) and `training` (how students are trained, as `TRAINING`) are in the README.md;
+            by default those of the images, and those of RDED's protocol.
         overwrite: replace a distilled set that is there.
 
     Raises:
@@ -166,15 +183,23 @@ def write_distilled(
     _check_arrays(images, labels, soft_labels, class_names)
     if len(records) != len(images):
         raise InputError(f"{len(records)} records for {len(images)} images; it should be one each")
-    folders = layout.class_folders(class_names)
-    names = [f"images/{folders[label]}/{i:06d}.png" for i, label in enumerate(labels)]
+    order = np.argsort(labels, kind="stable")
+    images, labels, soft_labels = images[order], labels[order], soft_labels[order]
+    folders, suffix = layout.class_folders(class_names), layout.suffix(images.shape[3])
+    digits = max(6, len(str(len(images) - 1)))
+    names = [f"images/{folders[label]}/{i:0{digits}}{suffix}" for i, label in enumerate(labels)]
+    # The shortest decimals that are read back as the same float32.
+    logits = soft_labels.astype(str).astype(np.float64).tolist()
+    firsts = zip(names, labels.tolist(), [class_names[i] for i in labels], logits, strict=True)
     rows = [
-        _row(i, record, dict(zip(layout.ROW, (name, int(label), class_names[label]), strict=True)))
-        for i, (name, label, record) in enumerate(zip(names, labels, records, strict=True))
+        _row(int(i), records[i], dict(zip(layout.ROW, first, strict=True)))
+        for i, first in zip(order, firsts, strict=True)
     ]
     if taken := sorted(set(_OURS) & set(manifest)):
         raise InputError(f"manifest has a key {taken[0]!r}, which is kept for the format itself")
-    head = _plain(manifest, "manifest") | {
+    mean, std = channel_statistics(images)
+    measured = {"training": TRAINING, "normalisation": {"mean": list(mean), "std": list(std)}}
+    head = _plain({**measured, **manifest}, "manifest") | {
         "format": layout.FORMAT,
         "class_names": list(class_names),
         "class_folders": folders,
@@ -187,7 +212,7 @@ def write_distilled(
     try:
         hashes = {}
         encoded = threaded(
-            partial(layout.png, images), range(len(images)), threads_for([images.shape[1:3]])
+            partial(layout.encode, images), range(len(images)), threads_for([images.shape[1:3]])
         )
         for name, data in zip(names, encoded, strict=True):
             hashes[name] = _write(partial_path / name, data)
@@ -197,6 +222,8 @@ def write_distilled(
         )
         lines = "".join(json.dumps(row) + "\n" for row in rows)
         hashes[layout.METADATA] = _write(partial_path / layout.METADATA, lines.encode())
+        text = card(head, rows).encode()
+        hashes[layout.CARD] = _write(partial_path / layout.CARD, text)
         head["files"] = hashes
         head["sha256"] = layout.digest(head)
         _write(partial_path / layout.MANIFEST, json.dumps(head, indent=2, sort_keys=True).encode())
@@ -214,8 +241,6 @@ def _check_arrays(
         raise InputError(
             f"images are {images.dtype} {images.shape}; they should be uint8, not empty"
         )
-    if images.shape[3] > 4:
-        raise InputError(f"images have {images.shape[3]} channels; PNG holds 1, 2, 3 or 4")
     if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
         raise InputError(
             f"labels are {labels.dtype} {labels.shape}; they should be {len(images)} integers"
@@ -224,6 +249,11 @@ def _check_arrays(
     if wrong.size:
         raise InputError(
             f"label {wrong[0]} is {labels[wrong[0]]}; it should be 0 to {len(class_names) - 1}"
+        )
+    if absent := set(range(len(class_names))) - set(labels.tolist()):
+        name = class_names[min(absent)]
+        raise InputError(
+            f"class {name!r} has no image; each should have one, for readers number the folders"
         )
     expected = (len(images), soft_labels.shape[1], len(class_names))
     if soft_labels.dtype != np.float32 or soft_labels.shape != expected or not soft_labels.size:

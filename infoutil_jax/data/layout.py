@@ -8,8 +8,10 @@ import json
 import os
 import re
 import stat
+import unicodedata
 from collections.abc import Mapping, Sequence
 from io import BytesIO
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,8 +24,14 @@ from PIL import Image
 from infoutil_jax.errors import InputError
 
 MANIFEST, METADATA, SOFT_LABELS = "manifest.json", "metadata.jsonl", "soft_labels.safetensors"
-FORMAT = "infoutil-distilled-1"
-ROW = ("file_name", "label", "class_name")  # what each line of the metadata begins with
+CARD = "README.md"
+FORMAT = "infoutil-distilled-2"
+ROW = (
+    "file_name",
+    "label",
+    "class_name",
+    "soft_labels",
+)  # what each line of the metadata begins with
 
 
 def wrong(file: Path, how: str) -> NoReturn:
@@ -32,19 +40,33 @@ def wrong(file: Path, how: str) -> NoReturn:
 
 
 def class_folders(class_names: Sequence[str]) -> list[str]:
-    """A folder name for each class, safe and distinct on every file system."""
-    folders: list[str] = []
-    for index, name in enumerate(class_names):
-        folder = re.sub(r"[^A-Za-z0-9_-]+", "_", name)[:80]
-        # Windows reserves three- and four-letter names; prefixing them all is the simpler rule.
-        reserved = re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)\d", folder)
-        taken = {other.casefold() for other in folders}
-        if folder != name or not folder or reserved or folder.casefold() in taken:
-            folder = f"{index:04d}_{folder}"
-        while folder.casefold() in taken:
-            folder += "_"
-        folders.append(folder)
-    return folders
+    """A folder name for each class, safe and distinct on every file system.
+
+    Sorted by name, as folder readers number classes, they are in the order of the labels. Where
+    the names themselves are all that, they stay; else each begins with its label, in as many
+    digits as the last one's.
+    """
+    plain = [_plain_name(name) for name in class_names]
+    folded = [name.casefold() for name in plain]
+    if plain == list(class_names) and _increasing(plain) and _increasing(folded):
+        return plain
+    digits = len(str(len(plain) - 1))
+    return [f"{label:0{digits}}_{name}" for label, name in enumerate(plain)]
+
+
+def _plain_name(name: str) -> str:
+    """The name's letters and digits of any script, anything else as "_"; composed, 80 bytes."""
+    composed = unicodedata.normalize("NFC", name)
+    letters = (c if unicodedata.category(c)[0] in "LMN" or c in "_-" else " " for c in composed)
+    joined = "_".join("".join(letters).split())
+    cut = joined.encode("utf-8", "ignore")[:80].decode("utf-8", "ignore")
+    # Windows reserves these, whatever follows.
+    reserved = re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)\d", cut)
+    return f"{cut}_" if reserved else cut or "_"
+
+
+def _increasing(names: Sequence[str]) -> bool:
+    return all(one < other for one, other in pairwise(names))
 
 
 def digest(manifest: Mapping[str, Any]) -> str:
@@ -53,11 +75,19 @@ def digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def png(images: UInt8[np.ndarray, "n h w c"], index: int) -> bytes:
-    """Image `index` [h, w, c] as PNG: the same bytes for the same pixels."""
+def suffix(channels: int) -> str:
+    """How the files of images end: PNG holds up to four channels, NumPy's format any number."""
+    return ".png" if channels <= 4 else ".npy"
+
+
+def encode(images: UInt8[np.ndarray, "n h w c"], index: int) -> bytes:
+    """Image `index` [h, w, c] as a file's bytes: the same for the same pixels."""
     pixels = images[index]
     buffer = BytesIO()
-    Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
+    if suffix(pixels.shape[2]) == ".npy":
+        np.save(buffer, np.ascontiguousarray(pixels), allow_pickle=False)
+    else:
+        Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")
     return buffer.getvalue()
 
 
@@ -149,7 +179,7 @@ def read_rows(path: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     lines = read_bytes(path, METADATA).splitlines()
     try:
         rows = [json.loads(line) for line in lines]
-        said = [(row["file_name"], row["label"], row["class_name"]) for row in rows]
+        said = [tuple(row[key] for key in ROW[:3]) for row in rows]
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{file} is not JSON lines with {', '.join(ROW)}: {error!r}") from error
     classes = zip(manifest["class_names"], manifest["class_folders"], strict=True)
@@ -163,9 +193,9 @@ def read_rows(path: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         folder = Path(name).parent.as_posix()
         if (label, class_name, folder) not in right:
             wrong(file, f"line {number} says label {label!r} is {class_name!r} in {folder}/")
-    names = sorted(row["file_name"] for row in rows)
+    names = [row["file_name"] for row in rows]
     if names != sorted(name for name in manifest["files"] if name.startswith("images/")):
-        wrong(file, f"lists {len(rows)} images; they should be those of {MANIFEST}")
+        wrong(file, f"lists {len(rows)} images; they should be those of {MANIFEST}, sorted by name")
     return rows
 
 
@@ -176,8 +206,11 @@ def read_image(
     file = path / names[index]
     data = read_bytes(path, names[index])
     try:
-        pixels = np.array(Image.open(BytesIO(data)))
-    except (OSError, SyntaxError, ValueError) as error:
+        if file.suffix == ".npy":
+            pixels: np.ndarray = np.load(BytesIO(data), allow_pickle=False)
+        else:
+            pixels = np.array(Image.open(BytesIO(data)))
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{file} cannot be read as an image: {error}") from error
     pixels = pixels[..., None] if pixels.ndim == 2 else pixels
     if pixels.dtype != np.uint8 or pixels.shape != shape:
@@ -200,3 +233,18 @@ def read_soft_labels(
     if not np.isfinite(soft_labels).all():
         wrong(file, "holds logits that are not finite")
     return soft_labels
+
+
+def check_soft_labels(
+    path: Path,
+    rows: Sequence[Mapping[str, Any]],
+    soft_labels: Float32[np.ndarray, "n tiles classes"],
+) -> None:
+    """Checks that the lines of the metadata say the same soft labels as their own file."""
+    for number, (row, right) in enumerate(zip(rows, soft_labels, strict=True), 1):
+        try:
+            same = np.array_equal(np.array(row["soft_labels"], np.float32), right)
+        except (KeyError, TypeError, ValueError):
+            same = False
+        if not same:
+            wrong(path / METADATA, f"line {number} has other soft labels than {SOFT_LABELS}")

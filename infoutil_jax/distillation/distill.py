@@ -172,10 +172,9 @@ def _write(scored: ScoredPool, labeller: Teacher, images_per_class: int, workdir
         records=[_record(source, kept, row, per_class) for row in rows],
         manifest={
             "recipe": {one.name: _described(recipe, one.name) for one in fields(recipe)},
-            "images_per_class": images_per_class,
             "pool": scored.config.pool,
             "seed": scored.seed,
-            **inputs(source, scored.teacher, labeller),
+            **inputs(source, scored.teacher, labeller, images_per_class),
         },
         overwrite=scored.config.overwrite,
     )

@@ -119,10 +119,9 @@ def sre2l(
         ],
         manifest={
             "recipe": {"name": "sre2l", "settings": provenance.describe(settings)},
-            "images_per_class": images_per_class,
             "pool": 0,
             "seed": seed,
-            **inputs(source, teacher, label_teacher),
+            **inputs(source, teacher, label_teacher, images_per_class),
         },
         overwrite=overwrite,
     )

@@ -6,18 +6,25 @@ from typing import Any
 
 from infoutil_jax import provenance
 from infoutil_jax.data.sources import Source
+from infoutil_jax.training.config import StudentConfig
+from infoutil_jax.training.student import default_batch_size
 from infoutil_jax.training.teacher import Teacher
 
 
-def inputs(source: Source, teacher: Teacher, label_teacher: Teacher) -> dict[str, Any]:
+def inputs(
+    source: Source, teacher: Teacher, label_teacher: Teacher, images_per_class: int
+) -> dict[str, Any]:
     """The part of a manifest that all methods share.
 
     Args:
         source: what was distilled.
         teacher: attributed and scored.
         label_teacher: labelled.
+        images_per_class: the budget.
     """
+    student = StudentConfig().resolve(source)
     return {
+        "images_per_class": images_per_class,
         "source": {
             "name": source.name,
             "fingerprint": source.fingerprint(),
@@ -26,6 +33,14 @@ def inputs(source: Source, teacher: Teacher, label_teacher: Teacher) -> dict[str
         },
         "teacher": _teacher(teacher),
         "label_teacher": _teacher(label_teacher),
+        "normalisation": {"mean": list(label_teacher.mean), "std": list(label_teacher.std)},
+        "training": {
+            "temperature": student.temperature,
+            "flip": student.flip,
+            "batch_size": default_batch_size(images_per_class, len(source.class_names)),
+            "epochs": student.epochs,
+            "learning_rate": student.learning_rate,
+        },
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
     }

@@ -13,7 +13,10 @@ from infoutil_jax.errors import InputError
 
 @pytest.mark.parametrize(
     "name",
-    ["manifest.json", "metadata.jsonl", "soft_labels.safetensors", "images/golf_ball/000007.png"],
+    [
+        *("README.md", "manifest.json", "metadata.jsonl", "soft_labels.safetensors"),
+        "images/2_golf_ball/000007.png",
+    ],
 )
 @pytest.mark.parametrize("way", ["flip", "cut", "empty", "remove"])
 def test_every_change_of_every_file_is_found(written, name, way):
@@ -47,8 +50,8 @@ def test_a_changed_recipe_in_the_manifest_is_found(written):
 
 
 def test_files_that_do_not_belong_are_found(written):
-    extra = written.path / "images/golf_ball/extra.png"
-    shutil.copy(written.path / "images/golf_ball/000007.png", extra)
+    extra = written.path / "images/2_golf_ball/extra.png"
+    shutil.copy(written.path / "images/2_golf_ball/000007.png", extra)
     with pytest.raises(InputError, match=r"extra.png is not part of the set"):
         written.verify()
     extra.rename(written.path / ".hidden")

@@ -1,0 +1,130 @@
+"""The README.md of a distilled set: a dataset card, and programs that train on it (host).
+
+Its front matter tells Hugging Face's `datasets` the type of every column. The text is `card.md`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from infoutil_jax.data.layout import suffix
+
+MOST_CLASSES = 200  # that the table lists; the manifest lists them all
+_TEMPLATE = Path(__file__).with_name("card.md")
+_FEATURES = """configs:
+- config_name: default
+  features:
+  - name: image
+    dtype: image
+  - name: label
+    dtype:
+      class_label:
+        names:
+NAMES
+  - name: soft_labels
+    list:
+      list: float32
+"""
+
+
+def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """The text of a set's README.md.
+
+    Args:
+        manifest: the set's, complete but for `files` and `sha256`.
+        rows: the lines of its metadata.
+    """
+    (height, width, channels), tiles = manifest["image_shape"], manifest["tiles"]
+    training, classes = manifest["training"], len(manifest["class_names"])
+    count, side, name = len(rows), math.isqrt(tiles), _name(manifest)
+    halvings = math.log2(min(height, width))
+    depth = min(max(3, round(halvings) - 2), int(halvings))
+    mean, std = (tuple(round(x, 4) for x in manifest["normalisation"][k]) for k in ("mean", "std"))
+    flip = training["flip"]
+    widths = [channels, *[128] * (depth - 1)]
+    geometry = (
+        f"each image is {side}×{side} tiles of {height // side}×{width // side} pixels, by rows"
+    )
+    return Template(_TEMPLATE.read_text()).substitute(
+        name=name,
+        quoted_name=quoted(name),
+        hugging_face=_hugging_face(manifest["class_names"]),
+        count=count,
+        height=height,
+        width=width,
+        channels=channels,
+        classes=classes,
+        tiles=tiles,
+        suffix=suffix(channels),
+        reader="PIL.Image" if channels <= 4 else "json",
+        read="PIL.Image.open(file)" if channels <= 4 else "np.load(file)",
+        labeller=_labeller(manifest),
+        temperature=f"{training['temperature']:g}",
+        mean=mean,
+        std=std,
+        geometry=geometry if tiles > 1 else "each image is one tile",
+        mirrored="likely to help" if flip else "another class, or none: students do not see them",
+        table=_table(manifest, rows),
+        blocks=", ".join(f"*block({inputs})" for inputs in widths),
+        keras_blocks=", ".join(["*block()"] * depth),
+        inputs=128 * (height >> depth) * (width >> depth),
+        flip=0.5 if flip else 0.0,
+        views="images[some][:, :, :: np.random.choice((-1, 1))]" if flip else "images[some]",
+        keras_flip=' L.RandomFlip("horizontal")' if flip else "",
+        least=round(tiles**-0.5, 4),
+        rate=training["learning_rate"],
+        epochs=training["epochs"],
+        batch=training["batch_size"],
+        parts=-(-count // training["batch_size"]),
+    )
+
+
+def _hugging_face(class_names: Sequence[str]) -> str:
+    """The front matter by which `datasets` makes labels a ClassLabel."""
+    names = [f"          '{label}': {quoted(name)}" for label, name in enumerate(class_names)]
+    return _FEATURES.strip().replace("NAMES", "\n".join(names))
+
+
+def _name(manifest: Mapping[str, Any]) -> str:
+    source = manifest.get("source")
+    name = source.get("name") if isinstance(source, Mapping) else None
+    return f"{printable(name)}, distilled" if name else "A distilled set"
+
+
+def _labeller(manifest: Mapping[str, Any]) -> str:
+    teacher = manifest.get("label_teacher")
+    if not isinstance(teacher, Mapping):
+        return "the one that labelled"
+    accuracy = teacher.get("accuracy")
+    rate = "" if accuracy is None else f", {accuracy:.1f}% on the source's test images"
+    return f"{teacher.get('stage')}, {printable(str(teacher.get('name')))}{rate}"
+
+
+def _table(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    names, folders = manifest["class_names"], manifest["class_folders"]
+    if len(names) > MOST_CLASSES:
+        return (
+            "The classes are listed in `manifest.json`, `class_names`, in the order of the labels."
+        )
+    counts = [0] * len(names)
+    for row in rows:
+        counts[row["label"]] += 1
+    lines = ["| label | class | folder | images |", "| --- | --- | --- | --- |"]
+    for label, (name, folder, count) in enumerate(zip(names, folders, counts, strict=True)):
+        text = printable(name).replace("|", "\\|")
+        lines.append(f"| {label} | {text} | `{folder}` | {count} |")
+    return "\n".join(lines)
+
+
+def printable(text: str) -> str:
+    """The text on one line, whatever cannot be printed as an escape."""
+    return "".join(c if c.isprintable() else f"\\U{ord(c):08X}" for c in text)
+
+
+def quoted(text: str) -> str:
+    """The text as a double-quoted scalar of YAML."""
+    return f'"{printable(text.replace(chr(92), chr(92) * 2)).replace(chr(34), chr(92) + chr(34))}"'
