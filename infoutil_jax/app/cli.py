@@ -5,6 +5,7 @@ Exit codes: 0 done, 2 something of yours to fix (told in one sentence), 130 inte
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 from dataclasses import dataclass, replace
@@ -113,7 +114,9 @@ class Run:
 
     data: Annotated[SourceOptions, Flat]
     workdir: Path | None = None
-    """By default runs/ and the source's name."""
+    """By default runs/ and the source's name, with six digits of its path's hash for a folder."""
+    overwrite: bool = False
+    """Replace a set that is there and was made by other arguments."""
     devices: DeviceCount = "all"
     """Of this machine, that share the work."""
     config: Annotated[RunConfig, Flat] = RunConfig()
@@ -127,10 +130,10 @@ class Run:
                 "choose with --image-size"
             )
             source = replace(self.data, image_size=CPU_SIDE).open()
-        workdir = self.workdir or Path("runs") / source.name
+        workdir = self.workdir or default_workdir(source)
         print(_account(source))
         devices = parallel.devices_of(self.devices)
-        summary = run(source, workdir, self.config, devices=devices)
+        summary = run(source, workdir, self.config, devices=devices, overwrite=self.overwrite)
         budget = summary["images_per_class"]
         rows = {f"student, {self.config.recipe.recipe}": {budget: summary["student"]["top1"]}}
         print(accuracy_table(rows))
@@ -270,6 +273,15 @@ Command = (
 def _too_large(source: Source) -> bool:
     """Whether training at this size would take days without an accelerator."""
     return jax.default_backend() == "cpu" and min(source.image_size) > CPU_SIDE
+
+
+def default_workdir(source: Source) -> Path:
+    """A folder below runs/, another one for each source: folders of one name lie in two places."""
+    kind, _, where = source.spec.partition(":")
+    if kind != "folder":
+        return Path("runs") / source.name
+    path = os.fsencode(Path(where).expanduser().resolve())
+    return Path("runs") / f"{source.name}-{hashlib.sha256(path).hexdigest()[:6]}"
 
 
 def _account(source: Source) -> str:

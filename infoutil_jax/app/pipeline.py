@@ -13,12 +13,14 @@ import numpy as np
 
 from infoutil_jax import provenance
 from infoutil_jax.app.config import RunConfig, Stage, Stages
-from infoutil_jax.app.report import overview
+from infoutil_jax.app.report import account_of, overview, own_class_share
 from infoutil_jax.data.augment import channel_statistics
-from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.data.distilled import DistilledDataset, check_destination
+from infoutil_jax.data.layout import MANIFEST
 from infoutil_jax.data.sources import Source
-from infoutil_jax.distillation import DistillConfig, distill
+from infoutil_jax.distillation import DistillConfig, distill, scorer_of
 from infoutil_jax.distillation.checks import check_budget, check_teacher
+from infoutil_jax.distillation.manifest import arguments, inputs
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.parallel import Devices
@@ -69,20 +71,30 @@ def train_teachers(
 def choose_teacher(teachers: Mapping[str, Teacher], stage: Stage, images_per_class: int) -> Teacher:
     """Chooses the teacher of a stage.
 
-    "auto" is the paper's rule: the early teacher up to 10 images a class, the converged one above,
-    or where there is no early teacher.
+    "auto" is the paper's rule, with a guard: the early teacher up to 10 images a class, the
+    converged one above, or where the early one is not there or knows too little. It has to be
+    ahead of chance on training images by at least half as much as the converged one.
 
     Raises:
         InputError: a stage that is not there.
     """
     if stage == "auto":
-        stage = "early" if images_per_class <= 10 and "early" in teachers else "converged"
+        early = images_per_class <= 10 and "early" in teachers and _knows_enough(teachers)
+        stage = "early" if early else "converged"
     if stage not in teachers:
         raise InputError(
             f"there is no {stage} teacher, only {', '.join(teachers)}: choose one of these, or "
             "train one (--early-epochs)."
         )
     return teachers[stage]
+
+
+def _knows_enough(teachers: Mapping[str, Teacher]) -> bool:
+    early, converged = teachers["early"], teachers["converged"]
+    if early.known is None or converged.known is None or not early.num_classes:
+        return True
+    chance = 100 / early.num_classes
+    return early.known - chance >= (converged.known - chance) / 2
 
 
 def choose_teachers(
@@ -182,19 +194,21 @@ def run(
     config: RunConfig = RunConfig(),
     *,
     devices: Devices | None = None,
+    overwrite: bool = False,
     progress: bool = True,
     say: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Teacher, distilled set, students and a summary, from a source alone.
 
     Writes `teacher/`, `distilled/`, `overview.png` and `summary.json` under `workdir`; a teacher
-    that is there already is used.
+    that is there already is used, and so is a set that was made by the same arguments.
 
     Args:
         source: raw images.
         workdir: where everything is written.
         config: what can be chosen.
         devices: that share all the work; None for the first.
+        overwrite: replace a set that was made by other arguments.
         progress: show progress lines.
         say: where the text goes.
 
@@ -202,9 +216,11 @@ def run(
         The summary.
 
     Raises:
-        InputError: a budget, tiles or settings that the source cannot fill.
+        InputError: a budget, tiles or settings that the source cannot fill, or a set that is there
+            and was made by other arguments.
     """
     workdir = Path(workdir)
+    check_destination(workdir / "distilled", overwrite=True)
     recipe = config.recipe.build(source)
     images_per_class = config.images_per_class
     if images_per_class is None:
@@ -217,6 +233,8 @@ def run(
             f"images of {source.image_size[0]}×{source.image_size[1]} pixels cannot be cut into "
             f"{recipe.tiles} equal tiles: choose another image size, or tiles"
         )
+    wanted = arguments(source, recipe, images_per_class, pool, config.seed)
+    there = None if overwrite else _made_by(workdir / "distilled", wanted)
     teachers = train_teachers(
         source,
         workdir / "teacher",
@@ -226,8 +244,14 @@ def run(
         progress=progress,
     )
     recipe, teacher, labeller = choose_teachers(teachers, config.stages, recipe, images_per_class)
-    say(f"teacher: {teachers['converged'].accuracy:.1f}% top-1")
-    distilled = distill(
+    text, figures = account_of(teachers, labeller, source)
+    say(text)
+    if there is not None:
+        wanted = inputs(source, scorer_of(recipe, teacher, labeller), labeller, images_per_class)
+        del wanted["hardware"]  # which changes a set by rounding at most
+        there = _made_by(workdir / "distilled", wanted)
+        say(f"{workdir / 'distilled'} is there already, made by the same arguments")
+    distilled = there or distill(
         source,
         teacher,
         recipe,
@@ -235,8 +259,10 @@ def run(
         workdir=workdir / "distilled",
         label_teacher=labeller,
         seed=config.seed,
-        config=DistillConfig(pool=pool, devices=devices, overwrite=True, progress=progress),
+        config=DistillConfig(pool=pool, devices=devices, overwrite=overwrite, progress=progress),
     )
+    own, crops = own_class_share(distilled), len(distilled) * recipe.tiles
+    say(f"soft labels are largest at the crop's own class for {own:.1f}% of {crops} crops")
     overview(distilled, source, workdir / "overview.png")
     result = train_students(
         distilled, source, labeller, config.student, devices=devices, progress=progress
@@ -249,7 +275,9 @@ def run(
         "recipe": provenance.describe(config.recipe),
         "images_per_class": images_per_class,
         "seed": config.seed,
-        "teacher": {stage: t.accuracy for stage, t in teachers.items()},
+        "teacher": figures,
+        "label_teacher": labeller.stage,
+        "own_class_share": own,
         "teacher_options": provenance.describe(config.teacher.resolve(source)),
         "student_options": provenance.describe(config.student.resolve(source)),
         "student": summarise(result),
@@ -258,6 +286,20 @@ def run(
     }
     (workdir / "summary.json").write_text(json.dumps(summary, indent=1, default=str) + "\n")
     return summary
+
+
+def _made_by(path: Path, wanted: Mapping[str, Any]) -> DistilledDataset | None:
+    """The set at `path`, if there is one; raises if something wanted of it is otherwise."""
+    if not (path / MANIFEST).exists():
+        return None
+    there = DistilledDataset.load(path)
+    for key, value in json.loads(json.dumps(wanted, default=str)).items():
+        if there.manifest.get(key) != value:
+            raise InputError(
+                f"{path} holds a set that was made with another {key}: choose another --workdir, "
+                "or replace the set with --overwrite"
+            )
+    return there
 
 
 def summarise(result: StudentResult) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What was kept and why, as a picture; accuracies, as a table (host; runs once)."""
+"""What was kept and why, as a picture; teachers and accuracies, in words (host; runs once)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from matplotlib.patches import Rectangle
 
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
+from infoutil_jax.training.teacher import Teacher
 
 BOX_COLOUR = "#d6336c"
 
@@ -97,6 +98,36 @@ def _show(axis: Axes, image: np.ndarray) -> None:
     axis.set_yticks([])
     for spine in axis.spines.values():
         spine.set_visible(False)
+
+
+def account_of(
+    teachers: Mapping[str, Teacher], labeller: Teacher, source: Source
+) -> tuple[str, dict[str, float]]:
+    """What is to be known of the teachers before hours are spent.
+
+    Returns:
+        Sentences, and the figures in them, percent: accuracies by stage, the share of the test
+        images that are of the largest class.
+    """
+    majority = 100 * float(np.bincount(source.test.labels).max()) / len(source.test)
+    accuracies = {s: t.accuracy for s, t in teachers.items() if t.accuracy is not None}
+    said = ", ".join(f"{stage} {accuracy:.1f}%" for stage, accuracy in accuracies.items())
+    text = (
+        f"teachers: {said} top-1 on test images, of which the largest class is {majority:.1f}%; "
+        f"the {labeller.stage} one labels"
+    )
+    if labeller.accuracy is not None and labeller.accuracy < majority + (100 - majority) / 5:
+        text += (
+            f"\nwarning: the teacher that labels is near chance ({labeller.accuracy:.1f}% against "
+            f"{majority:.1f}%), and students learn no more than it knows: train it longer "
+            "(--teacher.epochs, --teacher.early-epochs), give it more images, or larger ones"
+        )
+    return text, accuracies | {"majority": majority}
+
+
+def own_class_share(distilled: DistilledDataset) -> float:
+    """Percent of a set's crops whose soft label is largest at their own class."""
+    return 100 * float(np.mean(distilled.soft_labels.argmax(-1) == distilled.labels[:, None]))
 
 
 def accuracy_table(results: Mapping[str, Mapping[int, Sequence[float]]]) -> str:

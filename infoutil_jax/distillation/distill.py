@@ -7,7 +7,6 @@ written.
 from __future__ import annotations
 
 import shutil
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from infoutil_jax import parallel, provenance
+from infoutil_jax import parallel
 from infoutil_jax.blocks import each_block, padded
 from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
@@ -24,7 +23,7 @@ from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation.checks import check_budget, check_teacher
 from infoutil_jax.distillation.config import DistillConfig
 from infoutil_jax.distillation.examine import SELECT, Examined, stream
-from infoutil_jax.distillation.manifest import inputs
+from infoutil_jax.distillation.manifest import arguments, inputs
 from infoutil_jax.distillation.pool import ScoredPool, score_pool
 from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
@@ -171,17 +170,11 @@ def _write(scored: ScoredPool, labeller: Teacher, images_per_class: int, workdir
         class_names=source.class_names,
         records=[_record(source, kept, row, per_class) for row in rows],
         manifest={
-            "recipe": {one.name: _described(recipe, one.name) for one in fields(recipe)},
-            "pool": scored.config.pool,
-            "seed": scored.seed,
+            **arguments(source, recipe, images_per_class, scored.config.pool, scored.seed),
             **inputs(source, scored.teacher, labeller, images_per_class),
         },
         overwrite=scored.config.overwrite,
     )
-
-
-def _described(recipe: Recipe, part: str) -> Any:
-    return provenance.describe(getattr(recipe, part))
 
 
 def label_crops(

@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from typing import Any
 
 from infoutil_jax import provenance
 from infoutil_jax.data.sources import Source
+from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.config import StudentConfig
 from infoutil_jax.training.student import default_batch_size
 from infoutil_jax.training.teacher import Teacher
+
+
+def arguments(
+    source: Source, recipe: Recipe, images_per_class: int, pool: int | None, seed: int
+) -> dict[str, Any]:
+    """What was asked for, as a manifest says it: known before there is a teacher."""
+    parts = {one.name: provenance.describe(getattr(recipe, one.name)) for one in fields(recipe)}
+    return {
+        "recipe": parts,
+        "images_per_class": images_per_class,
+        "pool": pool,
+        "seed": seed,
+        "source": _source(source),
+    }
 
 
 def inputs(
@@ -25,12 +41,7 @@ def inputs(
     student = StudentConfig().resolve(source)
     return {
         "images_per_class": images_per_class,
-        "source": {
-            "name": source.name,
-            "fingerprint": source.fingerprint(),
-            "train_images": len(source.train),
-            "skipped": list(source.skipped),
-        },
+        "source": _source(source),
         "teacher": _teacher(teacher),
         "label_teacher": _teacher(label_teacher),
         "normalisation": {"mean": list(label_teacher.mean), "std": list(label_teacher.std)},
@@ -43,6 +54,15 @@ def inputs(
         },
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
+    }
+
+
+def _source(source: Source) -> dict[str, Any]:
+    return {
+        "name": source.name,
+        "fingerprint": source.fingerprint(),
+        "train_images": len(source.train),
+        "skipped": list(source.skipped),
     }
 
 

@@ -4,13 +4,14 @@
   config.json              arguments and fingerprints of the data
   running/<run>/<epoch>/   state after the last finished epoch
   stages/<stage>/          variables of a finished stage
-  stages/<stage>.json      its epoch and test accuracy; the stage exists once this does
+  stages/<stage>.json      its epoch and accuracies; the stage exists once this does
   stages/forgetting.safetensors  events of each training image; there before the stage converged
 """
 
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -121,16 +122,18 @@ def finished(workdir: Path) -> list[str]:
 
 
 def save_stage(
-    workdir: Path, stage: str, variables: dict[str, Any], epoch: int, accuracy: float
+    workdir: Path, stage: str, variables: dict[str, Any], record: Mapping[str, Any]
 ) -> None:
-    """Writes the variables of a stage, then the record that says that they are complete."""
+    """Writes the variables of a stage, then its record, which says that they are complete."""
     with ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(workdir / "stages" / stage, variables, force=True)
-    write_json(workdir / "stages" / f"{stage}.json", {"epoch": epoch, "accuracy": accuracy})
+    write_json(workdir / "stages" / f"{stage}.json", dict(record))
 
 
-def load_stage(workdir: Path, stage: str, like: dict[str, Any]) -> tuple[dict[str, Any], float]:
-    """Variables and test accuracy of a finished stage.
+def load_stage(
+    workdir: Path, stage: str, like: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Variables and record of a finished stage.
 
     Args:
         workdir: the teacher's.
@@ -149,12 +152,13 @@ def load_stage(workdir: Path, stage: str, like: dict[str, Any]) -> tuple[dict[st
     # NumPy targets: the checkpoint may have been written on other devices.
     target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
     try:
-        accuracy = json.loads((workdir / "stages" / f"{stage}.json").read_text())["accuracy"]
+        record = json.loads((workdir / "stages" / f"{stage}.json").read_text())
+        record["accuracy"] = float(record["accuracy"])
         with ocp.StandardCheckpointer() as checkpointer:
             variables = checkpointer.restore(workdir / "stages" / stage, target)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"the {stage} teacher in {workdir} cannot be read ({reason}): train it again"
         ) from error
-    return jax.tree.map(jnp.asarray, variables), accuracy
+    return jax.tree.map(jnp.asarray, variables), record

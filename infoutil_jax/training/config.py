@@ -119,7 +119,8 @@ class TeacherConfig(BackboneConfig):
     """Epochs of the converged teacher; by default about 4,000 steps, 10 to 100 epochs; or none,
     where the weights tell as many classes apart."""
     early_epochs: int | None = None
-    """Epochs of the early teacher, 0 for none; by default 10 (paper), with weights none."""
+    """Epochs of the early teacher, 0 for none; by default 10 (paper), of few images as many as make
+    320 steps, with weights none."""
     early_schedule: EarlySchedule = "constant"
     """The early teacher's own run at a constant rate (paper), or the converged run's epoch."""
     early_optimiser: EarlyOptimiser = "adamw"
@@ -156,7 +157,8 @@ class TeacherConfig(BackboneConfig):
             # What the file does not show of the network is the network's own default.
             config = replace(config, width=self.width, norm=self.norm)
         epochs = epochs if self.epochs is None else self.epochs
-        early_epochs = 0 if self.weights else 10
+        own_run = self.early_schedule == "constant"
+        early_epochs = 0 if self.weights else max(10, -(-320 // steps) * own_run)
         early_epochs = early_epochs if self.early_epochs is None else self.early_epochs
         if self.early_schedule == "same_run" and early_epochs >= max(epochs, 1):
             raise InputError(

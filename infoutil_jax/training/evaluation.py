@@ -50,6 +50,13 @@ def top_k(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"],
     return float(100 * np.mean(right))
 
 
+def balanced_accuracy(
+    logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
+) -> float:
+    """Mean over the classes that occur of top-1, percent: 100 / classes for a constant answer."""
+    return float(np.mean([top_k(logits[labels == c], labels[labels == c], 1) for c in set(labels)]))
+
+
 def expected_calibration_error(
     probabilities: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], bins: int = 15
 ) -> float:

@@ -33,6 +33,8 @@ class Teacher(Classifier):
         name: for people.
         stage: of its training, "early" or "converged".
         accuracy: top-1 on the test images, percent.
+        known: mean over the classes of top-1 on training images, percent. Choices between
+            teachers are made by it, not by test images.
         version: names what a `predict` of your own computes, for parts that are scored and kept on
             disk: change it when you change `predict`. None: nothing is resumed.
         architecture: of a backbone of ours, whose `predict` needs no version.
@@ -52,6 +54,7 @@ class Teacher(Classifier):
     name: str = "user"
     stage: str = "converged"
     accuracy: float | None = None
+    known: float | None = None
     version: str | None = None
     architecture: Architecture | None = None
 
@@ -106,7 +109,7 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
     config = checkpoint.read_config(workdir)
     architecture = architecture_of(config)
     predict, like = models.outline(architecture)
-    variables, accuracy = checkpoint.load_stage(workdir, stage, like)
+    variables, record = checkpoint.load_stage(workdir, stage, like)
     return Teacher(
         predict,
         variables,
@@ -117,7 +120,8 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
         class_names=None if config["class_names"] is None else tuple(config["class_names"]),
         name=config["backbone"],
         stage=stage,
-        accuracy=accuracy,
+        accuracy=record["accuracy"],
+        known=record.get("known"),
         architecture=architecture,
     )
 

@@ -29,9 +29,11 @@ from infoutil_jax.models import torch_files, torch_weights
 from infoutil_jax.training import checkpoint, fit, forgetting
 from infoutil_jax.training.classifier import Classifier
 from infoutil_jax.training.config import Facts, TeacherConfig
-from infoutil_jax.training.evaluation import evaluate
+from infoutil_jax.training.evaluation import balanced_accuracy, evaluate, model_logits
 from infoutil_jax.training.labelled import Labelled
 from infoutil_jax.training.teacher import Teacher, architecture_of, load_teachers
+
+MOST_EVALUATED = 5000  # training images
 
 # Functions of evaluation and training, and the variables to begin with.
 _Start = tuple[models.Predict, models.Train, dict[str, Any]]
@@ -249,6 +251,12 @@ class _Data:
     devices: parallel.Devices | None
     progress: bool
 
+    @property
+    def some(self) -> Labelled:
+        """Training images, evenly taken: choices may be made by what a teacher knows of them."""
+        step = -(-len(self.train.labels) // MOST_EVALUATED)
+        return Labelled(self.train.images[::step], self.train.labels[::step])
+
 
 def _runs(record: Mapping[str, Any], num_images: int) -> Iterator[_Run]:
     """The runs that make all stages, the early teacher's own first."""
@@ -282,8 +290,13 @@ def _train(run: _Run, start: _Start, data: _Data, workdir: Path) -> None:
 
     def keep(epoch: int, variables: dict[str, Any]) -> None:
         mean, std = tuple(run.record["mean"]), tuple(run.record["std"])
-        metrics = evaluate(Classifier(predict, variables, mean, std), data.test)
-        checkpoint.save_stage(workdir, run.stages[epoch], variables, epoch, metrics.top1)
+        model = Classifier(predict, variables, mean, std)
+        record = {
+            "epoch": epoch,
+            "accuracy": evaluate(model, data.test).top1,
+            "known": balanced_accuracy(model_logits(model, data.some.images), data.some.labels),
+        }
+        checkpoint.save_stage(workdir, run.stages[epoch], variables, record)
 
     if 0 in run.stages:
         keep(0, variables)

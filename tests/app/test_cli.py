@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infoutil_jax.app.cli import main
+from infoutil_jax.app.cli import default_workdir, main
+from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
 
 PHOTOS = Path(__file__).parents[1] / "fixtures" / "imagenette" / "train"
@@ -48,7 +49,8 @@ def test_a_folder_of_photographs_takes_one_command(photos, tmp_path, capsys, mon
     assert main(["run", f"folder:{photos}", *small]) == 0
     printed = capsys.readouterr().out
     assert "3 classes" in printed and "| student, infoutil" in printed
-    workdir = tmp_path / "runs" / "pictures"
+    assert "of which the largest class is" in printed and "at the crop's own class" in printed
+    (workdir,) = (tmp_path / "runs").glob("pictures-*")
     assert {p.name for p in workdir.iterdir()} == {
         "teacher",
         "distilled",
@@ -62,6 +64,33 @@ def test_a_folder_of_photographs_takes_one_command(photos, tmp_path, capsys, mon
     assert np.asarray(Image.open(workdir / "overview.png")).std() > 0
     assert main(["verify", str(workdir / "distilled")]) == 0
     assert "every checksum holds" in capsys.readouterr().out
+
+
+def test_a_set_that_is_there_is_kept_or_told(photos, tmp_path, capsys):
+    work = ["--workdir", str(tmp_path / "w"), "--images-per-class", "1", "--recipe", "random"]
+    asked = ["run", f"folder:{photos}", *work, *TINY_TEACHER, *TINY_STUDENT]
+    assert main(asked) == 0
+    manifest = tmp_path / "w/distilled/manifest.json"
+    before = manifest.read_bytes(), manifest.stat().st_mtime_ns
+    capsys.readouterr()
+    assert main(asked) == 0
+    assert "is there already, made by the same arguments" in capsys.readouterr().out
+    assert (manifest.read_bytes(), manifest.stat().st_mtime_ns) == before
+    sentence = refused([*asked, "--seed", "1"], capsys)
+    assert "another seed" in sentence and "--overwrite" in sentence and "--workdir" in sentence
+    assert manifest.read_bytes() == before[0]
+    assert main([*asked, "--recipe", "rded", "--overwrite"]) == 0
+    assert json.loads(manifest.read_text())["recipe"]["name"] == "rded"
+
+
+def test_folders_of_one_name_have_two_workdirs(photos, tmp_path):
+    shutil.copytree(photos, tmp_path / "elsewhere" / photos.name)
+    here, there = (
+        default_workdir(open_source(f"folder:{path}", image_size=32))
+        for path in (photos, tmp_path / "elsewhere" / photos.name)
+    )
+    assert here != there and here.name.startswith("pictures-")
+    assert default_workdir(open_source("digits")) == Path("runs/digits")
 
 
 def test_verbs_one_by_one(teacher_dir, tmp_path, capsys):

@@ -14,6 +14,7 @@ from infoutil_jax.app.pipeline import (
     train_students,
     train_students_on_everything,
 )
+from infoutil_jax.app.report import account_of, own_class_share
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.errors import InputError
@@ -34,6 +35,37 @@ def test_the_label_teacher_is_early_up_to_ten_images_a_class(teachers):
     stages = {budget: choose_teacher(teachers, "auto", budget).stage for budget in (1, 10, 11, 50)}
     assert stages == {1: "early", 10: "early", 11: "converged", 50: "converged"}
     assert choose_teacher(teachers, "early", 50).stage == "early"
+
+
+@pytest.mark.parametrize(
+    ("early", "converged", "stage"),
+    [(51.0, 99.0, "converged"), (54.0, 99.0, "converged"), (55.0, 99.0, "early")],
+)
+def test_an_early_teacher_labels_if_it_knows_half_as_much(teachers, early, converged, stage):
+    """Of ten classes chance is 10%: the early one needs 10 + (99 - 10) / 2."""
+    known = {"early": early, "converged": converged}
+    asked = {name: replace(teachers[name], known=known[name]) for name in known}
+    assert choose_teacher(asked, "auto", 10).stage == stage
+    assert choose_teacher(asked, "early", 10).stage == "early"
+
+
+def test_what_teachers_know_is_measured_on_training_images(teachers):
+    assert 10 < teachers["early"].known <= teachers["converged"].known <= 100
+
+
+def test_a_teacher_near_chance_is_told(teachers, digits):
+    majority = 100 * np.bincount(digits.test.labels).max() / len(digits.test)
+    good = account_of(teachers, teachers["converged"], digits)
+    assert f"largest class is {majority:.1f}%" in good[0] and "near chance" not in good[0]
+    assert good[1]["majority"] == pytest.approx(majority)
+    lost = replace(teachers["early"], accuracy=majority + 5)
+    text, _ = account_of({**teachers, "early": lost}, lost, digits)
+    assert "the early one labels" in text and "near chance" in text
+
+
+def test_crops_of_which_the_label_is_their_class_are_counted(distilled):
+    right = (distilled.soft_labels.argmax(-1)[:, 0] == distilled.labels).mean()
+    assert own_class_share(distilled) == pytest.approx(100 * right)
 
 
 def test_without_an_early_teacher_the_converged_one_labels(teachers):
