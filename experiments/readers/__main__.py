@@ -30,7 +30,7 @@ PINS = {
     "torch": ("torch==2.14.1", "torchvision==0.29.1", "medmnist==3.0.2", "pillow==13.0.0"),
     "tensorflow": ("tensorflow-cpu==2.21.0", "tensorflow-datasets==4.9.10", "keras==3.15.1"),
     "datasets": ("datasets==5.2.0", "pillow==13.0.0"),
-    "tifffile": ("tifffile==2026.3.3", "pillow==13.0.0"),
+    "tifffile": ("tifffile==2026.3.3", "imagecodecs==2026.3.6", "pillow==13.0.0"),
 }
 LIVES_IN = {
     "torchvision": "torch",

@@ -88,9 +88,11 @@ def _pixels() -> dict[str, Case]:
     shape[..., 3] = np.where(_QUARTER == 0, 0, 255)
     palette = Image.fromarray((_QUARTER > 0).astype(np.uint8), "P")
     palette.putpalette([100] * 6)
-
-    def tagged(value: int) -> bytes:
-        return tiff(quarters, photometric="minisblack", extratags=[(274, "H", 1, value, True)])
+    coloured = Image.fromarray(_QUARTER.astype(np.uint8), "P")
+    coloured.putpalette([255, 0, 0, 0, 255, 0, 0, 0, 255, 255, 255, 255])
+    on_its_side = tiff(quarters, extratags=[(_ORIENTATION, "H", 1, _TURN_RIGHT, True)])
+    white8 = tiff(quarters, photometric="miniswhite")
+    white16 = tiff(quarters.astype(np.uint16) * 256, photometric="miniswhite")
 
     return {
         "orientation_jpeg": Case(
@@ -99,12 +101,17 @@ def _pixels() -> dict[str, Case]:
         ),
         "orientation_tiff": Case(
             "TIFF, orientation 6",
-            everywhere("x.tif", tagged(_TURN_RIGHT)),
-            tiff=tagged(_TURN_RIGHT),
+            everywhere("x.tif", on_its_side),
+            tiff=on_its_side,
         ),
         "depth_grey16": _alike("16-bit grey PNG, 12 bits used", "x.png", png16(LEVELS), LEVELS),
         "depth_rgb16": _alike("16-bit RGB PNG, 12 bits used", "x.png", png16(colour16), colour16),
         "depth_float": _alike("32-bit float TIFF, 0 to 1", "x.tif", tiff(floats), floats),
+        "depth_jp2": Case("JPEG 2000 of 12 bits", everywhere("x.jp2", jpeg2000(LEVELS))),
+        "white_8": Case("8-bit TIFF where 0 is white", everywhere("x.tif", white8), tiff=white8),
+        "white_16": Case(
+            "16-bit TIFF where 0 is white", everywhere("x.tif", white16), tiff=white16
+        ),
         "bands_grey": _alike("TIFF of six bands", "x.tif", tiff(bands), bands),
         "bands_rgb": _alike("TIFF of RGB and three more", "x.tif", tiff(bands, **extra), bands),
         "bands_pages": _alike("TIFF of six pages, a band each", "x.tif", tiff_pages(bands), bands),
@@ -118,6 +125,7 @@ def _pixels() -> dict[str, Case]:
             "palette PNG, one entry transparent",
             everywhere("x.png", saved(palette, "PNG", transparency=0)),
         ),
+        "palette_bmp": Case("palette BMP in colours", everywhere("x.bmp", saved(coloured, "BMP"))),
         "cmyk": Case(
             "CMYK JPEG of pure cyan",
             everywhere("x.jpg", saved(Image.new("CMYK", (SIDE, SIDE), (255, 0, 0, 0)), "JPEG")),
@@ -157,8 +165,9 @@ def _splits() -> dict[str, Case]:
             "test/ of loose images", {**train, **val, "test/7.png": dot(7), "test/8.png": dot(8)}
         ),
         "hidden_folder": Case(
-            "test/unlabelled/",
+            "test/unlabelled/; in an NPZ label -1",
             {**train, **val, **{f"test/unlabelled/{i}.png": dot(i) for i in (7, 8)}},
+            array=np.zeros((SIDE, SIDE), np.uint8),
         ),
         "nested_some": Case(
             "two of six images a level deeper",
@@ -264,6 +273,13 @@ def tiff(array: np.ndarray, **options: Any) -> bytes:
     return file.getvalue()
 
 
+def jpeg2000(array: np.ndarray) -> bytes:
+    """A lossless JPEG 2000 file of 12 bits a value, as scanners and satellites write them."""
+    from imagecodecs import jpeg2k_encode
+
+    return jpeg2k_encode(array, level=0, codecformat="jp2", bitspersample=12, reversible=True)
+
+
 def tiff_pages(array: np.ndarray) -> bytes:
     """A TIFF of one page a band."""
     import tifffile
@@ -276,7 +292,7 @@ def tiff_pages(array: np.ndarray) -> bytes:
 
 
 def main(folder: Path) -> None:
-    """Writes every case into a folder of its own name; needs Pillow and tifffile."""
+    """Writes every case into a folder of its own name; needs Pillow, tifffile and imagecodecs."""
     cases = make()
     for name, case in cases.items():
         case.write(folder / name)

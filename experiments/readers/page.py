@@ -19,9 +19,9 @@ TITLES = {
 }
 SECTIONS = {
     "Orientation": ("orientation",),
-    "Depth": ("depth",),
+    "Depth and polarity": ("depth", "white"),
     "Bands": ("bands",),
-    "Alpha, ink and motion": ("alpha", "cmyk", "gif"),
+    "Alpha, palette, ink and motion": ("alpha", "palette", "cmyk", "gif"),
     "Class names and their order": ("classes",),
     "Hidden labels": ("hidden_loose", "hidden_folder"),
     "Folders and files": ("nested", "cut", "hidden_files", "endings", "links"),

@@ -21,7 +21,9 @@ def verdict(case: str, facts: Facts) -> str:
     if not facts:
         return ""
     kind = case.partition("_")[0]
-    return OF_SETS[case](facts) if case in OF_SETS else _of_pixels(OF_PIXELS[kind], facts)
+    if case in OF_SETS:
+        return OF_SETS[case](facts)
+    return _of_pixels(OF_PIXELS.get(case) or OF_PIXELS[kind], facts)
 
 
 def refusal(facts: Facts) -> str:
@@ -57,6 +59,23 @@ def _depth(image: Fact) -> str:
     low, high = image["range"]
     text = f"{image['levels']} of 256 levels, {image['dtype']} {low:g} to {high:g}"
     return text if image["levels"] == 256 else f"wrong: {text}"
+
+
+def _depth_of_12_bits(image: Fact) -> str:
+    scaled = image["range"][1] / 4080
+    if image["dtype"] == "uint16" and scaled != 1:
+        return f"wrong: {image['levels']} levels, values times {scaled:g}"
+    return _depth(image)
+
+
+def _white(image: Fact) -> str:
+    first, *_, last = image["quarters"]
+    return "0 is white" if first[0] > last[0] else "wrong: 0 is black, a negative"
+
+
+def _palette(image: Fact) -> str:
+    pixel = image["quarters"][0]
+    return "in colours" if pixel[:3] == [255, 0, 0] else "wrong: the palette's indices as grey"
 
 
 def _bands(image: Fact) -> str:
@@ -197,6 +216,9 @@ def _links(facts: Facts) -> str:
 OF_PIXELS: dict[str, Callable[[Fact], str]] = {
     "orientation": _orientation,
     "depth": _depth,
+    "depth_jp2": _depth_of_12_bits,
+    "white": _white,
+    "palette": _palette,
     "bands": _bands,
     "alpha": _alpha,
     "cmyk": _cmyk,

@@ -44,6 +44,8 @@ def test_words_for_pixels_follow_the_values():
     assert verdict("depth_grey16", _facts(ramp)) == "256 of 256 levels, uint16 0 to 4080"
     lost = _facts((ramp >> 8).astype(np.uint8))
     assert verdict("depth_grey16", lost) == "wrong: 16 of 256 levels, uint8 0 to 15"
+    assert verdict("depth_jp2", _facts(ramp)) == "256 of 256 levels, uint16 0 to 4080"
+    assert verdict("depth_jp2", _facts(ramp * 16)) == "wrong: 256 levels, values times 16"
     bands = np.broadcast_to(np.array(cases.BANDS, np.uint8), (16, 16, 6))
     assert verdict("bands_grey", _facts(bands)) == "all six"
     assert verdict("bands_grey", _facts(bands.transpose(2, 0, 1))) == "all six, bands first"
@@ -51,6 +53,8 @@ def test_words_for_pixels_follow_the_values():
     quarters = np.array([[0, 80], [160, 240]], np.uint8).repeat(8, 0).repeat(8, 1)
     assert verdict("orientation_jpeg", _facts(quarters)) == "wrong: as stored"
     assert verdict("orientation_jpeg", _facts(np.rot90(quarters, -1))) == "turned"
+    assert verdict("white_16", _facts(quarters)) == "wrong: 0 is black, a negative"
+    assert verdict("white_16", _facts(255 - quarters)) == "0 is white"
     clear = np.full((16, 16, 4), 100, np.uint8)
     clear[:8, :8, 3] = 0
     assert verdict("alpha_rgba", _facts(clear)) == "kept as a channel"
