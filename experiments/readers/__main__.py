@@ -1,11 +1,11 @@
 """Measures what real readers do, and renders docs/readers.md.
 
-    python -m experiments.readers                  # every library in an environment of its own
-    python -m experiments.readers --only ours      # measure ours again, keep the others
-    python -m experiments.readers --only           # render the page again
+    python -m experiments.readers                       # every library in its own environment
+    python -m experiments.readers --only ours ours_npz  # ours again, keep the others
+    python -m experiments.readers --only                # render the page again
 
 The environments hold pinned packages (PyTorch and TensorFlow among them, some gigabytes); with
-`--venvs FOLDER` they are kept there and used again.
+`--venvs FOLDER` they are kept there and used again. Ours runs in the environment of this command.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ QUIET = {
     "CUDA_VISIBLE_DEVICES": "",
     "JAX_PLATFORMS": "cpu",
 }
-Name = Literal["torchvision", "tfds", "datasets", "keras", "tifffile", "medmnist", "ours"]
+Name = Literal[
+    "torchvision", "tfds", "datasets", "keras", "tifffile", "medmnist", "ours", "ours_npz"
+]
 
 
 def environment(name: str, folder: Path) -> Path:

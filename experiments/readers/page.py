@@ -16,6 +16,7 @@ TITLES = {
     "tifffile": "tifffile",
     "medmnist": "MedMNIST",
     "ours": "infoutil_jax",
+    "ours_npz": "infoutil_jax, NPZ",
 }
 SECTIONS = {
     "Orientation": ("orientation",),
@@ -34,6 +35,7 @@ CALLS = {
     "tifffile": "`tifffile.imread(FILE)`, the same pixels in a TIFF file",
     "medmnist": "`medmnist.PathMNIST(SPLIT, root=FOLDER)`, the same pixels in `pathmnist.npz`",
     "ours": "`infoutil_jax.open_source('folder:FOLDER')`",
+    "ours_npz": "`infoutil_jax.open_source('npz:FILE')`, MedMNIST's `pathmnist.npz`",
 }
 SOURCES = {
     "torchvision": (
@@ -56,6 +58,7 @@ SOURCES = {
     "tifffile": ("https://github.com/cgohlke/tifffile", "`tifffile/tifffile.py`"),
     "medmnist": ("https://github.com/MedMNIST/MedMNIST", "`medmnist/dataset.py`"),
     "ours": ("[the guide](guide.md)", "`infoutil_jax/data/`"),
+    "ours_npz": ("[the guide](guide.md)", "`infoutil_jax/data/`"),
 }
 INTRODUCTION = """\
 # What readers do with the images that people have
@@ -124,9 +127,11 @@ def _sentences(measured: Measured, cases: list[str]) -> list[str]:
     """What ours says where it refuses."""
     said = []
     for case in cases:
-        found = measured["libraries"]["ours"]["cases"][case]
-        for how in ("default", "asked"):
-            if error := refusal(found.get(how, {})):
-                sentence = error.partition(": ")[2].removesuffix(".")
-                said.append(f"- {measured['titles'][case]}: {sentence}.")
+        for reader in ("ours", "ours_npz"):
+            found = measured["libraries"][reader]["cases"][case]
+            for how in ("default", "asked"):
+                if error := refusal(found.get(how, {})):
+                    sentence = error.partition(": ")[2].removesuffix(".")
+                    said.append(f"- {measured['titles'][case]}: {sentence}.")
+    said = list(dict.fromkeys(said))
     return ["", "What infoutil_jax says where it refuses:", "", *said] if said else []
