@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
+import numpy as np
 import tyro
 
 from infoutil_jax import parallel
@@ -54,9 +55,14 @@ class SourceOptions:
     """Where TFDS keeps its datasets."""
     split_seed: int = 0
     """Of the train/test split, where the source has none."""
+    train_split: str | None = None
+    """Split to train on; by default train or training."""
+    test_split: str | None = None
+    """Split to test on; by default the first of test, testing, validation, val, valid and dev that
+    has labels, else a fifth of each class."""
 
     def open(self) -> Source:
-        """Opens the source, and names the files that are left out."""
+        """Opens the source, and says what was left out, passed over and chosen."""
         source = open_source(
             self.source,
             image_size=self.image_size,
@@ -64,7 +70,11 @@ class SourceOptions:
             seed=self.split_seed,
             skip_unreadable=self.skip_unreadable,
             data_dir=self.data_dir,
+            train_split=self.train_split,
+            test_split=self.test_split,
         )
+        for note in source.notes:
+            print(f"note: {note}", file=sys.stderr)
         for name in source.skipped:
             print(f"skipped, unreadable: {name}", file=sys.stderr)
         return source
@@ -274,9 +284,28 @@ def _too_large(source: Source) -> bool:
 
 def _account(source: Source) -> str:
     height, width = source.image_size
-    return (
+    lines = [
         f"{source.spec}: {len(source.train)} training and {len(source.test)} test images of "
         f"{height}x{width} pixels, {source.channels} channels, {len(source.class_names)} classes"
+    ]
+    for use, split, name in zip(
+        ("train", "test"), (source.train, source.test), source.splits, strict=True
+    ):
+        counts = np.bincount(split.labels, minlength=len(source.class_names)).tolist()
+        lines.append(f"  {use} on {name}: {_classes(source.class_names, counts)}")
+    return "\n".join(lines)
+
+
+def _classes(names: tuple[str, ...], counts: list[int]) -> str:
+    """How many images of each class there are; of many classes, of the smallest and largest."""
+    if len(names) <= 10:
+        return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+    least, most = min(counts), max(counts)
+    if least == most:
+        return f"{least} images of each class"
+    return (
+        f"from {least} images of {names[counts.index(least)]} "
+        f"to {most} of {names[counts.index(most)]}"
     )
 
 

@@ -11,6 +11,8 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageOps
 
+from infoutil_jax.data.walk import formats
+
 Encoded = bytes | np.ndarray  # a file's bytes, or grey uint8 pixels [h, w] as they are
 
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
@@ -54,7 +56,9 @@ def decode(data: Encoded, size: tuple[int, int], channels: int) -> UInt8[np.ndar
 
 
 def _open(data: Encoded) -> Image.Image:
-    return Image.fromarray(data) if isinstance(data, np.ndarray) else Image.open(io.BytesIO(data))
+    if isinstance(data, np.ndarray):
+        return Image.fromarray(data)
+    return Image.open(io.BytesIO(data), formats=formats())
 
 
 def _is_colour(image: Image.Image) -> bool:

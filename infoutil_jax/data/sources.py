@@ -8,95 +8,22 @@ them; a larger one decodes again whenever it is asked, and never holds more than
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
 
-from infoutil_jax.data import readers
-from infoutil_jax.data.loading import check, read, threaded, threads_for
+from infoutil_jax.data.examples import Examples, Listing
+from infoutil_jax.data.loading import check, read, threads_for
 from infoutil_jax.data.pixels import Header, decode, read_header
-from infoutil_jax.data.readers import Examples, Listing
+from infoutil_jax.data.readers import list_source
+from infoutil_jax.data.split import Split
+from infoutil_jax.data.splits import Wish
 from infoutil_jax.errors import InputError
 
 IN_MEMORY_BYTES = 2**30
 AUTO_SIZES = (32, 64, 128, 224)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Random access to labelled images of one size; the number of an example never changes.
-
-    Attributes:
-        labels: class of each example, an index into the source's `class_names`.
-        ids: name of each example: a path within the folder, or split and number.
-        shape: (height, width, channels) of every image.
-    """
-
-    labels: Int32[np.ndarray, " n"]
-    ids: tuple[str, ...] = field(repr=False)
-    shape: tuple[int, int, int]
-    _decode: Callable[[int], UInt8[np.ndarray, "h w c"]] = field(repr=False)
-    _pixels: UInt8[np.ndarray, "n h w c"] | None = field(repr=False)
-    _threads: int = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """The pixels of example `index`."""
-        return self._decode(index) if self._pixels is None else self._pixels[index]
-
-    def take(self, indices: Int[np.ndarray, " k"] | Sequence[int]) -> "Split":
-        """The split of these examples, in this order."""
-        chosen = np.asarray(indices, np.int64)
-        return replace(
-            self,
-            labels=self.labels[chosen],
-            ids=tuple(self.ids[i] for i in chosen),
-            _decode=lambda i: self.image(int(chosen[i])),
-            _pixels=None if self._pixels is None else self._pixels[chosen],
-        )
-
-    def arrays(self) -> tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]:
-        """All images and labels; read-only where the source keeps them in memory."""
-        if self._pixels is not None:
-            return self._pixels, self.labels
-        images = np.empty((len(self), *self.shape), np.uint8)
-        for indices, batch in self._batches(np.arange(len(self)), 64):
-            images[indices] = batch
-        return images, self.labels
-
-    def batches(
-        self, indices: Int[np.ndarray, " k"] | Sequence[int], batch_size: int
-    ) -> Iterator[tuple[Int[np.ndarray, " b"], UInt8[np.ndarray, "b h w c"]]]:
-        """Yields (indices, images) in the order given; the last batch may be shorter.
-
-        Memory holds a few batches, however many images there are: threads decode ahead.
-
-        Raises:
-            InputError: a batch size below 1, or an index outside the split.
-        """
-        indices = np.asarray(indices, np.int64)
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; it should be 1 or more")
-        wrong = indices[(indices < 0) | (indices >= len(self))]
-        if wrong.size:
-            raise InputError(f"index {wrong[0]} is outside the split's 0 to {len(self) - 1}")
-        return self._batches(indices, batch_size)
-
-    def _batches(self, indices: np.ndarray, batch_size: int) -> Iterator[tuple[Any, Any]]:
-        stream = threaded(self.image, indices, self._threads)
-        for start in range(0, len(indices), batch_size):
-            batch = indices[start : start + batch_size]
-            if self._pixels is not None:
-                yield batch, self._pixels[batch]
-            else:
-                yield batch, np.stack([next(stream) for _ in batch])
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,6 +37,8 @@ class Source:
         image_size: (height, width) of every image.
         channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
         skipped: ids of the unreadable images that were left out.
+        splits: what is trained and tested on, by the names that the place gives its splits.
+        notes: what was chosen, passed over or changed on the way, a sentence each.
     """
 
     spec: str
@@ -121,6 +50,8 @@ class Source:
     test: Split
     skipped: tuple[str, ...]
     _fingerprint: str = field(repr=False)
+    splits: tuple[str, str] = ("train", "test")
+    notes: tuple[str, ...] = field(default=(), repr=False)
 
     def fingerprint(self) -> str:
         """Sha256 (hex) of classes, size, channels, and each example's split, id, label and bytes.
@@ -140,13 +71,15 @@ def open_source(
     skip_unreadable: bool = False,
     max_per_class: int | None = None,
     data_dir: str | None = None,
+    train_split: str | None = None,
+    test_split: str | None = None,
 ) -> Source:
     """Opens "digits", "folder:PATH" or "tfds:NAME" and checks every image in it.
 
     Args:
         spec: "digits" is scikit-learn's 1,797 real 8x8 images. "folder:PATH" holds class
-            subfolders, either directly or under train/ and test/ (or val/, validation/).
-            "tfds:NAME" is a prepared TensorFlow dataset.
+            subfolders, either directly or in train/ and test/; every image in a class folder or
+            below it counts. "tfds:NAME" is a prepared TensorFlow dataset.
         image_size: side or (height, width) to bring every image to: the short side is resized
             with antialiasing, the centre kept. None takes the images as they are and wants them
             all of one size. "auto" does too, and where sizes differ takes the largest of 32, 64,
@@ -158,6 +91,9 @@ def open_source(
         max_per_class: keep at most that many images of each class in each split; the others are
             not read.
         data_dir: where TFDS keeps its datasets; None is TFDS's default.
+        train_split: name of the split to train on; None is train or training, in any case.
+        test_split: name of the split to test on; None is the first of test, testing, validation,
+            val, valid and dev, in any case, whose labels are known.
 
     Raises:
         InputError: the source is missing, empty, inconsistent or damaged; the sentence says where.
@@ -169,10 +105,13 @@ def open_source(
     if max_per_class is not None and max_per_class < 1:
         raise InputError(f"max_per_class is {max_per_class}; it should be 1 or more")
     wanted = _wanted_size(image_size)
-    listing = _list(spec, data_dir)
+    listing = list_source(spec, data_dir, Wish(train_split, test_split))
     if len(listing.class_names) < 2:
         raise InputError(f"{spec} has {len(listing.class_names)} class; it should have 2 or more")
-    parts = _split(listing, seed, test_fraction)
+    if listing.test is None:
+        listing = _cut(listing, seed, test_fraction)
+    assert listing.test is not None
+    parts = [listing.train, listing.test]
     if max_per_class is not None:
         parts = [_first_per_class(part, seed, max_per_class) for part in parts]
 
@@ -203,18 +142,9 @@ def open_source(
             sorted({name for part in parts for name in part.ids} - {*train.ids, *test.ids})
         ),
         _fingerprint=_fingerprint(listing.class_names, train, test, digests),
+        splits=listing.splits,
+        notes=listing.notes,
     )
-
-
-def _list(spec: str, data_dir: str | None) -> Listing:
-    kind, _, where = spec.partition(":")
-    if spec == "digits":
-        return readers.list_digits()
-    if kind == "folder" and where:
-        return readers.list_folder(Path(where).expanduser())
-    if kind == "tfds" and where:
-        return readers.list_tfds(where, data_dir)
-    raise InputError(f"unknown source {spec!r}; it should be digits, folder:PATH or tfds:NAME")
 
 
 def _by_class(part: Examples, seed: int) -> list[np.ndarray]:
@@ -230,9 +160,8 @@ def _by_class(part: Examples, seed: int) -> list[np.ndarray]:
     return [order[part.labels[order] == label] for label in np.unique(part.labels)]
 
 
-def _split(listing: Listing, seed: int, test_fraction: float) -> list[Examples]:
-    if listing.test is not None:
-        return [listing.train, listing.test]
+def _cut(listing: Listing, seed: int, test_fraction: float) -> Listing:
+    """The listing with a share of each class's training images to test on."""
     train, test = [], []
     for members in _by_class(listing.train, seed):
         if len(members) < 2:
@@ -244,7 +173,15 @@ def _split(listing: Listing, seed: int, test_fraction: float) -> list[Examples]:
         count = min(max(round(test_fraction * len(members)), 1), len(members) - 1)
         test.append(members[:count])
         train.append(members[count:])
-    return [listing.train.take(np.sort(np.concatenate(part))) for part in (train, test)]
+    whole = listing.splits[0] or "each class"
+    note = f"no test split with labels: {test_fraction:.0%} of {whole} are tested on (seed {seed})"
+    return replace(
+        listing,
+        train=listing.train.take(np.sort(np.concatenate(train))),
+        test=listing.train.take(np.sort(np.concatenate(test))),
+        splits=(f"{1 - test_fraction:.0%} of {whole}", f"{test_fraction:.0%} of {whole}"),
+        notes=(*listing.notes, note),
+    )
 
 
 def _first_per_class(part: Examples, seed: int, count: int) -> Examples:
