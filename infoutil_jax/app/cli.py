@@ -48,7 +48,7 @@ class SourceOptions:
     image_size: int | Literal["auto"] = "auto"
     """Side in pixels; "auto" keeps a common size and chooses one for mixed sizes."""
     channels: int | None = None
-    """1 grey to 4; by default what the images have."""
+    """1 grey, 3 colour, 2 and 4 with alpha, or how many bands; by default what the images have."""
     skip_unreadable: bool = False
     """Leave out unreadable images and list them, instead of stopping at the first."""
     data_dir: str | None = None
@@ -60,6 +60,11 @@ class SourceOptions:
     test_split: str | None = None
     """Split to test on; by default the first of test, testing, validation, val, valid and dev that
     has labels, else a fifth of each class."""
+    value_range: tuple[float, float] | None = None
+    """Values of more than 8 bits that become 0 and 255; by default the lowest and highest of the
+    training images."""
+    background: str = "white"
+    """What transparent images are blended on: a colour's name, or red,green,blue."""
 
     def open(self) -> Source:
         """Opens the source, and says what was left out, passed over and chosen."""
@@ -72,6 +77,8 @@ class SourceOptions:
             data_dir=self.data_dir,
             train_split=self.train_split,
             test_split=self.test_split,
+            value_range=self.value_range,
+            background=self.background,
         )
         for note in source.notes:
             print(f"note: {note}", file=sys.stderr)

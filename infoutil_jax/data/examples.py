@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Int, Int32
 
-from infoutil_jax.data.pixels import Encoded
+from infoutil_jax.data.rasters import Encoded
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,6 +10,7 @@ import numpy as np
 
 from infoutil_jax.data import splits, walk
 from infoutil_jax.data.examples import Examples, Listing
+from infoutil_jax.data.formats import suffixes
 from infoutil_jax.data.splits import Unlabelled, Wish
 from infoutil_jax.errors import InputError
 
@@ -96,7 +97,7 @@ def _subfolders(path: Path, passed: Passed | None = None) -> list[str]:
                     passed[kind] += 1
                 elif _is_folder(entry):
                     folders.append(entry.name)
-                elif entry.name.lower().endswith(walk.suffixes()):
+                elif entry.name.lower().endswith(suffixes()):
                     passed["outside of class folders"] += 1
                 else:
                     passed[walk.kind_of(entry.name)] += 1

@@ -10,7 +10,7 @@ from jaxtyping import Int64
 from PIL import UnidentifiedImageError
 
 from infoutil_jax.data.examples import Examples
-from infoutil_jax.data.pixels import Encoded
+from infoutil_jax.data.rasters import Encoded
 from infoutil_jax.errors import InputError
 
 _CHUNK = 32  # images a thread takes at a time

@@ -5,35 +5,13 @@ import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
 from pathlib import Path
 
-from PIL import Image, ImageFile
+from infoutil_jax.data.formats import suffixes
 
-ARRAYS = (".npy",)
 # What archivers and file systems leave behind; some of it looks like images.
 LITTER = ("__MACOSX", "@eaDir", "$RECYCLE.BIN", "System Volume Information", "lost+found")
-# Pages, films and what Pillow identifies but cannot decode by itself.
-_NO_IMAGES = ("EPS", "MPEG", "IPTC")
-
 Identity = tuple[int, int]
-
-
-@cache
-def formats() -> tuple[str, ...]:
-    """Pillow's names of the formats that it reads by itself, in the order that it tries them."""
-    Image.init()
-    stub = ImageFile.StubImageFile
-    stubs = [one for one in Image.ID if stub in getattr(Image.OPEN[one][0], "__mro__", ())]
-    return tuple(one for one in Image.ID if one not in (*_NO_IMAGES, *stubs))
-
-
-@cache
-def suffixes() -> tuple[str, ...]:
-    """Endings of files that are images, in lower case."""
-    known = (*formats(), "MPO")  # JPEG's reader opens these, too
-    found = [end for end, name in Image.registered_extensions().items() if name in known]
-    return (*sorted(found), *ARRAYS)
 
 
 @dataclass

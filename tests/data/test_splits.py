@@ -18,7 +18,7 @@ def opened(path, **options):
 
 
 @pytest.fixture
-def place(tmp_path):
+def divided(tmp_path):
     """An empty folder, and a function that puts real images of two classes into a split of it."""
 
     def add(split, classes=("cat", "ship")):
@@ -55,11 +55,11 @@ def hide_nothing(path):
 
 @pytest.mark.parametrize("hide", [hide_loose, hide_in_one_folder, hide_nothing])
 @pytest.mark.parametrize("other", ["validation", "val", "valid", "dev", "testing", "VALID"])
-def test_a_test_split_without_labels_gives_way_to_the_next(place, hide, other):
-    place("train")
-    place(other)
-    reason = hide(place.path)
-    source = opened(place.path)
+def test_a_test_split_without_labels_gives_way_to_the_next(divided, hide, other):
+    divided("train")
+    divided(other)
+    reason = hide(divided.path)
+    source = opened(divided.path)
     assert source.splits == ("train", other)
     assert {name.split("/")[0] for name in source.test.ids} == {other}
     assert len(source.train) == len(source.test) == 10
@@ -67,37 +67,37 @@ def test_a_test_split_without_labels_gives_way_to_the_next(place, hide, other):
     assert re.search(reason, note)
 
 
-def test_without_labelled_test_split_a_part_of_training_is_tested_on(place):
-    place("train")
-    add_loose(place.path / "test")
-    source = opened(place.path)
+def test_without_labelled_test_split_a_part_of_training_is_tested_on(divided):
+    divided("train")
+    add_loose(divided.path / "test")
+    source = opened(divided.path)
     assert (len(source.train), len(source.test)) == (8, 2)
     assert source.splits == ("80% of train", "20% of train")
     assert source.notes[-1] == "no test split with labels: 20% of train are tested on (seed 0)"
 
 
 @pytest.mark.parametrize("train", ["Train", "TRAINING", "training"])
-def test_a_training_split_is_known_by_its_usual_names_in_any_case(place, train):
-    place(train)
-    place("Test")
-    assert opened(place.path).splits == (train, "Test")
+def test_a_training_split_is_known_by_its_usual_names_in_any_case(divided, train):
+    divided(train)
+    divided("Test")
+    assert opened(divided.path).splits == (train, "Test")
 
 
-def test_the_usual_names_have_an_order_and_the_rest_is_said(place):
+def test_the_usual_names_have_an_order_and_the_rest_is_said(divided):
     for split in ("dev", "valid", "val", "validation", "testing", "test", "train", "extra"):
-        place(split)
+        divided(split)
     for split in ("test", "testing", "validation", "val", "valid", "dev"):
-        source = opened(place.path)
+        source = opened(divided.path)
         assert source.splits == ("train", split)
         (note,) = source.notes
         assert "extra (10 images)" in note and f"{split} (" not in note
-        shutil.rmtree(place.path / split)
+        shutil.rmtree(divided.path / split)
 
 
-def test_splits_are_chosen_by_name(place):
+def test_splits_are_chosen_by_name(divided):
     for split in ("train", "test", "val", "extra"):
-        place(split)
-    source = opened(place.path, train_split="extra", test_split="VAL")
+        divided(split)
+    source = opened(divided.path, train_split="extra", test_split="VAL")
     assert source.splits == ("extra", "val")
     assert {name.split("/")[0] for name in source.train.ids} == {"extra"}
     assert {name.split("/")[0] for name in source.test.ids} == {"val"}
@@ -114,20 +114,20 @@ def test_splits_are_chosen_by_name(place):
         ({"train_split": "loose"}, "loose has no class subfolders"),
     ],
 )
-def test_a_split_that_will_not_do_is_told_in_one_sentence(place, options, sentence):
-    place("train")
-    place("test")
-    add_loose(place.path / "loose")
+def test_a_split_that_will_not_do_is_told_in_one_sentence(divided, options, sentence):
+    divided("train")
+    divided("test")
+    add_loose(divided.path / "loose")
     with pytest.raises(InputError, match=sentence) as error:
-        opened(place.path, **options)
+        opened(divided.path, **options)
     assert "\n" not in str(error.value)
 
 
-def test_splits_of_loose_images_are_no_classes(place):
-    add_loose(place.path / "train")
-    add_loose(place.path / "test")
+def test_splits_of_loose_images_are_no_classes(divided):
+    add_loose(divided.path / "train")
+    add_loose(divided.path / "test")
     with pytest.raises(InputError, match="train holds no class subfolders"):
-        opened(place.path)
+        opened(divided.path)
 
 
 def test_the_digits_have_no_splits_to_choose():
@@ -135,18 +135,18 @@ def test_the_digits_have_no_splits_to_choose():
         open_source("digits", test_split="test")
 
 
-def test_class_names_are_compared_in_one_unicode_form(place):
+def test_class_names_are_compared_in_one_unicode_form(divided):
     composed, decomposed = "caf\u00e9", "cafe\u0301"
-    place("train", (decomposed, "ship"))
-    place("test", (composed, "ship"))
-    source = opened(place.path)
+    divided("train", (decomposed, "ship"))
+    divided("test", (composed, "ship"))
+    source = opened(divided.path)
     assert source.class_names == (composed, "ship")
     assert np.bincount(source.test.labels).tolist() == [5, 5]
     assert source.train.ids[0].startswith(f"train/{decomposed}/"), "ids are the files' own names"
 
 
-def test_one_class_in_two_spellings_is_one_class(place):
-    place("", ("caf\u00e9", "ship", "cafe\u0301"))
-    source = opened(place.path)
+def test_one_class_in_two_spellings_is_one_class(divided):
+    divided("", ("caf\u00e9", "ship", "cafe\u0301"))
+    source = opened(divided.path)
     assert source.class_names == ("caf\u00e9", "ship")
     assert len(source.train) + len(source.test) == 15
