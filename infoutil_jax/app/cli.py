@@ -44,7 +44,8 @@ class SourceOptions:
     """Where images come from."""
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
-    """digits, folder:PATH (class subfolders, with or without train/ and test/), or tfds:NAME."""
+    """digits, folder:PATH (class subfolders, with or without train/ and test/), npz:FILE
+    (MedMNIST's layout), or tfds:NAME."""
     image_size: int | Literal["auto"] = "auto"
     """Side in pixels; "auto" keeps a common size and chooses one for mixed sizes."""
     channels: int | None = None

@@ -39,7 +39,7 @@ def list_folder(path: Path, wish: Wish) -> Listing:
     if wish == Wish() and not divided:
         _check_undivided(path, folders)
         classes, examples = _examples(path, path, _classes(path, path, passed), passed)
-        return Listing(name, classes, examples, None, notes=_notes(passed))
+        return Listing(name, classes, examples, None, notes=_nested(examples, 1) + _notes(passed))
     _subfolders(path, passed)  # what lies beside the splits
     train_name = splits.choose_train(str(path), folders if wish.train else divided or folders, wish)
     classes, train = _examples(
@@ -50,7 +50,8 @@ def list_folder(path: Path, wish: Wish) -> Listing:
     taken = (train_name, test_name)
     for other in set(folders) - set(taken) - reasons.keys():
         reasons[other] = _count(walk.below(path / other))
-    notes = splits.not_taken(folders, taken, reasons) + _notes(passed)
+    nested = sum((_nested(part, 2) for part in (train, test) if part), ())
+    notes = splits.not_taken(folders, taken, reasons) + nested + _notes(passed)
     return Listing(name, classes, train, test, taken, notes)
 
 
@@ -149,6 +150,17 @@ def _examples(
         labels += [label] * len(images)
     ids = tuple(Path(file).relative_to(root).as_posix() for file in files)
     return tuple(classes), Examples(ids, np.array(labels, np.int32), partial(_read_file, files))
+
+
+def _nested(examples: Examples, depth: int) -> tuple[str, ...]:
+    """The note of the images that lie in folders below their class folder, as masks may do."""
+    paths = [name.split("/")[depth:] for name in examples.ids]
+    folders = Counter(path[0] for path in paths if len(path) > 1)
+    if not folders:
+        return ()
+    most = ", ".join(f"{name} ({count})" for name, count in folders.most_common(3))
+    more = f" and {len(folders) - 3} more" if len(folders) > 3 else ""
+    return (f"{folders.total()} images lie deeper than their class folder, in {most}{more}",)
 
 
 def _count(found: walk.Found) -> str:

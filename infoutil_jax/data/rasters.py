@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Shaped, UInt8, UInt32
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from infoutil_jax.data.formats import formats
 from infoutil_jax.errors import InputError
@@ -41,7 +41,9 @@ def open_raster(data: Encoded) -> Image.Image | Bands:
         return of_array(data)
     if data.startswith(b"\x93NUMPY"):
         return of_array(np.lib.format.read_array(io.BytesIO(data), allow_pickle=False))
-    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
+    if data.startswith(b"MM\0+"):  # a BigTIFF of big-endian numbers, which Pillow reads wrongly
+        return _by_tifffile(data)
+    if data[:4] in (b"II*\0", b"MM\0*", b"II+\0"):
         return _open_tiff(data)
     if ppm := re.match(rb"P6\s+(?:#.*\s+)*(\d+)\s+(?:#.*\s+)*(\d+)\s+(?:#.*\s+)*(\d+)\s", data):
         width, height, most = (int(number) for number in ppm.groups())
@@ -149,7 +151,7 @@ def _read_as(data: bytes, raw: str) -> UInt32[np.ndarray, "h w bands"]:
 def _open_tiff(data: bytes) -> Image.Image | Bands:
     try:
         image = _open(data)
-    except UnidentifiedImageError:
+    except OSError:  # Pillow knows neither many bands nor every depth
         return _by_tifffile(data)
     tags: Any = getattr(image, "tag_v2")  # noqa: B009
     alpha = any(kind in (1, 2) for kind in tags.get(_EXTRA, ()))
@@ -172,8 +174,8 @@ def _by_tifffile(data: bytes) -> Image.Image | Bands:
         import tifffile
     except ImportError as error:
         raise InputError(
-            "this kind of TIFF (several bands, or a depth that Pillow does not know) needs "
-            "tifffile: pip install 'infoutil-jax[bands]'"
+            "Pillow cannot read this TIFF whole; where it is one of several bands or of a rare "
+            "depth, tifffile can: pip install 'infoutil-jax[bands]'"
         ) from error
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[0]

@@ -6,13 +6,14 @@ import numpy as np
 
 from infoutil_jax.data.examples import Examples, Listing
 from infoutil_jax.data.folders import list_folder
+from infoutil_jax.data.npz import list_npz
 from infoutil_jax.data.splits import Wish
 from infoutil_jax.data.tfds import list_tfds
 from infoutil_jax.errors import InputError
 
 
 def list_source(spec: str, data_dir: str | None, wish: Wish) -> Listing:
-    """Lists the examples of "digits", "folder:PATH" or "tfds:NAME".
+    """Lists the examples of "digits", "folder:PATH", "npz:FILE" or "tfds:NAME".
 
     Raises:
         InputError: there is no such source, or it is not as it should be.
@@ -22,9 +23,13 @@ def list_source(spec: str, data_dir: str | None, wish: Wish) -> Listing:
         return list_digits(wish)
     if kind == "folder" and where:
         return list_folder(Path(where).expanduser(), wish)
+    if kind == "npz" and where:
+        return list_npz(Path(where).expanduser(), wish)
     if kind == "tfds" and where:
         return list_tfds(where, data_dir, wish)
-    raise InputError(f"unknown source {spec!r}; it should be digits, folder:PATH or tfds:NAME")
+    raise InputError(
+        f"unknown source {spec!r}; it should be digits, folder:PATH, npz:FILE or tfds:NAME"
+    )
 
 
 def list_digits(wish: Wish) -> Listing:

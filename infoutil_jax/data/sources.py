@@ -1,4 +1,4 @@
-"""Where images come from: the built-in digits, a folder, TFDS. NumPy on the host, runs once.
+"""Where images come from: the digits, a folder, an NPZ file, TFDS. NumPy on the host, runs once.
 
 Every image is read and decoded once before `open_source` returns, so a damaged file is known by
 name before anything is computed. A source of up to `IN_MEMORY_BYTES` of decoded pixels keeps
@@ -79,12 +79,13 @@ def open_source(
     value_range: tuple[float | int, float | int] | None = None,
     background: str | tuple[int, int, int] = "white",
 ) -> Source:
-    """Opens "digits", "folder:PATH" or "tfds:NAME" and checks every image in it.
+    """Opens "digits", "folder:PATH", "npz:FILE" or "tfds:NAME" and checks every image in it.
 
     Args:
         spec: "digits" is scikit-learn's 1,797 real 8x8 images. "folder:PATH" holds class
             subfolders, either directly or in train/ and test/; every image in a class folder or
-            below it counts. "tfds:NAME" is a prepared TensorFlow dataset.
+            below it counts, pictures as well as arrays (.npy [height, width, bands]). "npz:FILE"
+            holds arrays in MedMNIST's layout. "tfds:NAME" is a prepared TensorFlow dataset.
         image_size: side or (height, width) to bring every image to: the short side is resized
             with antialiasing, the centre kept. None takes the images as they are and wants them
             all of one size. "auto" does too, and where sizes differ takes the largest of 32, 64,

@@ -265,9 +265,9 @@ def test_bad_input_is_told_in_one_sentence(folder, change, options, sentence):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("spec", ["cifar10", "folder", "folder:", "tfds:", "digits:8", ""])
+@pytest.mark.parametrize("spec", ["cifar10", "folder", "folder:", "npz:", "tfds:", "digits:8", ""])
 def test_an_unknown_source_lists_the_forms(spec):
-    with pytest.raises(InputError, match="should be digits, folder:PATH or tfds:NAME"):
+    with pytest.raises(InputError, match="should be digits, folder:PATH, npz:FILE or tfds:NAME"):
         open_source(spec)
 
 
