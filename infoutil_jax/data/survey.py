@@ -93,14 +93,13 @@ class Survey:
         # Of a picture one channel is its grey and not its first band; of two, one would be alpha.
         alike = (wanted == 3) if fewest.picture else wanted is not None
         if fewest.bands != most.bands and not alike:
-            would = f"1 to {fewest.bands}" if not fewest.picture else "3"
+            first = "3" if fewest.picture else f"1 to {fewest.bands}"
+            right = f"of all of them the first {first} can be taken (--channels)"
+            if fewest.bands == 1:
+                right = "they should have one number of bands"
             raise InputError(
-                f"images differ in bands: {poorest} has {fewest.bands}, {richest} has {most.bands}; "
-                + (
-                    "they should have one number of bands"
-                    if fewest.bands == 1
-                    else f"the first {would} can be taken of all (--channels)"
-                )
+                f"images differ in bands: {poorest} has {fewest.bands}, "
+                f"{richest} has {most.bands}; {right}"
             )
         return wanted or most.bands
 

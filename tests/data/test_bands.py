@@ -164,10 +164,10 @@ def test_a_mask_of_booleans_is_black_and_white(place, pixels_of):
         (
             [(8, 8, 5), (8, 8, 6)] * 2,
             None,
-            r"a/0.npy has 5, b/..npy has 6; the first 1 to 5 .*--channels",
+            "a/0.npy has 5, b/..npy has 6; .*first 1 to 5",
         ),
-        ([(8, 8, 3), (8, 8, 6)] * 2, None, r"a/0.npy has 3, b/..npy has 6; the first 3 can"),
-        ([(8, 8, 3), (8, 8, 6)] * 2, 2, r"a/0.npy has 3, b/..npy has 6; the first 3 can"),
+        ([(8, 8, 3), (8, 8, 6)] * 2, None, r"a/0.npy has 3, b/..npy has 6; .*first 3 can"),
+        ([(8, 8, 3), (8, 8, 6)] * 2, 2, r"a/0.npy has 3, b/..npy has 6; .*first 3 can"),
         ([(8, 8), (8, 8, 6)] * 2, None, "they should have one number of bands"),
         ([(8, 8, 3)] * 4, 4, "channels is 4, but the images have colour and no alpha"),
         ([(8, 8)] * 4, 2, "channels is 2, but the images have grey and no alpha"),

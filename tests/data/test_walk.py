@@ -58,6 +58,7 @@ def test_images_below_a_class_folder_are_its_images(folder):
     source = opened(folder)
     assert {"cat/one/two/0000.jpg", "cat/one/0001.jpg"} < names(source)
     assert len(names(source)) == 10
+    assert source.notes[0] == "2 images lie deeper than their class folder, in one (2)"
 
 
 def test_what_is_passed_over_is_counted(folder):
@@ -165,7 +166,10 @@ def test_links_that_do_not_loop_are_followed_once(folder, tmp_path):
     source = opened(folder)
     assert len(names(source)) == 15
     assert {f"cat/again/000{i}.jpg" for i in range(5)} < names(source)
-    assert source.notes[0] == "passed over: 2 repeated by a link"
+    assert source.notes[:2] == (
+        "5 images lie deeper than their class folder, in again (5)",
+        "passed over: 2 repeated by a link",
+    )
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.differing_executors])
