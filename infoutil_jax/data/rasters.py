@@ -19,7 +19,8 @@ Encoded = bytes | np.ndarray  # a file's bytes, or pixels [h, w] or [h, w, bands
 
 # Pillow unpacks 16 bits a colour to their high byte, and in the other byte order to their low one.
 _OTHER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
-_BASE = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}  # TIFF: samples of each kind of picture
+_BASE = {0: 1, 1: 1, 2: 3, 3: 1, 6: 3, 8: 3}  # TIFF: samples of each kind of picture
+_CMYK = 5
 _ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA = 274, 258, 262, 277, 284, 338
 
 
@@ -157,7 +158,8 @@ def _open_tiff(data: bytes) -> Image.Image | Bands:
     alpha = any(kind in (1, 2) for kind in tags.get(_EXTRA, ()))
     bands = tags.get(_SAMPLES, 1) - alpha
     implied = bands == 4 and tags.get(_PHOTOMETRIC) == 2 and not tags.get(_EXTRA)  # RGBA by habit
-    if bands - implied != _BASE.get(tags.get(_PHOTOMETRIC, 1)):
+    kind = tags.get(_PHOTOMETRIC, 1)
+    if bands - implied != _BASE.get(kind) and kind != _CMYK:  # whose fifth is a spot colour's ink
         return _by_tifffile(data)  # Pillow reads the first three and says nothing
     if tags.get(_PLANES) == 2 and max(tags.get(_BITS, (1,))) > 8:
         return _by_tifffile(data)  # Pillow takes each byte for a pixel
