@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
+import numpy as np
 import tyro
 
 from infoutil_jax import parallel
@@ -44,20 +45,31 @@ class SourceOptions:
     """Where images come from."""
 
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
-    """digits, folder:PATH (class subfolders, with or without train/ and test/), or tfds:NAME."""
+    """digits, folder:PATH (class subfolders, with or without train/ and test/), npz:FILE
+    (MedMNIST's layout), or tfds:NAME."""
     image_size: int | Literal["auto"] = "auto"
     """Side in pixels; "auto" keeps a common size and chooses one for mixed sizes."""
     channels: int | None = None
-    """1 grey to 4; by default what the images have."""
+    """1 grey, 3 colour, 2 and 4 with alpha, or how many bands; by default what the images have."""
     skip_unreadable: bool = False
     """Leave out unreadable images and list them, instead of stopping at the first."""
     data_dir: str | None = None
     """Where TFDS keeps its datasets."""
     split_seed: int = 0
     """Of the train/test split, where the source has none."""
+    train_split: str | None = None
+    """Split to train on; by default train or training."""
+    test_split: str | None = None
+    """Split to test on; by default the first of test, testing, validation, val, valid and dev that
+    has labels, else a fifth of each class."""
+    value_range: tuple[float, float] | None = None
+    """Values of more than 8 bits that become 0 and 255; by default the lowest and highest of the
+    training images."""
+    background: str = "white"
+    """What transparent images are blended on: a colour's name, or red,green,blue."""
 
     def open(self) -> Source:
-        """Opens the source, and names the files that are left out."""
+        """Opens the source, and says what was left out, passed over and chosen."""
         source = open_source(
             self.source,
             image_size=self.image_size,
@@ -65,7 +77,13 @@ class SourceOptions:
             seed=self.split_seed,
             skip_unreadable=self.skip_unreadable,
             data_dir=self.data_dir,
+            train_split=self.train_split,
+            test_split=self.test_split,
+            value_range=self.value_range,
+            background=self.background,
         )
+        for note in source.notes:
+            print(f"note: {note}", file=sys.stderr)
         for name in source.skipped:
             print(f"skipped, unreadable: {name}", file=sys.stderr)
         return source
@@ -286,9 +304,28 @@ def default_workdir(source: Source) -> Path:
 
 def _account(source: Source) -> str:
     height, width = source.image_size
-    return (
+    lines = [
         f"{source.spec}: {len(source.train)} training and {len(source.test)} test images of "
         f"{height}x{width} pixels, {source.channels} channels, {len(source.class_names)} classes"
+    ]
+    for use, split, name in zip(
+        ("train", "test"), (source.train, source.test), source.splits, strict=True
+    ):
+        counts = np.bincount(split.labels, minlength=len(source.class_names)).tolist()
+        lines.append(f"  {use} on {name}: {_classes(source.class_names, counts)}")
+    return "\n".join(lines)
+
+
+def _classes(names: tuple[str, ...], counts: list[int]) -> str:
+    """How many images of each class there are; of many classes, of the smallest and largest."""
+    if len(names) <= 10:
+        return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+    least, most = min(counts), max(counts)
+    if least == most:
+        return f"{least} images of each class"
+    return (
+        f"from {least} images of {names[counts.index(least)]} "
+        f"to {most} of {names[counts.index(most)]}"
     )
 
 

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Int64
 from PIL import UnidentifiedImageError
 
-from infoutil_jax.data.pixels import Encoded
-from infoutil_jax.data.readers import Examples
+from infoutil_jax.data.examples import Examples
+from infoutil_jax.data.rasters import Encoded
 from infoutil_jax.errors import InputError
 
 _CHUNK = 32  # images a thread takes at a time

@@ -1,4 +1,4 @@
-"""Where images come from: the built-in digits, a folder, TFDS. NumPy on the host, runs once.
+"""Where images come from: the digits, a folder, an NPZ file, TFDS. NumPy on the host, runs once.
 
 Every image is read and decoded once before `open_source` returns, so a damaged file is known by
 name before anything is computed. A source of up to `IN_MEMORY_BYTES` of decoded pixels keeps
@@ -8,95 +8,22 @@ them; a larger one decodes again whenever it is asked, and never holds more than
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Int, Int32, UInt8
 
-from infoutil_jax.data import readers
-from infoutil_jax.data.loading import check, read, threaded, threads_for
-from infoutil_jax.data.pixels import Header, decode, read_header
-from infoutil_jax.data.readers import Examples, Listing
+from infoutil_jax.data.examples import Examples, Listing
+from infoutil_jax.data.loading import check, read, threads_for
+from infoutil_jax.data.pixels import Header, View, decode
+from infoutil_jax.data.readers import list_source
+from infoutil_jax.data.split import Split
+from infoutil_jax.data.splits import Wish
+from infoutil_jax.data.survey import Survey, wanted_colour, wanted_range, wanted_size
 from infoutil_jax.errors import InputError
 
 IN_MEMORY_BYTES = 2**30
-AUTO_SIZES = (32, 64, 128, 224)
-
-
-@dataclass(frozen=True, eq=False)
-class Split:
-    """Random access to labelled images of one size; the number of an example never changes.
-
-    Attributes:
-        labels: class of each example, an index into the source's `class_names`.
-        ids: name of each example: a path within the folder, or split and number.
-        shape: (height, width, channels) of every image.
-    """
-
-    labels: Int32[np.ndarray, " n"]
-    ids: tuple[str, ...] = field(repr=False)
-    shape: tuple[int, int, int]
-    _decode: Callable[[int], UInt8[np.ndarray, "h w c"]] = field(repr=False)
-    _pixels: UInt8[np.ndarray, "n h w c"] | None = field(repr=False)
-    _threads: int = field(repr=False)
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
-        """The pixels of example `index`."""
-        return self._decode(index) if self._pixels is None else self._pixels[index]
-
-    def take(self, indices: Int[np.ndarray, " k"] | Sequence[int]) -> "Split":
-        """The split of these examples, in this order."""
-        chosen = np.asarray(indices, np.int64)
-        return replace(
-            self,
-            labels=self.labels[chosen],
-            ids=tuple(self.ids[i] for i in chosen),
-            _decode=lambda i: self.image(int(chosen[i])),
-            _pixels=None if self._pixels is None else self._pixels[chosen],
-        )
-
-    def arrays(self) -> tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]:
-        """All images and labels; read-only where the source keeps them in memory."""
-        if self._pixels is not None:
-            return self._pixels, self.labels
-        images = np.empty((len(self), *self.shape), np.uint8)
-        for indices, batch in self._batches(np.arange(len(self)), 64):
-            images[indices] = batch
-        return images, self.labels
-
-    def batches(
-        self, indices: Int[np.ndarray, " k"] | Sequence[int], batch_size: int
-    ) -> Iterator[tuple[Int[np.ndarray, " b"], UInt8[np.ndarray, "b h w c"]]]:
-        """Yields (indices, images) in the order given; the last batch may be shorter.
-
-        Memory holds a few batches, however many images there are: threads decode ahead.
-
-        Raises:
-            InputError: a batch size below 1, or an index outside the split.
-        """
-        indices = np.asarray(indices, np.int64)
-        if batch_size < 1:
-            raise InputError(f"batch_size is {batch_size}; it should be 1 or more")
-        wrong = indices[(indices < 0) | (indices >= len(self))]
-        if wrong.size:
-            raise InputError(f"index {wrong[0]} is outside the split's 0 to {len(self) - 1}")
-        return self._batches(indices, batch_size)
-
-    def _batches(self, indices: np.ndarray, batch_size: int) -> Iterator[tuple[Any, Any]]:
-        stream = threaded(self.image, indices, self._threads)
-        for start in range(0, len(indices), batch_size):
-            batch = indices[start : start + batch_size]
-            if self._pixels is not None:
-                yield batch, self._pixels[batch]
-            else:
-                yield batch, np.stack([next(stream) for _ in batch])
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,8 +35,11 @@ class Source:
         name: a short name for people.
         class_names: name of each label.
         image_size: (height, width) of every image.
-        channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA.
+        channels: 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA; or the bands that there are.
         skipped: ids of the unreadable images that were left out.
+        splits: what is trained and tested on, by the names that the place gives its splits.
+        notes: what was chosen, passed over or changed on the way, a sentence each.
+        value_range: values that became 0 and 255; None where all images have 8 bits.
     """
 
     spec: str
@@ -121,11 +51,15 @@ class Source:
     test: Split
     skipped: tuple[str, ...]
     _fingerprint: str = field(repr=False)
+    splits: tuple[str, str] = ("train", "test")
+    notes: tuple[str, ...] = field(default=(), repr=False)
+    value_range: tuple[float, float] | None = None
 
     def fingerprint(self) -> str:
         """Sha256 (hex) of classes, size, channels, and each example's split, id, label and bytes.
 
-        Where the folder lies is not part of it.
+        The range of values and the background are part of it where they changed an image; where
+        the folder lies is not.
         """
         return self._fingerprint
 
@@ -140,56 +74,75 @@ def open_source(
     skip_unreadable: bool = False,
     max_per_class: int | None = None,
     data_dir: str | None = None,
+    train_split: str | None = None,
+    test_split: str | None = None,
+    value_range: tuple[float | int, float | int] | None = None,
+    background: str | tuple[int, int, int] = "white",
 ) -> Source:
-    """Opens "digits", "folder:PATH" or "tfds:NAME" and checks every image in it.
+    """Opens "digits", "folder:PATH", "npz:FILE" or "tfds:NAME" and checks every image in it.
 
     Args:
         spec: "digits" is scikit-learn's 1,797 real 8x8 images. "folder:PATH" holds class
-            subfolders, either directly or under train/ and test/ (or val/, validation/).
-            "tfds:NAME" is a prepared TensorFlow dataset.
+            subfolders, either directly or in train/ and test/; every image in a class folder or
+            below it counts, pictures as well as arrays (.npy [height, width, bands]). "npz:FILE"
+            holds arrays in MedMNIST's layout. "tfds:NAME" is a prepared TensorFlow dataset.
         image_size: side or (height, width) to bring every image to: the short side is resized
             with antialiasing, the centre kept. None takes the images as they are and wants them
             all of one size. "auto" does too, and where sizes differ takes the largest of 32, 64,
             128, 224 that is at most the median short side (at least 32).
-        channels: 1 to 4; None is 3 if any image is in colour, else 1.
+        channels: None is 3 if any image is in colour, else 1; 2 and 4 keep alpha as a channel,
+            where there is some. Of images with other bands than a picture, None is all of them,
+            and any number the first ones.
         seed: decides the test split where the source has none, and what `max_per_class` keeps.
         test_fraction: share of each class that is tested on where the source has no test split.
         skip_unreadable: leave damaged images out and list them in `Source.skipped`.
         max_per_class: keep at most that many images of each class in each split; the others are
             not read.
         data_dir: where TFDS keeps its datasets; None is TFDS's default.
+        train_split: name of the split to train on; None is train or training, in any case.
+        test_split: name of the split to test on; None is the first of test, testing, validation,
+            val, valid and dev, in any case, whose labels are known.
+        value_range: values of more than 8 bits (integers or floats) that become 0 and 255; what
+            lies beyond is clipped. None is the lowest and the highest value of all training images.
+            Images of 8 bits keep their values in any case.
+        background: a colour's name or (red, green, blue), 0 to 255, that transparent images are
+            blended on; white, as viewers and browsers show them, since they were labelled so.
 
     Raises:
         InputError: the source is missing, empty, inconsistent or damaged; the sentence says where.
     """
-    if channels not in (None, 1, 2, 3, 4):
-        raise InputError(f"channels is {channels}; it should be 1, 2, 3 or 4")
+    if channels is not None and channels < 1:
+        raise InputError(f"channels is {channels}; it should be 1 or more (--channels)")
     if not 0 < test_fraction < 1:
         raise InputError(f"test_fraction is {test_fraction}; it should be between 0 and 1")
     if max_per_class is not None and max_per_class < 1:
         raise InputError(f"max_per_class is {max_per_class}; it should be 1 or more")
-    wanted = _wanted_size(image_size)
-    listing = _list(spec, data_dir)
+    wanted, behind = wanted_size(image_size), wanted_colour(background)
+    extremes = wanted_range(value_range)
+    listing = list_source(spec, data_dir, Wish(train_split, test_split))
     if len(listing.class_names) < 2:
         raise InputError(f"{spec} has {len(listing.class_names)} class; it should have 2 or more")
-    parts = _split(listing, seed, test_fraction)
+    if listing.test is None:
+        listing = _cut(listing, seed, test_fraction)
+    assert listing.test is not None
+    parts = [listing.train, listing.test]
     if max_per_class is not None:
         parts = [_first_per_class(part, seed, max_per_class) for part in parts]
-
-    surveys = [_survey(part, skip_unreadable) for part in parts]
-    _check_classes(surveys[0][0].labels, listing, spec)
-    size = wanted if isinstance(wanted, tuple) else _common_size(surveys, wanted == "auto")
-    if channels is None:
-        channels = 3 if any(h.colour for _, headers in surveys for h in headers) else 1
-    shape = (*size, channels)
-    total = sum(len(headers) for _, headers in surveys) * int(np.prod(shape))
+    survey = Survey.of(parts[0], parts[1], skip_unreadable=skip_unreadable)
+    _check_classes(survey.train[0].labels, listing, spec)
+    size, channels = survey.size(wanted), survey.channels(channels)
+    extremes = survey.value_range(extremes)
+    view = View(size, channels, behind, extremes or View.value_range)
+    in_memory = len(survey.headers()) * size[0] * size[1] * channels <= IN_MEMORY_BYTES
     (train, train_headers), (test, test_headers) = (
-        _load(part, headers, shape, skip_unreadable, total <= IN_MEMORY_BYTES)
-        for part, headers in surveys
+        _load(part, headers, view, skip_unreadable, in_memory)
+        for part, headers in (survey.train, survey.test)
     )
     _check_classes(train.labels, listing, spec)
     if not len(test):
         raise InputError(f"{spec} has no readable test image; it should have at least one")
+    made: dict[str, Any] = {"value_range": extremes} if extremes else {}
+    made |= {"background": behind} if survey.blended(channels) else {}
     digests = [header.digest for header in train_headers + test_headers]
     return Source(
         spec=spec,
@@ -202,19 +155,11 @@ def open_source(
         skipped=tuple(
             sorted({name for part in parts for name in part.ids} - {*train.ids, *test.ids})
         ),
-        _fingerprint=_fingerprint(listing.class_names, train, test, digests),
+        _fingerprint=_fingerprint(listing.class_names, train, test, digests, made),
+        splits=listing.splits,
+        notes=listing.notes + survey.notes(channels, extremes, behind),
+        value_range=extremes,
     )
-
-
-def _list(spec: str, data_dir: str | None) -> Listing:
-    kind, _, where = spec.partition(":")
-    if spec == "digits":
-        return readers.list_digits()
-    if kind == "folder" and where:
-        return readers.list_folder(Path(where).expanduser())
-    if kind == "tfds" and where:
-        return readers.list_tfds(where, data_dir)
-    raise InputError(f"unknown source {spec!r}; it should be digits, folder:PATH or tfds:NAME")
 
 
 def _by_class(part: Examples, seed: int) -> list[np.ndarray]:
@@ -230,9 +175,8 @@ def _by_class(part: Examples, seed: int) -> list[np.ndarray]:
     return [order[part.labels[order] == label] for label in np.unique(part.labels)]
 
 
-def _split(listing: Listing, seed: int, test_fraction: float) -> list[Examples]:
-    if listing.test is not None:
-        return [listing.train, listing.test]
+def _cut(listing: Listing, seed: int, test_fraction: float) -> Listing:
+    """The listing with a share of each class's training images to test on."""
     train, test = [], []
     for members in _by_class(listing.train, seed):
         if len(members) < 2:
@@ -244,30 +188,32 @@ def _split(listing: Listing, seed: int, test_fraction: float) -> list[Examples]:
         count = min(max(round(test_fraction * len(members)), 1), len(members) - 1)
         test.append(members[:count])
         train.append(members[count:])
-    return [listing.train.take(np.sort(np.concatenate(part))) for part in (train, test)]
+    whole = listing.splits[0] or "each class"
+    note = f"no test split with labels: {test_fraction:.0%} of {whole} are tested on (seed {seed})"
+    return replace(
+        listing,
+        train=listing.train.take(np.sort(np.concatenate(train))),
+        test=listing.train.take(np.sort(np.concatenate(test))),
+        splits=(f"{1 - test_fraction:.0%} of {whole}", f"{test_fraction:.0%} of {whole}"),
+        notes=(*listing.notes, note),
+    )
 
 
 def _first_per_class(part: Examples, seed: int, count: int) -> Examples:
     return part.take(np.sort(np.concatenate([m[:count] for m in _by_class(part, seed)])))
 
 
-def _survey(part: Examples, skip_unreadable: bool) -> tuple[Examples, list[Header]]:
-    """The examples of `part` whose header can be read, and these headers."""
-    headers: dict[int, Header] = {}
-    good = check(part, read_header, headers.__setitem__, threads=4, skip_unreadable=skip_unreadable)
-    return part.take(good), [headers[int(i)] for i in good]
-
-
 def _load(
     part: Examples,
     headers: list[Header],
-    shape: tuple[int, int, int],
+    view: View,
     skip_unreadable: bool,
     in_memory: bool,
 ) -> tuple[Split, list[Header]]:
     """Decodes every image once, to know that it can be decoded; keeps the pixels where they fit."""
+    shape = (*view.size, view.channels)
     images = np.empty((len(headers) if in_memory else 0, *shape), np.uint8)
-    to_pixels = partial(decode, size=shape[:2], channels=shape[2])
+    to_pixels = partial(decode, view=view)
     threads = threads_for([header.size for header in headers])
     keep = images.__setitem__ if in_memory else lambda index, image: None
     good = check(part, to_pixels, keep, threads=threads, skip_unreadable=skip_unreadable)
@@ -295,41 +241,15 @@ def _check_classes(labels: np.ndarray, listing: Listing, spec: str) -> None:
         )
 
 
-def _wanted_size(image_size: Any) -> tuple[int, int] | Literal["auto"] | None:
-    if image_size is None:
-        return None
-    if image_size == "auto":
-        return "auto"
-    sides = image_size if isinstance(image_size, tuple) else (image_size, image_size)
-    if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
-        raise InputError(
-            f"image_size is {image_size!r}; it should be a side, (height, width) or 'auto'"
-        )
-    return sides
-
-
-def _common_size(surveys: list[tuple[Examples, list[Header]]], choose: bool) -> tuple[int, int]:
-    """The size that all images have, or where they differ, the one that "auto" chooses."""
-    sizes = [header.size for _, headers in surveys for header in headers]
-    names = [name for part, _ in surveys for name in part.ids]
-    other = next((i for i, size in enumerate(sizes) if size != sizes[0]), None)
-    if other is None:
-        return sizes[0]
-    if choose:
-        short = float(np.median([min(size) for size in sizes]))
-        side = max([side for side in AUTO_SIZES if side <= short], default=AUTO_SIZES[0])
-        return (side, side)
-    raise InputError(
-        f"images differ in size: {names[0]} is {sizes[0][0]}x{sizes[0][1]}, {names[other]} is "
-        f"{sizes[other][0]}x{sizes[other][1]} (height x width); pass image_size, a side in pixels "
-        "or 'auto'"
-    )
-
-
 def _fingerprint(
-    class_names: tuple[str, ...], train: Split, test: Split, digests: list[bytes]
+    class_names: tuple[str, ...],
+    train: Split,
+    test: Split,
+    digests: list[bytes],
+    made: dict[str, Any],
 ) -> str:
-    whole = hashlib.sha256(json.dumps([class_names, train.shape, len(train), len(test)]).encode())
+    head = [class_names, train.shape, len(train), len(test), *([made] if made else [])]
+    whole = hashlib.sha256(json.dumps(head).encode())
     labels = np.concatenate([train.labels, test.labels])
     for name, label, digest in zip(train.ids + test.ids, labels, digests, strict=True):
         whole.update(json.dumps([name, int(label), digest.hex()]).encode())

@@ -56,3 +56,36 @@ def arguments():
 @pytest.fixture
 def written(arguments, tmp_path):
     return write_distilled(tmp_path / "set", **arguments())
+
+
+@pytest.fixture
+def place(tmp_path):
+    """Makes a set of two classes from what is given for each file: pixels, a picture or bytes."""
+
+    def place(contents, ending="png", **options):
+        for number, content in enumerate(contents):
+            path = tmp_path / f"made/{'ab'[number % 2]}/{number}.{ending}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            if isinstance(content, bytes):
+                path.write_bytes(content)
+            elif ending == "npy":
+                np.save(path, content)
+            else:
+                picture = Image.fromarray(content) if isinstance(content, np.ndarray) else content
+                picture.save(path, **options)
+        return f"folder:{tmp_path / 'made'}"
+
+    return place
+
+
+@pytest.fixture
+def pixels_of():
+    def pixels_of(source):
+        """The pixels of every image, by the number that its file has."""
+        return {
+            int(Path(name).stem): split.image(i)
+            for split in (source.train, source.test)
+            for i, name in enumerate(split.ids)
+        }
+
+    return pixels_of

@@ -40,7 +40,8 @@ class Photos(tfds.core.GeneratorBasedBuilder):
         folder = {"train": "train", "test": "val", "validation": "val"}[split]
         for path in sorted(data.glob(f"{folder}/*/*.jpg")):
             label = path.parent.name
-            if extra == "negative" and split == "test":
+            hidden = {"negative": path.name.endswith("0.jpg"), "hidden": True}
+            if split == "test" and hidden.get(extra):
                 label = -1
             yield path.name, {"image": str(path), "label": label}
 
@@ -94,9 +95,33 @@ def test_tfds_without_a_test_split_uses_validation_or_cuts_its_own(tmp_path):
     assert sorted(source.test.labels) == [0, 1, 2] and len(source.train) == 6
 
 
-def test_tfds_with_labels_out_of_range_is_refused(tmp_path):
+def test_tfds_with_hidden_test_labels_tests_on_validation_or_a_part_of_its_own(tmp_path):
+    prepare(tmp_path / "a", "train,test,validation", "hidden")
+    source = open_source("tfds:photos", data_dir=str(tmp_path / "a"))
+    assert source.splits == ("train", "validation") and len(source.test) == 6
+    assert source.notes == ("splits not taken: test (all its labels are hidden (-1))",)
+    with pytest.raises(InputError, match="split test of tfds:photos cannot be tested on"):
+        open_source("tfds:photos", data_dir=str(tmp_path / "a"), test_split="test")
+    prepare(tmp_path / "b", "train,test", "hidden")
+    source = open_source("tfds:photos", data_dir=str(tmp_path / "b"))
+    assert source.splits == ("80% of train", "20% of train") and len(source.train) == 6
+
+
+def test_tfds_splits_are_chosen_by_name_and_in_parts(tmp_path):
+    prepare(tmp_path, "train,test,validation")
+    chosen = {"train_split": "validation", "test_split": "train[:4]+test"}
+    source = open_source("tfds:photos", data_dir=str(tmp_path), **chosen)
+    assert (len(source.train), len(source.test)) == (6, 10)
+    assert source.splits == ("validation", "train[:4]+test") and source.notes == ()
+    with pytest.raises(InputError, match=r"no split 'dev' .*there are train, test, validation"):
+        open_source("tfds:photos", data_dir=str(tmp_path), test_split="dev")
+    with pytest.raises(InputError, match=r"no split 'train\[x\]'"):
+        open_source("tfds:photos", data_dir=str(tmp_path), train_split="train[x]")
+
+
+def test_tfds_with_some_labels_out_of_range_is_refused(tmp_path):
     prepare(tmp_path, extra="negative")
-    with pytest.raises(InputError, match=r"example 0 of tfds:photos, split test, has label -1"):
+    with pytest.raises(InputError, match=r"example \d of tfds:photos, split test, has label -1"):
         open_source("tfds:photos", data_dir=str(tmp_path))
 
 

@@ -1,0 +1,47 @@
+"""What a place holds before any image is decoded: labelled examples, in splits. NumPy, host."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Int, Int32
+
+from infoutil_jax.data.rasters import Encoded
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Labelled images still encoded: `read(i)` fetches the i-th, from any thread."""
+
+    ids: tuple[str, ...]
+    labels: Int32[np.ndarray, " n"]
+    read: Callable[[int], Encoded]
+
+    def take(self, indices: Int[np.ndarray, " k"]) -> "Examples":
+        """These examples, in this order."""
+        return Examples(
+            tuple(self.ids[i] for i in indices),
+            self.labels[indices],
+            lambda i: self.read(int(indices[i])),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """The examples of one place.
+
+    Attributes:
+        name: a short name for people.
+        class_names: name of each label, in Unicode form NFC.
+        train: examples to train on.
+        test: examples to test on; None where no split has labels for it.
+        splits: names of the two splits; "" for a place that is not divided.
+        notes: what was chosen or passed over, a sentence each.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    train: Examples
+    test: Examples | None
+    splits: tuple[str, str] = ("", "")
+    notes: tuple[str, ...] = ()
