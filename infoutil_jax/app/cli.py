@@ -8,16 +8,17 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import jax
-import numpy as np
 import tyro
 
 from infoutil_jax import parallel
-from infoutil_jax.app.config import Flat, RecipeConfig, RunConfig, Stage, Stages
+from infoutil_jax.app.config import RecipeConfig, RunConfig, Stage, Stages
+from infoutil_jax.app.flags import Flat, Group, say_defaults, with_flags
+from infoutil_jax.app.options import DeviceCount, Machines, SourceOptions
 from infoutil_jax.app.pipeline import (
     choose_teacher,
     choose_teachers,
@@ -27,91 +28,15 @@ from infoutil_jax.app.pipeline import (
     train_teachers,
 )
 from infoutil_jax.app.quickstart import quickstart
-from infoutil_jax.app.report import accuracy_table, overview
+from infoutil_jax.app.report import account_of, accuracy_table, overview
 from infoutil_jax.data.distilled import DistilledDataset
-from infoutil_jax.data.sources import Source, open_source
+from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
-from infoutil_jax.training.teacher import load_teachers
+from infoutil_jax.training.teacher import Teacher, load_teachers
 
-DeviceCount = int | Literal["all"]
 COMPILED = Path.home() / ".cache" / "infoutil_jax"  # what the next command need not compile again
-CPU_SIDE = 64  # pixels that `run` keeps where there is no accelerator
-
-
-@dataclass(frozen=True)
-class SourceOptions:
-    """Where images come from."""
-
-    source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
-    """digits, folder:PATH (class subfolders, with or without train/ and test/), npz:FILE
-    (MedMNIST's layout), or tfds:NAME."""
-    image_size: int | Literal["auto"] = "auto"
-    """Side in pixels; "auto" keeps a common size and chooses one for mixed sizes."""
-    channels: int | None = None
-    """1 grey, 3 colour, 2 and 4 with alpha, or how many bands; by default what the images have."""
-    skip_unreadable: bool = False
-    """Leave out unreadable images and list them, instead of stopping at the first."""
-    data_dir: str | None = None
-    """Where TFDS keeps its datasets."""
-    split_seed: int = 0
-    """Of the train/test split, where the source has none."""
-    train_split: str | None = None
-    """Split to train on; by default train or training."""
-    test_split: str | None = None
-    """Split to test on; by default the first of test, testing, validation, val, valid and dev that
-    has labels, else a fifth of each class."""
-    value_range: tuple[float, float] | None = None
-    """Values of more than 8 bits that become 0 and 255; by default the lowest and highest of the
-    training images."""
-    background: str = "white"
-    """What transparent images are blended on: a colour's name, or red,green,blue."""
-
-    def open(self) -> Source:
-        """Opens the source, and says what was left out, passed over and chosen."""
-        source = open_source(
-            self.source,
-            image_size=self.image_size,
-            channels=self.channels,
-            seed=self.split_seed,
-            skip_unreadable=self.skip_unreadable,
-            data_dir=self.data_dir,
-            train_split=self.train_split,
-            test_split=self.test_split,
-            value_range=self.value_range,
-            background=self.background,
-        )
-        for note in source.notes:
-            print(f"note: {note}", file=sys.stderr)
-        for name in source.skipped:
-            print(f"skipped, unreadable: {name}", file=sys.stderr)
-        return source
-
-
-@dataclass(frozen=True)
-class Machines:
-    """What computes; devices and processes do not change the set."""
-
-    devices: DeviceCount = "all"
-    """Of this machine, that attribute and score; each has a batch in flight."""
-    coordinator: str | None = None
-    """host:port of the first of several processes that see the same disk, or "auto" under SLURM,
-    Open MPI or on a TPU pod."""
-    processes: int | None = None
-    """How many there are; known to "auto"."""
-    process: int | None = None
-    """Which this is, from 0; known to "auto"."""
-
-    def join(self) -> parallel.Devices:
-        """Joins the other processes, if any, before anything is computed."""
-        if self.coordinator is not None:
-            parallel.start(self.coordinator, self.processes, self.process)
-        elif self.processes is not None or self.process is not None:
-            raise InputError(
-                "--processes and --process need --coordinator, host:port of the first."
-            )
-        return parallel.devices_of(self.devices)
 
 
 @dataclass(frozen=True)
@@ -130,7 +55,7 @@ class Quickstart:
 class Run:
     """Teacher, distilled set, student and a summary, from a source alone."""
 
-    data: Annotated[SourceOptions, Flat]
+    data: Annotated[SourceOptions, Group]
     workdir: Path | None = None
     """By default runs/ and the source's name, with six digits of its path's hash for a folder."""
     overwrite: bool = False
@@ -142,14 +67,7 @@ class Run:
     def __call__(self) -> None:
         """Runs it."""
         source = self.data.open()
-        if self.data.image_size == "auto" and _too_large(source):
-            print(
-                f"no accelerator found: {CPU_SIDE} pixels instead of {min(source.image_size)}; "
-                "choose with --image-size"
-            )
-            source = replace(self.data, image_size=CPU_SIDE).open()
         workdir = self.workdir or default_workdir(source)
-        print(_account(source))
         devices = parallel.devices_of(self.devices)
         summary = run(source, workdir, self.config, devices=devices, overwrite=self.overwrite)
         budget = summary["images_per_class"]
@@ -162,7 +80,7 @@ class Run:
 class TrainTeacher:
     """Train a teacher and keep its early and its converged checkpoint; resumes after a stop."""
 
-    data: Annotated[SourceOptions, Flat]
+    data: Annotated[SourceOptions, Group]
     workdir: Path
     """Where the checkpoints go."""
     config: Annotated[TeacherConfig, Flat] = TeacherConfig()
@@ -178,24 +96,23 @@ class TrainTeacher:
         teachers = train_teachers(
             source, self.workdir, self.config, seed=self.seed, devices=devices
         )
-        for stage, teacher in teachers.items():
-            print(f"{stage} teacher: {teacher.accuracy:.1f}% top-1")
+        print(account_of(teachers, teachers["converged"], source)[0])
 
 
 @dataclass(frozen=True)
 class Distill:
     """Distil a source with a trained teacher."""
 
-    data: Annotated[SourceOptions, Flat]
+    data: Annotated[SourceOptions, Group]
     teacher: Path
     """Folder of `infoutil teacher`."""
     workdir: Path
     """Where the distilled set goes: a new or empty folder, or with overwrite a set's."""
     images_per_class: int = 10
     """The budget."""
-    recipe: Annotated[RecipeConfig, Flat] = RecipeConfig()
-    stages: Annotated[Stages, Flat] = Stages()
-    machines: Annotated[Machines, Flat] = Machines()
+    recipe: Annotated[RecipeConfig, Group] = RecipeConfig()
+    stages: Annotated[Stages, Group] = Stages()
+    machines: Annotated[Machines, Group] = Machines()
     pool: int | None = DistillConfig.pool
     """Training images of a class that compete (paper: 300); None for all."""
     batch_size: int = DistillConfig.batch_size
@@ -209,10 +126,11 @@ class Distill:
         """Runs it."""
         devices = self.machines.join()
         teachers = load_teachers(self.teacher)
-        source = self.data.open()
+        source = self.data.open(shape_of(teachers["converged"]))
         recipe, teacher, labeller = choose_teachers(
             teachers, self.stages, self.recipe.build(source), self.images_per_class
         )
+        print(account_of(teachers, labeller, source)[0])
         distilled = distill(
             source,
             teacher,
@@ -236,7 +154,7 @@ class TrainStudent:
 
     distilled: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DISTILLED")]
     """Folder of `infoutil distill`."""
-    data: Annotated[SourceOptions, Flat]
+    data: Annotated[SourceOptions, Group]
     teacher: Path | None = None
     """Folder of `infoutil teacher`; needed where labels are online."""
     label_stage: Stage = "auto"
@@ -259,7 +177,7 @@ class TrainStudent:
                 stage = labelled if labelled in teachers else stage
             teacher = choose_teacher(teachers, stage, budget)
         devices = parallel.devices_of(self.devices)
-        source = self.data.open()
+        source = self.data.open(tuple(distilled.manifest["image_shape"]))
         result = train_students(distilled, source, teacher, self.config, devices=devices)
         print(accuracy_table({str(self.distilled): {budget: summarise(result)["top1"]}}))
 
@@ -288,9 +206,9 @@ Command = (
 )
 
 
-def _too_large(source: Source) -> bool:
-    """Whether training at this size would take days without an accelerator."""
-    return jax.default_backend() == "cpu" and min(source.image_size) > CPU_SIDE
+def shape_of(teacher: Teacher) -> tuple[int, int, int] | None:
+    """Height, width and channels of a teacher's images, where it is made for one size."""
+    return (*teacher.image_size, teacher.channels) if teacher.image_size else None
 
 
 def default_workdir(source: Source) -> Path:
@@ -302,31 +220,9 @@ def default_workdir(source: Source) -> Path:
     return Path("runs") / f"{source.name}-{hashlib.sha256(path).hexdigest()[:6]}"
 
 
-def _account(source: Source) -> str:
-    height, width = source.image_size
-    lines = [
-        f"{source.spec}: {len(source.train)} training and {len(source.test)} test images of "
-        f"{height}x{width} pixels, {source.channels} channels, {len(source.class_names)} classes"
-    ]
-    for use, split, name in zip(
-        ("train", "test"), (source.train, source.test), source.splits, strict=True
-    ):
-        counts = np.bincount(split.labels, minlength=len(source.class_names)).tolist()
-        lines.append(f"  {use} on {name}: {_classes(source.class_names, counts)}")
-    return "\n".join(lines)
-
-
-def _classes(names: tuple[str, ...], counts: list[int]) -> str:
-    """How many images of each class there are; of many classes, of the smallest and largest."""
-    if len(names) <= 10:
-        return ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
-    least, most = min(counts), max(counts)
-    if least == most:
-        return f"{least} images of each class"
-    return (
-        f"from {least} images of {names[counts.index(least)]} "
-        f"to {most} of {names[counts.index(most)]}"
-    )
+say_defaults(RecipeConfig, "(by default the recipe's)")
+for config in (SourceOptions, Machines, Stages, RunConfig, Run, Distill, TrainStudent):
+    say_defaults(config)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -342,7 +238,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         command()
     except InputError as error:
-        print(f"infoutil: {error}", file=sys.stderr)
+        print(f"infoutil: {with_flags(str(error), command)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("infoutil: interrupted; run the same command again to go on.", file=sys.stderr)

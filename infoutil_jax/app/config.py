@@ -6,11 +6,13 @@ Plain dataclasses: the command line is made from them, experiments and notebooks
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
 import tyro
 
+from infoutil_jax.app.flags import Group
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import RECIPES, Recipe
@@ -19,18 +21,24 @@ from infoutil_jax.method.shapley_maps import Strategy
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 
 Stage = Literal["auto", "early", "converged"]
-Flat = tyro.conf.arg(name="")  # flags of its fields without a prefix
+
+
+def _in_lines(factories: Mapping[str, Callable[..., Recipe]]) -> str:
+    """What each recipe is, by the first line of its documentation."""
+    first = {name: (one.__doc__ or "").splitlines()[0] for name, one in factories.items()}
+    return "\n".join(f"{name}: {line}" for name, line in first.items())
 
 
 @dataclass(frozen=True)
 class RecipeConfig:
     """The distillation method; options that a recipe does not have stay unset."""
 
-    recipe: str = "infoutil"
-    """infoutil, infoutil_paper, infoutil_clear, infoutil_kernel, rded, random, herding, k_means,
-    k_center, el2n, ccs, grad_cam, no_noise, random_crop_gradient_norm or shapley_crop_loss."""
-    tiles: int | None = None
-    """Crops an image: 1, 4 or 9; by default 1 up to 64 pixels and 4 above."""
+    recipe: Annotated[str, tyro.conf.arg(help=_in_lines(RECIPES))] = "infoutil"
+    tiles: Annotated[
+        int | None,
+        tyro.conf.arg(help_behavior_hint="(by default 1 up to 64 pixels, 4 above)", metavar="INT"),
+    ] = None
+    """Crops an image: 1, 4 or 9."""
     grid: int | None = None
     """Patches a side."""
     budget: int | None = None
@@ -41,7 +49,7 @@ class RecipeConfig:
     """Standard deviations that the best window must be ahead for an image to be done; inf: the
     budget is evaluated for all."""
     map_dtype: Literal["float32", "bfloat16"] | None = None
-    """Precision of the coalitions' forward passes; by default the teacher's."""
+    """Precision of the coalitions' forward passes."""
     output: Literal["logit", "probability", "log_probability"] | None = None
     """Value of a coalition."""
     side: float | None = None
@@ -51,7 +59,7 @@ class RecipeConfig:
     alpha: float | None = None
     """Standard deviation of the noise on the pooled map."""
     keep: Keep | None = None
-    """Which scores stay."""
+    """Which scores of a class stay: the highest, the lowest, or those in the middle."""
     max_quantile: float | None = None
     """Quantile of a class's scores above which a crop does not take part."""
     crops_per_image: Literal["best", "all"] | None = None
@@ -128,7 +136,7 @@ class RunConfig:
     """The budget; by default 10, or as many as the smallest class fills."""
     seed: int = 0
     """Of every random draw."""
-    stages: Annotated[Stages, Flat] = Stages()
-    recipe: Annotated[RecipeConfig, Flat] = RecipeConfig()
+    stages: Annotated[Stages, Group] = Stages()
+    recipe: Annotated[RecipeConfig, Group] = RecipeConfig()
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()

@@ -112,7 +112,7 @@ def open_source(
         InputError: the source is missing, empty, inconsistent or damaged; the sentence says where.
     """
     if channels is not None and channels < 1:
-        raise InputError(f"channels is {channels}; it should be 1 or more (--channels)")
+        raise InputError(f"channels is {channels}; it should be 1 or more")
     if not 0 < test_fraction < 1:
         raise InputError(f"test_fraction is {test_fraction}; it should be between 0 and 1")
     if max_per_class is not None and max_per_class < 1:

@@ -83,12 +83,12 @@ class Survey:
             has = f"{'colour' if most.bands == 3 else 'grey'} and {'' if alpha else 'no '}alpha"
             raise InputError(
                 f"channels is {wanted}, but the images have {has}; "
-                f"{', '.join(map(str, there[:-1]))} or {there[-1]} would do (--channels)"
+                f"{', '.join(map(str, there[:-1]))} or {there[-1]} would do"
             )
         if wanted is not None and wanted > fewest.bands:
             raise InputError(
                 f"channels is {wanted}, but {poorest} has {fewest.bands} bands; "
-                f"1 to {fewest.bands} would do (--channels)"
+                f"1 to {fewest.bands} would do"
             )
         # Of a picture one channel is its grey and not its first band; of two, one would be alpha.
         alike = (wanted == 3) if fewest.picture else wanted is not None
@@ -117,8 +117,7 @@ class Survey:
         if not found:
             if wanted is not None:
                 raise InputError(
-                    f"value_range is {wanted}, but all images have 8 bits and keep their values "
-                    "(--value-range)"
+                    f"value_range is {wanted}, but all images have 8 bits and keep their values"
                 )
             return None
         low, high = min(low for low, _ in found), max(high for _, high in found)
@@ -191,7 +190,7 @@ def wanted_colour(background: Any) -> Colour:
         pass
     raise InputError(
         f"background is {background!r}; it should be a name of a colour, or red, green and blue, "
-        "0 to 255 each, as 255,255,255 (--background)"
+        "0 to 255 each, as 255,255,255"
     )
 
 
@@ -205,6 +204,4 @@ def wanted_range(value_range: Any) -> tuple[float, float] | None:
             return low, high
     except (TypeError, ValueError):
         pass
-    raise InputError(
-        f"value_range is {value_range!r}; it should be a number and a higher one (--value-range)"
-    )
+    raise InputError(f"value_range is {value_range!r}; it should be a number and a higher one")

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from infoutil_jax.app.cli import SourceOptions, _account, main
+from infoutil_jax.app.cli import main
+from infoutil_jax.app.options import SourceOptions, account
 from infoutil_jax.training.teacher import load_teachers
 
 CIFAR = Path(__file__).parents[1] / "fixtures/cifar10"
@@ -29,7 +30,7 @@ def test_the_splits_that_were_taken_and_their_classes_are_printed(divided, capsy
         "note: splits not taken: extra (10 images), test (5 images without class folders)",
         "note: passed over: 1 .txt",
     ]
-    assert _account(source).splitlines() == [
+    assert account(source).splitlines() == [
         f"{divided}: 9 training and 10 test images of 32x32 pixels, 3 channels, 2 classes",
         "  train on train: cat 4, ship 5",
         "  test on val: cat 5, ship 5",
@@ -43,7 +44,7 @@ def test_of_many_classes_the_smallest_and_the_largest_are_named(tmp_path):
         (tmp_path / f"set/class{number}").mkdir(parents=True)
         for i in range(4 + (number == 3)):
             np.save(tmp_path / f"set/class{number}/{i}.npy", np.zeros((4, 4), np.uint8))
-    lines = _account(SourceOptions(f"folder:{tmp_path / 'set'}").open()).splitlines()
+    lines = account(SourceOptions(f"folder:{tmp_path / 'set'}").open()).splitlines()
     assert lines[1].endswith(": from 3 images of class0 to 4 of class3")
     assert lines[2].endswith(": 1 images of each class")
 
