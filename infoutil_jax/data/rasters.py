@@ -19,6 +19,8 @@ Encoded = bytes | np.ndarray  # a file's bytes, or pixels [h, w] or [h, w, bands
 
 # Pillow unpacks 16 bits a colour to their high byte, and in the other byte order to their low one.
 _OTHER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
+# PGM and PPM: kind, width, height and highest value, each after blanks and comments.
+_NETPBM = re.compile(rb"P([56])" + rb"\s+(?:#[^\n]*\n\s*)*(\d{1,9})" * 3 + rb"\s")
 _BASE = {0: 1, 1: 1, 2: 3, 3: 1, 6: 3, 8: 3}  # TIFF: samples of each kind of picture
 _CMYK = 5
 _ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA = 274, 258, 262, 277, 284, 338
@@ -46,12 +48,10 @@ def open_raster(data: Encoded) -> Image.Image | Bands:
         return _by_tifffile(data)
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0"):
         return _open_tiff(data)
-    if ppm := re.match(rb"P6\s+(?:#.*\s+)*(\d+)\s+(?:#.*\s+)*(\d+)\s+(?:#.*\s+)*(\d+)\s", data):
-        width, height, most = (int(number) for number in ppm.groups())
-        if most > 255:
-            count = height * width * 3
-            values = np.frombuffer(data, ">u2", count, offset=ppm.end())
-            return Bands(values.reshape(height, width, 3))
+    if (netpbm := _NETPBM.match(data)) and int(netpbm[4]) > 255:
+        width, height, bands = int(netpbm[2]), int(netpbm[3]), 3 if netpbm[1] == b"6" else 1
+        values = np.frombuffer(data, ">u2", height * width * bands, offset=netpbm.end())
+        return Bands(values.reshape(height, width, bands))
     image = _open(data)
     return _wide(image, data) if _is_wide(image) else image
 
@@ -181,7 +181,15 @@ def _by_tifffile(data: bytes) -> Image.Image | Bands:
         ) from error
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[0]
-        values, axes = page.asarray(maxworkers=1), page.axes
+        try:
+            values, axes = page.asarray(maxworkers=1), page.axes
+        except ValueError as error:
+            if "imagecodecs" not in str(error):
+                raise
+            compression = getattr(page.compression, "name", page.compression)
+            raise InputError(
+                f"its compression, {compression}, needs imagecodecs: pip install imagecodecs"
+            ) from error
         turn = page.tags[_ORIENTATION].value if _ORIENTATION in page.tags else 1
         extra, frames = tuple(page.extrasamples), len(file.pages) > 1
     if axes not in ("YX", "YXS", "SYX"):

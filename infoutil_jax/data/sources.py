@@ -134,7 +134,7 @@ def open_source(
     extremes = survey.value_range(extremes)
     view = View(size, channels, behind, extremes or View.value_range)
     in_memory = len(survey.headers()) * size[0] * size[1] * channels <= IN_MEMORY_BYTES
-    (train, train_headers), (test, test_headers) = (
+    (train, train_headers, vanished), (test, test_headers, more) = (
         _load(part, headers, view, skip_unreadable, in_memory)
         for part, headers in (survey.train, survey.test)
     )
@@ -157,7 +157,7 @@ def open_source(
         ),
         _fingerprint=_fingerprint(listing.class_names, train, test, digests, made),
         splits=listing.splits,
-        notes=listing.notes + survey.notes(channels, extremes, behind),
+        notes=listing.notes + survey.notes(view, extremes is not None, vanished + more),
         value_range=extremes,
     )
 
@@ -209,16 +209,25 @@ def _load(
     view: View,
     skip_unreadable: bool,
     in_memory: bool,
-) -> tuple[Split, list[Header]]:
-    """Decodes every image once, to know that it can be decoded; keeps the pixels where they fit."""
+) -> tuple[Split, list[Header], int]:
+    """Decodes every image once, to know that it can be decoded; keeps the pixels where they fit.
+
+    Counts the images with alpha that are of one colour on their background, too.
+    """
     shape = (*view.size, view.channels)
     images = np.empty((len(headers) if in_memory else 0, *shape), np.uint8)
+    flat = np.zeros(len(headers), bool)
+
+    def keep(index: int, image: np.ndarray) -> None:
+        flat[index] = headers[index].alpha and bool((image == image[:1, :1]).all())
+        if in_memory:
+            images[index] = image
+
     to_pixels = partial(decode, view=view)
     threads = threads_for([header.size for header in headers])
-    keep = images.__setitem__ if in_memory else lambda index, image: None
     good = check(part, to_pixels, keep, threads=threads, skip_unreadable=skip_unreadable)
     if len(good) < len(headers):
-        part, headers = part.take(good), [headers[i] for i in good]
+        part, headers, flat = part.take(good), [headers[i] for i in good], flat[good]
         images = images[good] if in_memory else images
     images.flags.writeable = False
     split = Split(
@@ -229,7 +238,7 @@ def _load(
         _pixels=images if in_memory else None,
         _threads=threads,
     )
-    return split, headers
+    return split, headers, int(flat.sum())
 
 
 def _check_classes(labels: np.ndarray, listing: Listing, spec: str) -> None:

@@ -10,7 +10,7 @@ from PIL import ImageColor
 
 from infoutil_jax.data.examples import Examples
 from infoutil_jax.data.loading import check
-from infoutil_jax.data.pixels import Header, read_header
+from infoutil_jax.data.pixels import Header, View, read_header
 from infoutil_jax.errors import InputError
 
 AUTO_SIZES = (32, 64, 128, 224)
@@ -123,13 +123,17 @@ class Survey:
         low, high = min(low for low, _ in found), max(high for _, high in found)
         return wanted or (low, high if high > low else low + 1)
 
-    def notes(
-        self, channels: int, value_range: tuple[float, float] | None, background: Colour
-    ) -> tuple[str, ...]:
-        """What is changed of the images, a sentence each."""
+    def notes(self, view: View, ranged: bool, flat: int) -> tuple[str, ...]:
+        """What is changed of the images, a sentence each.
+
+        Args:
+            view: what they are made into.
+            ranged: whether some had more than 8 bits.
+            flat: how many that have alpha became one colour.
+        """
         headers, notes = self.headers(), []
-        if value_range is not None:
-            low, high = value_range
+        if ranged:
+            low, high = view.value_range
             wide = [header.values for header in headers if header.values is not None]
             note = f"values {low:.10g} to {high:.10g} become 0 to 255 (--value-range)"
             if beyond := sum(values[0] < low or values[1] > high for values in wide):
@@ -140,12 +144,15 @@ class Survey:
                     f"{len(headers) - len(wide)} of {len(headers)} images have 8 bits and keep "
                     "their values"
                 )
-        if blended := self.blended(channels):
-            colour = "white" if background == (255, 255, 255) else f"{background}"
-            notes.append(
+        if blended := self.blended(view.channels):
+            colour = "white" if view.background == (255, 255, 255) else f"{view.background}"
+            note = (
                 f"{blended} of {len(headers)} images have alpha and are blended on {colour} "
                 "(--background; --channels 2 or 4 keeps alpha)"
             )
+            if flat:
+                note += f"; {flat} of them are of one colour then, which another background mends"
+            notes.append(note)
         if several := sum(header.frames for header in headers):
             notes.append(
                 f"{several} of {len(headers)} images have several frames; the first one is taken"

@@ -51,6 +51,14 @@ def test_a_black_shape_on_nothing_is_seen(place, pixels_of):
         assert image[16, 16].tolist() == [0] * image.shape[2]
 
 
+def test_a_white_shape_that_vanishes_on_white_is_said(place):
+    spec = place([disc((255, 255, 255)), disc()] * 2)
+    (note,) = [note for note in open_source(spec).notes if "alpha" in note]
+    assert "; 2 of them are of one colour then" in note
+    (note,) = [note for note in open_source(spec, background="grey").notes if "alpha" in note]
+    assert "one colour" not in note
+
+
 def test_a_grey_image_with_alpha_is_blended_to_grey(place, pixels_of):
     pixels = disc((40, 40, 40))[..., 2:].copy()
     source = open_source(place([Image.fromarray(pixels)] * 4))

@@ -95,6 +95,20 @@ def test_a_tiff_of_bands_names_the_extra_where_tifffile_is_missing(place, monkey
         open_source(place([content] * 4, "tif"))
 
 
+def test_a_compression_that_tifffile_cannot_undo_alone_names_what_can(place):
+    pytest.importorskip("tifffile")
+    file = io.BytesIO()
+    picture = Image.fromarray(noise(8, 8, 3)).convert("RGBX")
+    picture.save(file, "tiff", compression="tiff_lzw")
+    try:
+        import imagecodecs  # noqa: F401
+    except ImportError:
+        with pytest.raises(InputError, match="compression, LZW, needs imagecodecs: pip install"):
+            open_source(place([file.getvalue()] * 4, "tif"))
+    else:
+        assert open_source(place([file.getvalue()] * 4, "tif")).channels == 4
+
+
 ARRAYS = {
     (12, 10): 1,
     (12, 10, 1): 1,

@@ -42,9 +42,10 @@ def png(values, colour, transparent=None):
     return b"\x89PNG\r\n\x1a\n" + body
 
 
-def ppm(values):
-    height, width = values.shape[:2]
-    return b"P6\n# by hand\n%d %d\n65535\n" % (width, height) + values.astype(">u2").tobytes()
+def ppm(values, most=65535):
+    height, width, bands = values.shape
+    head = b"P%d\n# by hand # 1 2 3\n%d %d\n%d\n" % (5 if bands == 1 else 6, width, height, most)
+    return head + values.astype(">u2").tobytes()
 
 
 def test_twelve_bits_in_sixteen_keep_256_levels(place, pixels_of):
@@ -136,6 +137,18 @@ def test_sixteen_bits_of_colour_are_all_read(place, pixels_of, ending):
     source = open_source(place([content] * 4, ending))
     assert source.channels == 3 and source.value_range == (0, 1000)
     np.testing.assert_array_equal(pixels_of(source)[0], scaled(values, 0, 1000))
+
+
+def test_a_pgm_keeps_the_values_that_are_stored(place, pixels_of):
+    values = ramp(0, 4095)[..., None]
+    source = open_source(place([ppm(values, 4095)] * 4, "pgm"), value_range=(0, 2000))
+    np.testing.assert_array_equal(pixels_of(source)[0], scaled(values, 0, 2000))
+
+
+def test_a_hostile_head_is_read_in_no_time(place):
+    content = b"P6\n" + b"# " * 5000 + b"\n# x" * 5000
+    with pytest.raises(InputError, match=r"..ppm cannot be read"):
+        open_source(place([content] * 4, "ppm"))
 
 
 @pytest.mark.parametrize("layout", ["raw", "zlib", "big", "separate"])
