@@ -16,7 +16,8 @@ import jax
 import tyro
 
 from infoutil_jax import parallel
-from infoutil_jax.app.config import RecipeConfig, RunConfig, Stage, Stages
+from infoutil_jax.app.budget import budget_of
+from infoutil_jax.app.config import RareClasses, RecipeConfig, RunConfig, Stage, Stages
 from infoutil_jax.app.flags import Flat, Group, say_defaults, with_flags
 from infoutil_jax.app.options import DeviceCount, Machines, SourceOptions
 from infoutil_jax.app.pipeline import (
@@ -110,6 +111,9 @@ class Distill:
     """Where the distilled set goes: a new or empty folder, or with overwrite a set's."""
     images_per_class: int = 10
     """The budget."""
+    rare_classes: RareClasses = "refuse"
+    """Where a class has too few images for it: refuse; cap the budget for all classes; or fill the
+    class with other crops of the images that it has."""
     recipe: Annotated[RecipeConfig, Group] = RecipeConfig()
     stages: Annotated[Stages, Group] = Stages()
     machines: Annotated[Machines, Group] = Machines()
@@ -127,15 +131,18 @@ class Distill:
         devices = self.machines.join()
         teachers = load_teachers(self.teacher)
         source = self.data.open(shape_of(teachers["converged"]))
-        recipe, teacher, labeller = choose_teachers(
-            teachers, self.stages, self.recipe.build(source), self.images_per_class
+        recipe = self.recipe.build(source)
+        source, budget, text = budget_of(
+            source, recipe.tiles, self.images_per_class, self.rare_classes
         )
+        recipe, teacher, labeller = choose_teachers(teachers, self.stages, recipe, budget)
+        print(text)
         print(account_of(teachers, labeller, source)[0])
         distilled = distill(
             source,
             teacher,
             recipe,
-            images_per_class=self.images_per_class,
+            images_per_class=budget,
             workdir=self.workdir,
             label_teacher=labeller,
             seed=self.seed,

@@ -20,6 +20,7 @@ from infoutil_jax.method.selection import Keep
 from infoutil_jax.method.shapley_maps import Strategy
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 
+RareClasses = Literal["refuse", "cap", "fill"]
 Stage = Literal["auto", "early", "converged"]
 
 
@@ -134,6 +135,9 @@ class RunConfig:
 
     images_per_class: int | None = None
     """The budget; by default 10, or as many as the smallest class fills."""
+    rare_classes: RareClasses = "refuse"
+    """Where a class has too few images for the budget that is asked for: refuse; cap the budget for
+    all classes; or fill the class with other crops of the images that it has."""
     seed: int = 0
     """Of every random draw."""
     stages: Annotated[Stages, Group] = Stages()

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from infoutil_jax import provenance
+from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.config import RunConfig, Stage, Stages
 from infoutil_jax.app.report import account_of, overview, own_class_share
 from infoutil_jax.data.augment import channel_statistics
@@ -222,10 +223,11 @@ def run(
     workdir = Path(workdir)
     check_destination(workdir / "distilled", overwrite=True)
     recipe = config.recipe.build(source)
-    images_per_class = config.images_per_class
-    if images_per_class is None:
-        smallest = int(np.bincount(source.train.labels).min())
-        images_per_class = max(1, min(10, smallest // recipe.tiles))
+    whole = source
+    source, images_per_class, text = budget_of(
+        source, recipe.tiles, config.images_per_class, config.rare_classes
+    )
+    say(text)
     pool = max(DistillConfig.pool or 0, images_per_class * recipe.tiles)
     check_budget(source, recipe, images_per_class, pool)
     if any(pixels % math.isqrt(recipe.tiles) for pixels in source.image_size):
@@ -236,7 +238,7 @@ def run(
     wanted = arguments(source, recipe, images_per_class, pool, config.seed)
     there = None if overwrite else _made_by(workdir / "distilled", wanted)
     teachers = train_teachers(
-        source,
+        whole,
         workdir / "teacher",
         config.teacher,
         seed=config.seed,
@@ -272,6 +274,7 @@ def run(
         "image_size": list(source.image_size),
         "classes": list(source.class_names),
         "skipped": list(source.skipped),
+        "notes": [*source.notes, text],
         "recipe": provenance.describe(config.recipe),
         "images_per_class": images_per_class,
         "seed": config.seed,

@@ -11,8 +11,6 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from infoutil_jax.data.layout import suffix
-
 MOST_CLASSES = 200  # that the table lists; the manifest lists them all
 _TEMPLATE = Path(__file__).with_name("card.md")
 _FEATURES = """configs:
@@ -39,6 +37,7 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         rows: the lines of its metadata.
     """
     (height, width, channels), tiles = manifest["image_shape"], manifest["tiles"]
+    ending = Path(rows[0]["file_name"]).suffix
     training, classes = manifest["training"], len(manifest["class_names"])
     count, side, name = len(rows), math.isqrt(tiles), _name(manifest)
     halvings = math.log2(min(height, width))
@@ -59,9 +58,9 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         channels=channels,
         classes=classes,
         tiles=tiles,
-        suffix=suffix(channels),
-        reader="PIL.Image" if channels <= 4 else "json",
-        read="PIL.Image.open(file)" if channels <= 4 else "np.load(file)",
+        suffix=ending,
+        reader="PIL.Image, " if ending == ".png" else "",
+        read="PIL.Image.open(file)" if ending == ".png" else "np.load(file)",
         labeller=_labeller(manifest),
         temperature=f"{training['temperature']:g}",
         mean=mean,

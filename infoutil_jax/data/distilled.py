@@ -1,6 +1,6 @@
 """The distilled set on disk: written whole or not at all, read back, verified. NumPy on the host.
 
-    images/<class>/<id>.png     lossless; .npy for more than four channels
+    images/<class>/<id>.png     lossless; .npy for bands that are neither grey, colour nor alpha
     metadata.jsonl              a line an image: its file, label, class, soft labels, audit record
     soft_labels.safetensors     "soft_labels": logits, float32 [images, tiles, classes]
     manifest.json               how it was made, and the sha256 of every other file
@@ -172,7 +172,8 @@ def write_distilled(
         records: for each image a mapping that JSON can hold; NumPy values are converted.
         manifest: how the set was made; JSON too. Its `normalisation` (mean and std of each channel,
             0 to 1) and `training` (how students are trained, as `TRAINING`) are in the README.md;
-            by default those of the images, and those of RDED's protocol.
+            by default those of the images, and those of RDED's protocol. `alpha` says whether the
+            last channel is one; by default that of two or four is.
         overwrite: replace a distilled set that is there.
 
     Raises:
@@ -185,7 +186,8 @@ def write_distilled(
         raise InputError(f"{len(records)} records for {len(images)} images; it should be one each")
     order = np.argsort(labels, kind="stable")
     images, labels, soft_labels = images[order], labels[order], soft_labels[order]
-    folders, suffix = layout.class_folders(class_names), layout.suffix(images.shape[3])
+    folders, channels = layout.class_folders(class_names), images.shape[3]
+    suffix = layout.suffix(channels, bool(manifest.get("alpha", channels in (2, 4))))
     digits = max(6, len(str(len(images) - 1)))
     names = [f"images/{folders[label]}/{i:0{digits}}{suffix}" for i, label in enumerate(labels)]
     # The shortest decimals that are read back as the same float32.
@@ -212,7 +214,9 @@ def write_distilled(
     try:
         hashes = {}
         encoded = threaded(
-            partial(layout.encode, images), range(len(images)), threads_for([images.shape[1:3]])
+            partial(layout.encode, images, suffix),
+            range(len(images)),
+            threads_for([images.shape[1:3]]),
         )
         for name, data in zip(names, encoded, strict=True):
             hashes[name] = _write(partial_path / name, data)

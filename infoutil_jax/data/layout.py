@@ -75,16 +75,19 @@ def digest(manifest: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def suffix(channels: int) -> str:
-    """How the files of images end: PNG holds up to four channels, NumPy's format any number."""
-    return ".png" if channels <= 4 else ".npy"
+def suffix(channels: int, alpha: bool) -> str:
+    """How the files of images end.
+
+    PNG holds grey and colour, with alpha or without; other bands are NumPy's arrays.
+    """
+    return ".png" if channels in (1, 3) or (alpha and channels in (2, 4)) else ".npy"
 
 
-def encode(images: UInt8[np.ndarray, "n h w c"], index: int) -> bytes:
+def encode(images: UInt8[np.ndarray, "n h w c"], ending: str, index: int) -> bytes:
     """Image `index` [h, w, c] as a file's bytes: the same for the same pixels."""
     pixels = images[index]
     buffer = BytesIO()
-    if suffix(pixels.shape[2]) == ".npy":
+    if ending == ".npy":
         np.save(buffer, np.ascontiguousarray(pixels), allow_pickle=False)
     else:
         Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(buffer, "PNG")

@@ -8,6 +8,7 @@ them; a larger one decodes again whenever it is asked, and never holds more than
 import hashlib
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, Literal
@@ -40,6 +41,8 @@ class Source:
         splits: what is trained and tested on, by the names that the place gives its splits.
         notes: what was chosen, passed over or changed on the way, a sentence each.
         value_range: values that became 0 and 255; None where all images have 8 bits.
+        alpha: whether the last channel is one.
+        filled: of each class that `fill` repeated, how many images it has of its own.
     """
 
     spec: str
@@ -54,6 +57,33 @@ class Source:
     splits: tuple[str, str] = ("train", "test")
     notes: tuple[str, ...] = field(default=(), repr=False)
     value_range: tuple[float, float] | None = None
+    alpha: bool = False
+    filled: Mapping[str, int] = field(default_factory=dict)
+
+    def fill(self, per_class: int) -> "Source":
+        """The source with the training images of rare classes repeated, in turn.
+
+        A repeated image is an example of its own: what is drawn at random of it, a crop say, is
+        drawn anew.
+
+        Args:
+            per_class: the least number of training images that a class is to have.
+        """
+        counts = np.bincount(self.train.labels, minlength=len(self.class_names))
+        rare = np.flatnonzero(counts < per_class)
+        if not rare.size:
+            return self
+        more = [
+            np.resize(np.flatnonzero(self.train.labels == label), per_class - counts[label])
+            for label in rare
+        ]
+        rows = np.concatenate([np.arange(len(self.train)), *more])
+        return replace(
+            self,
+            train=self.train.take(rows),
+            filled={self.class_names[label]: int(counts[label]) for label in rare},
+            _fingerprint=hashlib.sha256(f"{self._fingerprint} {per_class}".encode()).hexdigest(),
+        )
 
     def fingerprint(self) -> str:
         """Sha256 (hex) of classes, size, channels, and each example's split, id, label and bytes.
@@ -159,6 +189,7 @@ def open_source(
         splits=listing.splits,
         notes=listing.notes + survey.notes(view, extremes is not None, vanished + more),
         value_range=extremes,
+        alpha=survey.has_alpha(channels),
     )
 
 

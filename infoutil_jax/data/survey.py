@@ -103,6 +103,10 @@ class Survey:
             )
         return wanted or most.bands
 
+    def has_alpha(self, channels: int) -> bool:
+        """Whether the last of so many channels is alpha, and not a band like the others."""
+        return channels in (2, 4) and all(header.picture for header in self.headers())
+
     def value_range(self, wanted: tuple[float, float] | None) -> tuple[float, float] | None:
         """The values that become 0 and 255: as wanted, or the extremes of the training images.
 

@@ -44,6 +44,7 @@ def inputs(
         "source": _source(source),
         "teacher": _teacher(teacher),
         "label_teacher": _teacher(label_teacher),
+        "alpha": source.alpha,
         "normalisation": {"mean": list(label_teacher.mean), "std": list(label_teacher.std)},
         "training": {
             "temperature": student.temperature,
@@ -63,6 +64,10 @@ def _source(source: Source) -> dict[str, Any]:
         "fingerprint": source.fingerprint(),
         "train_images": len(source.train),
         "skipped": list(source.skipped),
+        "splits": list(source.splits),
+        "value_range": source.value_range,
+        "notes": list(source.notes),
+        "filled_classes": dict(source.filled),
     }
 
 

@@ -93,6 +93,26 @@ def test_folders_of_one_name_have_two_workdirs(photos, tmp_path):
     assert default_workdir(open_source("digits")) == Path("runs/digits")
 
 
+def test_every_verb_takes_the_size_that_the_teacher_was_trained_at(tmp_path, capsys):
+    """Photographs of 96 pixels: too large for a CPU, so 64 without a flag, on every verb."""
+    source = tmp_path / "large"
+    for folder in sorted(PHOTOS.iterdir())[:2]:
+        (source / folder.name).mkdir(parents=True)
+        for path in sorted(folder.iterdir()):
+            Image.open(path).convert("RGB").resize((96, 96)).save(source / folder.name / path.name)
+    spec, teacher, out = f"folder:{source}", str(tmp_path / "teacher"), str(tmp_path / "set")
+    tiny = [flag.replace("--teacher.", "--") for flag in TINY_TEACHER]
+    assert main(["teacher", spec, "--workdir", teacher, "--image-size", "48", *tiny]) == 0
+    assert "of which the largest class is 50.0%" in capsys.readouterr().out
+    asked = ["distill", spec, "--teacher", teacher, "--workdir", out, "--images-per-class", "1"]
+    sentence = refused([*asked, "--image-size", "32"], capsys)
+    assert "48" in sentence and "--image-size" in sentence
+    assert main([*asked, "--recipe", "random"]) == 0
+    assert "48x48 pixels" in capsys.readouterr().out
+    assert main(["student", out, spec, "--teacher", teacher, "--width", "8", "--epochs", "2"]) == 0
+    assert "48x48 pixels" in capsys.readouterr().out
+
+
 def test_verbs_one_by_one(teacher_dir, tmp_path, capsys):
     out = str(tmp_path / "set")
     common = ["--teacher", str(teacher_dir)]

@@ -96,6 +96,17 @@ def test_metadata_joins_every_image_file_as_imagefolder_wants_it(written):
         np.testing.assert_array_equal(np.array(row["soft_labels"], np.float32), logits)
 
 
+@pytest.mark.parametrize("channels", [2, 4])
+def test_bands_that_are_no_alpha_are_not_stored_as_alpha(tmp_path, arguments, channels):
+    """Readers of PNG would blend the last one."""
+    given = arguments(channels)
+    given["manifest"] = {**given["manifest"], "alpha": False}
+    found = write_distilled(tmp_path / "set", **given)
+    assert {file.suffix for file in found.path.glob("images/*/*")} == {".npy"}
+    np.testing.assert_array_equal(found.images, given["images"])
+    assert "np.load(file)" in (found.path / "README.md").read_text()
+
+
 def test_soft_labels_open_with_plain_safetensors(written):
     tensors = safetensors.numpy.load_file(written.path / "soft_labels.safetensors")
     np.testing.assert_array_equal(tensors["soft_labels"], written.soft_labels)
