@@ -154,7 +154,8 @@ def of_channels(kernel: np.ndarray, channels: int) -> np.ndarray:
         summed: np.ndarray = kernel.sum(1, keepdims=True)
         return summed
     repeated: np.ndarray = kernel[:, np.arange(channels) % have]
-    return repeated * np.asarray(have / channels, kernel.dtype)
+    scaled: np.ndarray = repeated * np.asarray(have / channels, kernel.dtype)
+    return scaled
 
 
 def load_state(module: nnx.Module, tensors: Mapping[str, np.ndarray]) -> None:
