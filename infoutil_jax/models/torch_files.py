@@ -45,14 +45,16 @@ AVERAGES = (
 
 # Trainings' arguments, counts and best figures: none of them is made, so that nothing runs.
 _BESIDE = {
-    ("argparse", "Namespace"),
-    ("collections", "Counter"),
-    ("collections", "defaultdict"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "scalar"),
-    ("numpy._core.multiarray", "scalar"),
-    ("_codecs", "encode"),
+    *(("argparse", "Namespace"), ("collections", "Counter"), ("collections", "defaultdict")),
     *((module, name) for module in ("builtins", "__builtin__") for name in ("dict", "list", "set")),
+    *(("torch", name) for name in ("device", "Size", "float16", "bfloat16", "float32", "float64")),
+    *(("numpy", "dtype"), ("numpy", "ndarray"), ("_codecs", "encode")),
+    *(("pathlib", name) for name in ("PosixPath", "WindowsPath", "Path")),
+    *(
+        (f"numpy.{core}.multiarray", name)
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
 }
 
 

@@ -78,7 +78,9 @@ def small():
 def test_what_wrappers_put_before_names_is_taken_off(small, tmp_path, prefix):
     path = tmp_path / "weights.safetensors"
     wrapped = {prefix + key: value for key, value in small.items()}
-    safetensors.numpy.save_file({**wrapped, "n_averaged": np.array(3)}, path)
+    safetensors.numpy.save_file(
+        {**wrapped, "n_averaged": np.array(3), "criterion.weight": np.ones(5)}, path
+    )
     got = to_torchvision(load_torchvision("resnet18", path))
     assert got.keys() == small.keys()
     for key, value in small.items():
