@@ -18,8 +18,8 @@ Tensors = dict[str, np.ndarray]
 
 KNOWN = "torchvision's names, timm's, Hugging Face's of ResNet and Swin V2, and a ConvNet's"
 PREFIXES = ("module.", "_orig_mod.", "model.", "net.", "network.")
-# Beside a network: torch.optim.swa_utils.AveragedModel's counter, and losses with weights.
-BESIDE = re.compile(r"n_averaged|(criterion|loss|loss_fn)\..*")
+BESIDE = re.compile(r"(criterion|loss|loss_fn)\..*")
+"""What is no network's; nor are single numbers, such as counters."""
 
 
 def in_torchvisions(tensors: Mapping[str, np.ndarray]) -> Tensors:
@@ -38,7 +38,7 @@ def in_torchvisions(tensors: Mapping[str, np.ndarray]) -> Tensors:
 
 def _unwrapped(tensors: Mapping[str, np.ndarray]) -> Tensors:
     """Takes off what wrappers have put before every name."""
-    found = {name: value for name, value in tensors.items() if not BESIDE.fullmatch(name)}
+    found = {name: a for name, a in tensors.items() if a.ndim and not BESIDE.fullmatch(name)}
     while found and (common := [p for p in PREFIXES if all(n.startswith(p) for n in found)]):
         found = {name.removeprefix(common[0]): value for name, value in found.items()}
     return {name.replace("._orig_mod.", "."): value for name, value in found.items()}
