@@ -6,10 +6,12 @@ dropped.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PyTree, Shaped
 
@@ -30,6 +32,11 @@ def padded(rows: Shaped[np.ndarray, "count ..."], size: int) -> Shaped[np.ndarra
     return rows[block_rows(len(rows), size)[0]] if len(rows) < size else rows
 
 
+def flattened(rows: Shaped[Array, "count ..."]) -> Shaped[Array, "count numbers"]:
+    """Each row as one vector; there may be no rows."""
+    return rows.reshape(len(rows), math.prod(rows.shape[1:]))
+
+
 def map_blocks(function: Callable[[Any], Array], rows: PyTree, most: int) -> Array:
     """`function` of blocks of at most `most` rows, one after the other; on the device.
 
@@ -39,6 +46,12 @@ def map_blocks(function: Callable[[Any], Array], rows: PyTree, most: int) -> Arr
         most: rows in memory at once.
     """
     count = jax.tree.leaves(rows)[0].shape[0]
+    if not count:
+        one = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape[1:]), leaf.dtype), rows
+        )
+        like = jax.eval_shape(function, one)
+        return jnp.zeros((0, *like.shape[1:]), like.dtype)
     size = -(-count // max(1, -(-count // most)))
     index = block_rows(count, size)
     results = jax.lax.map(function, jax.tree.map(lambda leaf: leaf[index], rows))
@@ -53,5 +66,6 @@ def each_block(
 
     So an image's result does not depend on how many others come with it.
     """
-    results = [function(rows[index]) for index in block_rows(len(rows), size)]
+    some = rows if len(rows) else np.zeros((1, *rows.shape[1:]), rows.dtype)
+    results = [function(some[index]) for index in block_rows(len(some), size)]
     return np.concatenate([np.asarray(result, np.float32) for result in results])[: len(rows)]

@@ -6,14 +6,12 @@ import itertools
 from collections.abc import Mapping
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import Recipe
-from infoutil_jax.training.teacher import Teacher
+from infoutil_jax.training.teacher import SEEN, Teacher
 
 
 def check_budget(source: Source, recipe: Recipe, ipc: int, pool: int | None) -> None:
@@ -39,12 +37,18 @@ def check_budget(source: Source, recipe: Recipe, ipc: int, pool: int | None) -> 
         )
 
 
-def check_teacher(teacher: Teacher, source: Source) -> None:
+def check_teacher(teacher: Teacher, source: Source) -> Teacher:
     """Checks that a teacher takes the source's images and knows its classes.
+
+    One whose outputs on some of the images look like probabilities is warned of.
+
+    Returns:
+        The teacher, with a mean and a deviation for each channel.
 
     Raises:
         InputError: another channel count, image size or class count, or other classes.
     """
+    teacher = teacher.of_channels(source.channels)
     if teacher.channels != source.channels:
         raise InputError(
             f"teacher {teacher.name!r} takes images of {teacher.channels} channels but "
@@ -55,14 +59,11 @@ def check_teacher(teacher: Teacher, source: Source) -> None:
             f"teacher {teacher.name!r} takes images of {teacher.image_size} pixels but "
             f"{source.spec} has {source.image_size}: open the source with that image size."
         )
-    shape = (1, *source.image_size, source.channels)
-    logits = jax.eval_shape(
-        teacher.predict, teacher.variables, jax.ShapeDtypeStruct(shape, jnp.float32)
-    )
-    if logits.shape != (1, len(source.class_names)):
+    classes = teacher.classes_of((*source.image_size, source.channels))
+    if classes != len(source.class_names):
         raise InputError(
-            f"teacher {teacher.name!r} returns logits of shape {logits.shape} for one image but "
-            f"{source.spec} has {len(source.class_names)} classes."
+            f"teacher {teacher.name!r} gives {classes} logits but {source.spec} has "
+            f"{len(source.class_names)} classes."
         )
     if teacher.class_names not in (None, source.class_names):
         pairs = itertools.zip_longest(teacher.class_names, source.class_names)
@@ -71,6 +72,10 @@ def check_teacher(teacher: Teacher, source: Source) -> None:
             f"class {number} of teacher {teacher.name!r} is {theirs!r} but {source.spec} has "
             f"{ours!r} there: give it a teacher of its own classes, in their order."
         )
+    some = np.arange(min(SEEN, len(source.train)))
+    for _, images in source.train.batches(some, SEEN):
+        teacher.warn_of_probabilities(images)
+    return teacher
 
 
 def check_shape(what: str, array: Any, shape: tuple[int | None, ...]) -> None:

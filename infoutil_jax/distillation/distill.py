@@ -67,8 +67,8 @@ def distill(
     """
     labeller = label_teacher or teacher
     scorer = scorer_of(recipe, teacher, labeller)
-    check_teacher(scorer, source)
-    check_teacher(labeller, source)
+    if labeller is not scorer:  # which `score_pool` checks
+        labeller = check_teacher(labeller, source)
     check_budget(source, recipe, images_per_class, config.pool)
     check_destination(workdir, overwrite=config.overwrite)
     workdir = Path(workdir)
@@ -84,7 +84,8 @@ def distill(
     )
 
     def finish() -> None:
-        _write(scored, labeller, images_per_class, workdir)
+        by = scored.teacher if labeller is scorer else labeller
+        _write(scored, by, images_per_class, workdir)
 
     if parallel.first_alone(finish):  # else somebody may still be reading them
         shutil.rmtree(parts, ignore_errors=True)
@@ -128,7 +129,8 @@ def distill_pool(
             f"({labeller.stage}), but {scored.teacher.name!r} ({scored.teacher.stage}) scored the "
             "pool: score it with the teacher that labels, or replace the recipe's scorer"
         )
-    check_teacher(labeller, scored.source)
+    if labeller is not scored.teacher:
+        labeller = check_teacher(labeller, scored.source)
     check_budget(scored.source, scored.recipe, images_per_class, scored.config.pool)
     check_destination(workdir, overwrite=scored.config.overwrite)
     _write(scored, labeller, images_per_class, Path(workdir))

@@ -80,8 +80,9 @@ def sre2l(
     settings = settings.resolve(source)
     if images_per_class < 1:
         raise InputError(f"images_per_class is {images_per_class}; it must be at least 1")
-    check_teacher(teacher, source)
-    check_teacher(label_teacher, source)
+    own = label_teacher is teacher
+    teacher = check_teacher(teacher, source)
+    label_teacher = teacher if own else check_teacher(label_teacher, source)
     _check_invertible(teacher, source, settings)
     check_destination(workdir, overwrite=overwrite)
 

@@ -29,6 +29,7 @@ from infoutil_jax import parallel, provenance
 from infoutil_jax.blocks import padded
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import parts
+from infoutil_jax.distillation.checks import check_teacher
 from infoutil_jax.distillation.config import DistillConfig
 from infoutil_jax.distillation.examine import (
     POOL,
@@ -94,9 +95,10 @@ def score_pool(
         config: the pool's size, batches and devices.
 
     Raises:
-        InputError: a part of the recipe returns something else than it promises, or a kept part is
-            damaged.
+        InputError: the teacher does not fit the source, a part of the recipe returns something else
+            than it promises, or a kept part is damaged.
     """
+    teacher = check_teacher(teacher, source)
     indices = choose_pool(source.train.labels, config.pool, seed)
     run = _Run(source, teacher, recipe, seed, config)
     keep = _keep(recipe, seed, per_class, config.progress)

@@ -20,6 +20,7 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.image.grid import checked_grid
 from infoutil_jax.image.resampling import resized
 from infoutil_jax.method.contracts import Predict
+from infoutil_jax.method.logits import check_labels, logits_of
 from infoutil_jax.method.patch_game import MASKED_BATCH, Output, label_logits, patch_game
 from infoutil_jax.shapley import CoalitionDesign, shapley_values
 
@@ -72,7 +73,7 @@ def patch_shapley(
         output=output,
         batch_size=batch_size,
     )
-    return shapley_values(game, design).T.reshape(-1, *game.grid)
+    return shapley_values(game, design).T.reshape(len(game), *game.grid)
 
 
 def blurred(
@@ -114,7 +115,8 @@ def grad_cam(
     `models.as_predict` returns do.
 
     Raises:
-        InputError: `predict` lacks one of the two, or the features are not maps.
+        InputError: `predict` lacks one of the two, the features are not maps, or a label is no
+            class.
     """
     if not (hasattr(predict, "features") and hasattr(predict, "head")):
         raise InputError(
@@ -129,8 +131,13 @@ def grad_cam(
             "of shape [batch, height, width, channels]."
         )
 
+    one = jax.ShapeDtypeStruct((1, *features.shape[1:]), features.dtype)
+    logits = jax.eval_shape(lambda *args: logits_of(predict.head(*args)), variables, one)
+    check_labels(labels, len(features), logits)
+
     def score(features: Array) -> Array:
-        return jnp.sum(label_logits(predict.head(variables, features), jnp.asarray(labels)))
+        logits = logits_of(predict.head(variables, features))
+        return jnp.sum(label_logits(logits, jnp.asarray(labels)))
 
     weights = jnp.mean(jax.grad(score)(features), axis=(1, 2), keepdims=True)
     maps = jax.nn.relu(jnp.sum(weights * features, axis=-1))

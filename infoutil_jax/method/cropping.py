@@ -7,6 +7,7 @@ A cropper is a `contracts.Crop`: `(keys, maps, (height, width)) -> boxes`. Boxes
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 
@@ -104,10 +105,10 @@ def _shapley_boxes(
     def draw(key: Key[Array, ""], crop: Int[Array, ""]) -> Float[Array, "rows columns"]:
         return jax.random.normal(jax.random.fold_in(key, crop), pooled.shape[1:], pooled.dtype)
 
-    crops = jnp.arange(num_crops)
+    crops, places = jnp.arange(num_crops), math.prod(pooled.shape[1:])
     noise = jax.vmap(jax.vmap(draw, (None, 0)), (0, None))(keys, crops)
     noise *= spread[:, None, None, None] * (crops < num_crops - 1)[:, None, None]
-    best = (pooled[:, None] + noise).reshape(len(keys), num_crops, -1).argmax(-1)
+    best = (pooled[:, None] + noise).reshape(len(keys), num_crops, places).argmax(-1)
     cell = jnp.unravel_index(best, pooled.shape[1:])
 
     starts, sizes = [], []

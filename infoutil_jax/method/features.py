@@ -17,9 +17,11 @@ import numpy as np
 from flax.linen import avg_pool
 from jaxtyping import Array, Float, Int, Key, PyTree
 
+from infoutil_jax.blocks import flattened
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.resampling import resized
 from infoutil_jax.method.contracts import Predict
+from infoutil_jax.method.logits import as_logits
 
 Crops = Float[Array | np.ndarray, "batch height width channels"]
 Labels = Int[Array | np.ndarray, " batch"]
@@ -40,7 +42,7 @@ def teacher_features(
             "teacher_features reads what a model's classifier layer sees: give a predict with the "
             "method features(variables, images), or the recipe an embed function of your own"
         )
-    return {"teacher": predict.features(variables, crops).reshape(len(crops), -1)}
+    return {"teacher": flattened(predict.features(variables, crops))}
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ class UntrainedFeatures:
             return (seen - mean) / std
 
         maps = _untrained(seen, self.width, self.seed, normalise)
-        return {"untrained": maps.reshape(len(seen), -1)}
+        return {"untrained": flattened(maps)}
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ class StudentFeatures:
     ) -> dict[str, Float[Array, "batch features"]]:
         """The column "untrained", normalised, and the teacher's "probabilities"."""
         untrained = UntrainedFeatures(width=self.width, normalised=True)
-        probabilities = jax.nn.softmax(predict(variables, crops))
+        probabilities = jax.nn.softmax(as_logits(predict)(variables, crops))
         return {**untrained(predict, variables, crops, labels), "probabilities": probabilities}
 
 

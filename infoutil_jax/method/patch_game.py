@@ -19,6 +19,7 @@ from infoutil_jax.blocks import map_blocks
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.grid import cell_of_pixel, checked_grid
 from infoutil_jax.method.contracts import Predict
+from infoutil_jax.method.logits import as_logits, check_labels
 
 MASKED_BATCH = 256
 """Masked images in flight at once, unless something else is asked for."""
@@ -135,7 +136,8 @@ def patch_game(
     """The game of InfoUtil's stage 1 (Section 4.1), of each image.
 
     Args:
-        predict: `predict(variables, images) -> logits [batch, classes]`; any pure function.
+        predict: `predict(variables, images) -> logits [batch, classes]`; any pure function, also
+            one that returns what `logits_of` knows.
         variables: what `predict` takes, a pytree.
         images: normalised images, as `predict` takes them.
         labels: the class whose output is explained; None explains the predicted class.
@@ -149,13 +151,14 @@ def patch_game(
         batch_size: masked images in flight at once; bounds the memory.
 
     Raises:
-        InputError: the grid, the baseline, the output or the batch size do not fit.
+        InputError: the grid, the baseline, the output or the batch size do not fit; under a named
+            output, a label that is no class.
     """
     if batch_size < 1:
         raise InputError(f"batch_size is {batch_size}; it must be at least 1.")
     if isinstance(output, str) and output not in OUTPUTS:
         raise InputError(f"unknown output {output!r}: choose {', '.join(OUTPUTS)} or a function.")
-    images = jnp.asarray(images)
+    predict, images = as_logits(predict), jnp.asarray(images)
     shown = jnp.asarray(baseline(images) if callable(baseline) else baseline, images.dtype)
     try:
         fits = np.broadcast_shapes(shown.shape, images.shape) == images.shape
@@ -166,11 +169,16 @@ def patch_game(
             f"a baseline of shape {shown.shape} does not fit images of shape {images.shape}: give "
             "a scalar, a colour, an image, or one image for each."
         )
+    if labels is None:
+        labels = _predicted(predict, variables, images)
+    elif isinstance(output, str):  # what labels are to another function is the user's to say
+        one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
+        check_labels(labels, len(images), jax.eval_shape(predict, variables, one))
     return PatchGame(
         predict=predict,
         variables=variables,
         images=images,
-        labels=_predicted(predict, variables, images) if labels is None else jnp.asarray(labels),
+        labels=jnp.asarray(labels),
         baseline=shown,
         output=OUTPUTS[output] if isinstance(output, str) else output,
         grid=checked_grid(grid, (images.shape[1], images.shape[2])),
@@ -186,6 +194,7 @@ def computing_in(predict: Predict, dtype: str) -> Predict:
     own precision keeps it. The logits come back in float32. The same arguments give the same
     function, so that nothing compiles twice.
     """
+    predict = as_logits(predict)
 
     def cast(leaf: Any) -> Array:
         leaf = jnp.asarray(leaf)
@@ -233,4 +242,6 @@ def _values(game: PatchGame, masks: Bool[Array, "coalitions players"]) -> Array:
 
 
 def _predicted(predict: Predict, variables: Any, images: Array) -> Array:
+    if not len(images):
+        return jnp.zeros(0, int)
     return jnp.argmax(predict(variables, images), axis=-1)

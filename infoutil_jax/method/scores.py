@@ -22,6 +22,7 @@ from jaxtyping import Array, Float, Int, PyTree
 from infoutil_jax.errors import InputError
 from infoutil_jax.gradients import Structure, gradient_norms, norm
 from infoutil_jax.method.contracts import Predict
+from infoutil_jax.method.logits import as_logits, check_labels
 
 Wrt = str | Callable[[str], bool]
 """Parameters that a gradient is over: see `GradientNorm`."""
@@ -45,8 +46,8 @@ class GradientNorm:
         microbatch_size: as in `gradient_norms`.
 
     Raises:
-        InputError: another word for `wrt`, a microbatch of less than one crop; when called, as
-            `gradient_norms`.
+        InputError: another word for `wrt`, a microbatch of less than one crop; when called, a label
+            that is no class, or as `gradient_norms`.
     """
 
     wrt: Wrt = "all"
@@ -75,6 +76,8 @@ class GradientNorm:
             known = self.wrt == "all" or name.split("/")[0] in CLASSIFIERS
             return path.startswith(prefix) and known
 
+        predict = as_logits(predict)
+        _check(predict, variables, crops, labels)
         return gradient_norms(
             _CropLoss(predict),
             variables,
@@ -90,8 +93,11 @@ def el2n(
     """Length of the error vector, `|| softmax(logits) - onehot(label) ||_2`, from 0 to √2.
 
     EL2N of Paul et al., "Deep Learning on a Data Diet" (NeurIPS 2021).
+
+    Raises:
+        InputError: a label that is no class.
     """
-    logits = _logits(predict, variables, crops)
+    logits = _logits(predict, variables, crops, labels)
     error = jax.nn.softmax(logits) - jax.nn.one_hot(labels, logits.shape[-1])
     return jax.vmap(norm)([error])
 
@@ -99,8 +105,12 @@ def el2n(
 def cross_entropy(
     predict: Predict, variables: PyTree, crops: Crops, labels: Labels, /
 ) -> Float[Array, " batch"]:
-    """Loss of each crop, in nats: RDED keeps the lowest (Sun et al., CVPR 2024, eq. 8)."""
-    logits = _logits(predict, variables, crops)
+    """Loss of each crop, in nats: RDED keeps the lowest (Sun et al., CVPR 2024, eq. 8).
+
+    Raises:
+        InputError: a label that is no class.
+    """
+    logits = _logits(predict, variables, crops, labels)
     losses: Array = optax.losses.softmax_cross_entropy_with_integer_labels(
         logits, jnp.asarray(labels)
     )
@@ -119,10 +129,25 @@ class _CropLoss:
         return optax.losses.softmax_cross_entropy_with_integer_labels(logits, label)
 
 
-def _logits(predict: Predict, variables: PyTree, crops: Any) -> Array:
+def _logits(predict: Predict, variables: PyTree, crops: Any, labels: Any) -> Array:
+    """Logits of crops, of labels that fit them."""
+    predict = as_logits(predict)
+    shape = _check(predict, variables, crops, labels)
+    if not len(crops):
+        return jnp.zeros((0, shape[1]))
     structure, arrays = Structure.of(variables)
     logits: Array = _apply(predict, structure, arrays, crops)
     return logits
+
+
+def _check(predict: Predict, variables: PyTree, crops: Any, labels: Any) -> tuple[int, int]:
+    """Checks that labels are classes of the logits; returns the shape of one crop's logits."""
+    structure, arrays = Structure.of(variables)
+    one = jax.ShapeDtypeStruct((1, *crops.shape[1:]), crops.dtype)
+    logits = _apply.eval_shape(predict, structure, arrays, one)
+    check_labels(labels, len(crops), logits)
+    shape: tuple[int, int] = logits.shape
+    return shape
 
 
 @partial(jax.jit, static_argnums=(0, 1))

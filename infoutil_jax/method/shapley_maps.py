@@ -161,8 +161,8 @@ class ShapleyMaps:
             batch_size=config.batch_size,
         )
         if not config.staged:
-            return shapley_values(game, config.design()).T.reshape(-1, *game.grid)
+            return shapley_values(game, config.design()).T.reshape(len(game), *game.grid)
         design = config.staged_design()
         at_once = max(1, config.batch_size // design.masks.shape[1])
         phi, _ = staged_shapley(game, design, confidence=config.confidence, at_once=at_once)
-        return phi.reshape(-1, *game.grid)
+        return phi.reshape(len(game), *game.grid)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from flax import nnx
 from jaxtyping import Array, Float
 
+from infoutil_jax.blocks import flattened
 from infoutil_jax.errors import InputError
 from infoutil_jax.models.architecture import Architecture
 from infoutil_jax.models.convolution import conv
@@ -100,7 +101,7 @@ class ConvNet(Backbone):
         self, features: Float[Array, "batch rows columns out"]
     ) -> Float[Array, "batch classes"]:
         """Logits of the last block's maps."""
-        return as_float32(self.classifier(features.reshape(len(features), -1)))
+        return as_float32(self.classifier(flattened(features)))
 
 
 def convnet(

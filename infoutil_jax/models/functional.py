@@ -13,6 +13,8 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from infoutil_jax.method.logits import logits_of
+
 Variables = dict[str, Any]
 
 # Collections of `variables`, in the order in which a module's state is sorted into them. Random
@@ -69,7 +71,7 @@ class Predict:
         self, variables: Mapping[str, Any], images: Float[Array | np.ndarray, " batch *image"]
     ) -> Float[Array, "batch classes"]:
         """Logits of normalised images."""
-        logits: Array = self._module(variables)(jnp.asarray(images))
+        logits: Array = logits_of(self._module(variables)(jnp.asarray(images)))
         return logits
 
     def features(
@@ -85,7 +87,7 @@ class Predict:
         features: Float[Array, "batch rows columns channels"],
     ) -> Float[Array, "batch classes"]:
         """Logits of those maps: `head(features(images))` is `predict(images)`."""
-        logits: Array = self._module(variables).head(features)
+        logits: Array = logits_of(self._module(variables).head(features))
         return logits
 
     def _module(self, variables: Mapping[str, Any]) -> Any:
@@ -110,7 +112,7 @@ class Train:
         """Logits of one batch, and the variables after it."""
         module = merge(self.graphdef, variables)
         module.train()
-        logits = module(images)
+        logits = logits_of(module(images))
         return logits, split(module)[1]
 
 
@@ -118,7 +120,7 @@ def as_predict(module: nnx.Module) -> tuple[Predict, Variables]:
     """The function of a module in evaluation mode, and its variables.
 
     Args:
-        module: any NNX module from images to logits.
+        module: any NNX module from images to logits, or to what `method.logits.logits_of` knows.
 
     Returns:
         predict: `predict(variables, images[batch, height, width, channels]) -> [batch, classes]`,

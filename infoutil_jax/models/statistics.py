@@ -12,6 +12,7 @@ from flax.errors import TraceContextError
 from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.method.logits import logits_of
 from infoutil_jax.models.functional import Predict
 
 
@@ -75,7 +76,7 @@ def batch_norm_inputs(
             # Each layer passes its input and its arrays through this public attribute, so a
             # wrapper around it sees both without touching the computation.
             layer.promote_dtype = _recorder(layer.promote_dtype, layer.axis, found, count)
-    logits = module(jnp.asarray(images))
+    logits = logits_of(module(jnp.asarray(images)))
     if not found:
         raise InputError(
             f"the network ({type(module).__name__}) has no batch normalisation, whose statistics "

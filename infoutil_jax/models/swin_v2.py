@@ -113,7 +113,7 @@ class Attention(nnx.Module):
             scores = jnp.where(mask[:, None], scores, scores - 100)
         weights = jax.nn.softmax(scores).astype(v.dtype)
         out = jnp.einsum("bwhqk,bwkhc->bwqhc", weights, v)
-        out = self.proj(out.reshape(batch, -1, window**2, features))
+        out = self.proj(out.reshape(batch, grid[0] * grid[1], window**2, features))
 
         out = out.reshape(batch, grid[0], grid[1], window, window, features).swapaxes(2, 3)
         out = jnp.roll(out.reshape(batch, *padded, features), shifts, (1, 2))

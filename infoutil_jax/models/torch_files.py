@@ -7,6 +7,7 @@ import io
 import math
 import pickle
 import struct
+import warnings
 import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import safetensors.numpy
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.models import layouts
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
@@ -33,22 +35,54 @@ _TYPES: dict[str, Any] = {
     "BoolStorage": np.bool_,
 }
 
+STATES = ("state_dict", "model_state_dict", "model", "net", "network")
+"""Where a training's checkpoint keeps its model, the first that is there."""
+AVERAGES = (
+    *("model_ema", "state_dict_ema", "ema", "ema_state_dict", "ema_model"),
+    "model_ema_state_dict",
+)
+"""Where it keeps an average of the model's weights."""
+
+# Trainings' arguments, counts and best figures: none of them is made, so that nothing runs.
+_BESIDE = {
+    *(("argparse", "Namespace"), ("collections", "Counter"), ("collections", "defaultdict")),
+    *((module, name) for module in ("builtins", "__builtin__") for name in ("dict", "list", "set")),
+    *(("torch", name) for name in ("device", "Size", "float16", "bfloat16", "float32", "float64")),
+    *(("numpy", "dtype"), ("numpy", "ndarray"), ("_codecs", "encode")),
+    *(("pathlib", name) for name in ("PosixPath", "WindowsPath", "Path")),
+    *(
+        (f"numpy.{core}.multiarray", name)
+        for core in ("core", "_core")
+        for name in ("scalar", "_reconstruct")
+    ),
+}
+
 
 def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads the tensors of a `.safetensors` or `.pth` file, by name, on the host.
+    """Reads the tensors of a `.safetensors`, `.npz` or `.pth` file, by torchvision's names.
+
+    A checkpoint of a training is looked into (`STATES`): a plain model comes before an average of
+    its weights, and where there are both a warning says so. `layouts` lists the names that are
+    known.
 
     Raises:
-        InputError: the file does not exist, is of neither format, is damaged, or asks for
+        InputError: the file does not exist, is of no such format, is damaged, or asks for
             anything but tensors.
     """
     path = Path(path)
     if not path.is_file():
         raise InputError(f"{path} does not exist: give a .safetensors or .pth file of weights")
     try:
+        loaded: Any
         if path.suffix == ".safetensors":
-            return safetensors.numpy.load_file(path)
-        content = path.read_bytes()
-        loaded = _read_zip(content) if zipfile.is_zipfile(path) else _read_legacy(content)
+            loaded = safetensors.numpy.load_file(path)
+        elif path.suffix == ".npz":
+            loaded = dict(np.load(path, allow_pickle=False))
+        else:
+            content = path.read_bytes()
+            loaded = _read_zip(content) if zipfile.is_zipfile(path) else _read_legacy(content)
+        state, taken = _state_in(loaded)
+        tensors = None if state is None else layouts.in_torchvisions(state)
     except InputError as error:
         raise InputError(f"{path} is not read: {error}") from None
     except Exception as error:  # a damaged file fails in as many ways as a pickle has opcodes
@@ -56,10 +90,44 @@ def read_tensors(path: str | Path) -> dict[str, np.ndarray]:
             f"{path} cannot be read as weights ({type(error).__name__}): give a .safetensors file, "
             "or a .pth that torch.save wrote of a state dict"
         ) from error
-    state = loaded.get("state_dict", loaded) if isinstance(loaded, Mapping) else None
-    if not isinstance(state, Mapping) or not all(isinstance(v, np.ndarray) for v in state.values()):
-        raise InputError(f"{path} holds no state dict: save model.state_dict()")
-    return dict(state)
+    if tensors is not None:
+        averages = [name for name in AVERAGES if name in loaded]
+        if taken in STATES and averages:
+            warnings.warn(
+                f"{path} holds {taken!r} and {averages[0]!r}, an average of its weights: "
+                f"{taken!r} is taken",
+                UserWarning,
+                stacklevel=2,
+            )
+        return tensors
+    keys = f" (only {', '.join(map(repr, loaded))})" if isinstance(loaded, dict) and loaded else ""
+    raise InputError(f"{path} holds no state dict{keys}: save model.state_dict()")
+
+
+def _state_in(loaded: Any) -> tuple[Mapping[str, np.ndarray] | None, str | None]:
+    """The state dict in what a file holds, and the name that it has there."""
+    if not isinstance(loaded, Mapping):
+        return None, None
+    if loaded and all(isinstance(value, np.ndarray) for value in loaded.values()):
+        return loaded, None
+    for name in (*STATES, *AVERAGES):
+        state, _ = _state_in(loaded.get(name))
+        if state is not None:
+            return state, name
+    return None, None
+
+
+class _Beside:
+    """Stands for what a checkpoint holds beside tensors, and is and does nothing."""
+
+    def __init__(self, *_: Any, **__: Any) -> None:
+        pass
+
+    def __setstate__(self, state: Any) -> None:
+        pass
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        pass
 
 
 def _tensor(
@@ -107,6 +175,8 @@ class _Unpickler(pickle.Unpickler):
             return lambda tensor, *_: tensor
         if module == "torch" and name in _TYPES:
             return name
+        if (module, name) in _BESIDE:
+            return _Beside
         raise InputError(
             f"it asks for {module}.{name}, which is no tensor, and a pickle can run any code; "
             "save model.state_dict() alone"

@@ -7,6 +7,7 @@ import numpy as np
 from flax import nnx
 from jaxtyping import Array, Float
 
+from infoutil_jax.blocks import flattened
 from infoutil_jax.errors import InputError
 from infoutil_jax.models.architecture import Architecture
 from infoutil_jax.models.layers import (
@@ -82,7 +83,7 @@ class VGG(Backbone):
             return as_float32(apply_all(self.classifier, global_mean(features)))
         # Channels first, as the published weights of the first linear layer have them.
         pooled = adaptive_mean(features, SIDE).transpose(0, 3, 1, 2)
-        return as_float32(apply_all(self.classifier, pooled.reshape(len(features), -1)))
+        return as_float32(apply_all(self.classifier, flattened(pooled)))
 
 
 def adaptive_mean(

@@ -172,6 +172,8 @@ def staged_shapley(
         raise InputError(f"confidence is {confidence}; give standard deviations, 0 or more")
     if at_once < 1:
         raise InputError(f"at_once is {at_once}; at least 1 game must be under evaluation")
+    if not len(games):
+        return jnp.zeros((0, design.masks.shape[-1])), jnp.zeros(0, int)
     result: tuple[Float[Array, "games players"], Int[Array, " games"]] = _staged_shapley(
         games, min(len(games), at_once), design, float(confidence)
     )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
+from infoutil_jax.blocks import each_block
 from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.image.resampling import resized
 from infoutil_jax.training.classifier import Classifier
@@ -110,29 +111,6 @@ def _logits(
     return predict(variables, normalise(images))
 
 
-def in_chunks(
-    function: Callable[[Any], Array], images: UInt8[np.ndarray, "n ..."], size: int
-) -> Float[np.ndarray, "n classes"]:
-    """Applies `function` to chunks of one shape, the last one padded.
-
-    So an image's result does not depend on how many others come with it, and nothing is compiled
-    again for a last, smaller chunk.
-
-    Args:
-        function: from `size` images to as many rows.
-        images: any number of them, at least one.
-        size: images a chunk.
-    """
-    rows = []
-    for start in range(0, len(images), size):
-        chunk = images[start : start + size]
-        missing = size - len(chunk)
-        if missing:
-            chunk = np.concatenate([chunk, np.repeat(chunk[-1:], missing, axis=0)])
-        rows.append(function(chunk))
-    return np.concatenate([np.asarray(row, np.float32) for row in rows])[: len(images)]
-
-
 def model_logits(
     classifier: Classifier,
     images: UInt8[np.ndarray, "n height width channels"],
@@ -144,7 +122,7 @@ def model_logits(
 
     Args:
         classifier: a teacher, say.
-        images: pixels.
+        images: pixels; of none there are no logits.
         image_size: height and width of the classifier's input, to take the test view (see `view`);
             None takes the images as they are.
         batch_size: images at once.
@@ -152,7 +130,7 @@ def model_logits(
     logits = partial(
         _logits, classifier.predict, image_size, classifier.variables, classifier.normalisation
     )
-    return in_chunks(logits, images, batch_size)
+    return each_block(logits, images, batch_size)
 
 
 def evaluate(

@@ -9,8 +9,9 @@ import numpy as np
 from jaxtyping import Float
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.training.classifier import checked_scale
 from infoutil_jax.training.labelled import Labelled
-from infoutil_jax.training.teacher import Teacher
+from infoutil_jax.training.teacher import SEEN, Teacher
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,7 +24,7 @@ class Supervision:
         soft_labels: a teacher's logits on each tile, `[images, tiles, classes]`, for "stored"; of
             several sets, stacked.
         tiles: images in each image's square grid.
-        mean: of each channel, 0 to 1; None: the teacher's.
+        mean: of each channel, 0 to 1; one number is every channel's; None: the teacher's.
         std: likewise, positive.
     """
 
@@ -31,14 +32,14 @@ class Supervision:
     teacher: Teacher | None = None
     soft_labels: Float[np.ndarray, "*sets n tiles classes"] | None = None
     tiles: int = 1
-    mean: Sequence[float] | None = None
-    std: Sequence[float] | None = None
+    mean: Sequence[float] | float | None = None
+    std: Sequence[float] | float | None = None
 
     def scale(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
         """Mean and standard deviation of each channel.
 
         Raises:
-            InputError: neither they nor a teacher were given.
+            InputError: neither they nor a teacher were given, or they are of pixels to 255.
         """
         mean, std = self.mean, self.std
         if self.teacher is not None:
@@ -48,7 +49,7 @@ class Supervision:
             raise InputError(
                 "without a teacher mean and std must be given, one of each per channel"
             )
-        return tuple(mean), tuple(std)
+        return checked_scale("the students' normalisation", mean, std)
 
     def check(self, train: Labelled, test: Labelled, policy: str) -> None:
         """Checks that sets and supervision fit together.
@@ -67,7 +68,7 @@ class Supervision:
             raise InputError("label policy 'online' needs a teacher: give one, or choose 'stored'")
         count, height, width, channels = train.images.shape[-4:]
         mean, std = self.scale()
-        if test.images.shape[3] != channels or {len(mean), len(std)} != {channels}:
+        if test.images.shape[3] != channels or len(mean) not in (1, channels):
             raise InputError(
                 f"the images have {channels} channels but the test images {test.images.shape[3]}, "
                 f"mean {len(mean)} and std {len(std)}: all four must agree"
@@ -80,6 +81,8 @@ class Supervision:
             )
         if policy == "online" and self.teacher is not None:
             self._check_teacher(self.teacher, (height, width), channels)
+            some = train.images.reshape(-1, height, width, channels)[:SEEN]
+            self.teacher.warn_of_probabilities(some)
         if policy == "stored":
             self._check_soft_labels((*train.images.shape[:-4], count))
 
@@ -89,7 +92,7 @@ class Supervision:
                 f"teacher {teacher.name!r} has {teacher.num_classes} classes but the set "
                 f"{self.num_classes}"
             )
-        if teacher.channels != channels:
+        if teacher.channels not in (1, channels):
             raise InputError(
                 f"teacher {teacher.name!r} takes {teacher.channels} channels but the images have "
                 f"{channels}"
@@ -98,6 +101,12 @@ class Supervision:
             raise InputError(
                 f"teacher {teacher.name!r} takes {teacher.image_size[0]}×{teacher.image_size[1]} "
                 f"pixels but the images have {size[0]}×{size[1]}"
+            )
+        classes = teacher.classes_of((*size, channels))
+        if classes != self.num_classes:
+            raise InputError(
+                f"teacher {teacher.name!r} gives {classes} logits but the set has "
+                f"{self.num_classes} classes"
             )
 
     def _check_soft_labels(self, sets: tuple[int, ...]) -> None:

@@ -1,20 +1,29 @@
 """Teachers: trained classifiers that attribute, score and label (host)."""
 
+from __future__ import annotations
+
 import hashlib
+import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import UInt8
 
 from infoutil_jax import models
 from infoutil_jax.errors import InputError
+from infoutil_jax.method.logits import as_logits
 from infoutil_jax.models import Architecture
 from infoutil_jax.training import checkpoint
-from infoutil_jax.training.classifier import Classifier
+from infoutil_jax.training.classifier import Classifier, checked_scale
+
+SEEN = 8
+"""Images whose outputs tell whether they are probabilities."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,9 +32,11 @@ class Teacher(Classifier):
 
     Attributes:
         predict: `predict(variables, images) -> logits`, images normalised float32
-            `[batch, height, width, channels]`; hashable.
+            `[batch, height, width, channels]`; hashable. It may return an object with `.logits`, a
+            dict with "logits", or a tuple with one array of two dimensions: the teacher's own
+            `predict` then returns the logits. Probabilities are no logits: give their logarithms.
         variables: its arrays, all finite.
-        mean: of each channel of its training images, 0 to 1.
+        mean: of each channel of its training images, 0 to 1; one number is every channel's.
         std: likewise, positive.
         image_size: height and width it takes; None for any.
         num_classes: logits it gives; None if not known.
@@ -40,7 +51,8 @@ class Teacher(Classifier):
         architecture: of a backbone of ours, whose `predict` needs no version.
 
     Raises:
-        InputError: a NaN or infinite weight, or a mean and a std that do not fit.
+        InputError: a NaN or infinite weight, a mean and a std that do not fit or are of pixels
+            from 0 to 255, or a `predict` that cannot be hashed.
 
     Example:
         >>> def predict(weights, images):
@@ -48,6 +60,8 @@ class Teacher(Classifier):
         >>> teacher = Teacher(predict, jax.numpy.eye(3), mean=(0.5,) * 3, std=(0.25,) * 3)
     """
 
+    mean: Any  # as people have it; kept as a tuple of plain numbers
+    std: Any
     image_size: tuple[int, int] | None = None
     num_classes: int | None = None
     class_names: tuple[str, ...] | None = None
@@ -59,21 +73,68 @@ class Teacher(Classifier):
     architecture: Architecture | None = None
 
     def __post_init__(self) -> None:
-        for name in ("mean", "std"):  # an array's, too
-            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
-        if len(self.mean) != len(self.std) or not self.mean:
+        mean, std = checked_scale(f"teacher {self.name!r}", self.mean, self.std)
+        ours = isinstance(self.predict, models.Predict)
+        predict = self.predict if ours else as_logits(self.predict)
+        for name, value in {"mean": mean, "std": std, "predict": predict}.items():
+            object.__setattr__(self, name, value)
+        try:
+            hash(predict)
+        except TypeError as error:
             raise InputError(
-                f"teacher {self.name!r} has {len(self.mean)} means and {len(self.std)} standard "
-                "deviations: give one of each per channel"
-            )
-        if min(self.std) <= 0:
-            raise InputError(f"teacher {self.name!r} has std {self.std}: each must be positive")
+                f"the predict of teacher {self.name!r} cannot be hashed ({error}): give a "
+                "function, or an object that can be, such as a frozen dataclass"
+            ) from None
         for path, leaf in _leaves(self.variables):
             if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
                 raise InputError(
                     f"teacher {self.name!r} has a weight in {path} that is NaN or infinite: "
                     "train it again, or load another checkpoint"
                 )
+
+    def of_channels(self, channels: int) -> Teacher:
+        """This teacher, with its mean and deviation spelled out where one is every channel's."""
+        if len(self.mean) != 1 or channels == 1:
+            return self
+        return replace(self, mean=self.mean * channels, std=self.std * channels)
+
+    def classes_of(self, image_shape: tuple[int, ...]) -> int:
+        """How many logits it gives for an image `[height, width, channels]`; nothing is computed.
+
+        Raises:
+            InputError: it does not take such an image, or returns no logits.
+        """
+        one = jax.ShapeDtypeStruct((1, *image_shape), jnp.float32)
+        try:
+            logits = jax.eval_shape(self.predict, self.variables, one)
+        except InputError as error:
+            raise InputError(f"teacher {self.name!r} gives no logits: {error}") from None
+        except Exception as error:  # whatever a function of the user's may raise
+            reason = next(iter(str(error).splitlines()), "")
+            raise InputError(
+                f"teacher {self.name!r} does not take an image of shape {image_shape} "
+                f"({type(error).__name__}: {reason})"
+            ) from error
+        if len(logits.shape) != 2 or logits.shape[0] != 1:
+            raise InputError(
+                f"teacher {self.name!r} returns logits of shape {logits.shape} for one image: they "
+                "must be [1, classes]"
+            )
+        return int(logits.shape[1])
+
+    def warn_of_probabilities(self, pixels: UInt8[np.ndarray, "n height width channels"]) -> None:
+        """Warns where its output on some images is probabilities, which are taken for logits."""
+        if self.is_backbone():
+            return
+        rows = np.asarray(_outputs(self.predict, self.variables, self.normalise(pixels)))
+        sums = rows.sum(1, dtype=np.float64)
+        if rows.shape[1] > 1 and (rows >= 0).all() and np.allclose(sums, 1, rtol=0, atol=1e-3):
+            warnings.warn(
+                f"teacher {self.name!r} returns probabilities (rows of at least 0 that sum to 1), "
+                "which are taken for logits: leave out the softmax, or return their logarithms",
+                UserWarning,
+                stacklevel=2,
+            )
 
     def is_backbone(self) -> bool:
         """Whether `predict` is the one of `architecture`, and was not replaced."""
@@ -87,6 +148,11 @@ class Teacher(Classifier):
             digest.update(f"{path} {leaf.dtype} {leaf.shape}\n".encode())
             digest.update(np.ascontiguousarray(leaf).tobytes())
         return digest.hexdigest()
+
+
+@partial(jax.jit, static_argnums=0)
+def _outputs(predict: Any, variables: Any, images: Any) -> Any:
+    return predict(variables, images)
 
 
 def _leaves(variables: Any) -> list[tuple[str, np.ndarray]]:

@@ -27,7 +27,7 @@ from infoutil_jax.data import augment
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import torch_files, torch_weights
 from infoutil_jax.training import checkpoint, fit, forgetting
-from infoutil_jax.training.classifier import Classifier
+from infoutil_jax.training.classifier import Classifier, checked_scale
 from infoutil_jax.training.config import Facts, TeacherConfig
 from infoutil_jax.training.evaluation import balanced_accuracy, evaluate, model_logits
 from infoutil_jax.training.labelled import Labelled
@@ -171,12 +171,14 @@ def _scale(config: TeacherConfig, images: np.ndarray) -> tuple[list[float], list
         published = config.weights is not None and channels == 3
         usual = torch_weights.IMAGENET if published else augment.channel_statistics(images)
         mean, std = usual[0] if mean is None else mean, usual[1] if std is None else std
-    if not len(mean) == len(std) == channels or min(std) <= 0:
+    mean, std = checked_scale("the teacher to be trained", mean, std)
+    if len(mean) not in (1, channels):
         raise InputError(
-            f"mean is {tuple(mean)} and std {tuple(std)}; images of {channels} channels "
-            "need one of each per channel, every std positive"
+            f"mean is {mean} and std {std}; images of {channels} channels need one of each per "
+            "channel"
         )
-    return [float(value) for value in mean], [float(value) for value in std]
+    times = channels // len(mean)
+    return list(mean) * times, list(std) * times
 
 
 def _fresh(record: Mapping[str, Any]) -> _Start:

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -70,7 +71,12 @@ def no_map(predict, variables, images, labels, keys):
         ({"embed": short_column}, "a column 'mine' of shape"),
         ({"teacher": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}, "3 channels"),
         ({"teacher": {"image_size": (32, 32)}}, "image size"),
-        ({"predict": lambda w, x: x.reshape(len(x), -1)[:, :7]}, "10 classes"),
+        ({"predict": lambda w, x: x.reshape(len(x), -1)[:, :7]}, "7 logits .* 10 classes"),
+        (
+            {"predict": lambda w, x: x @ np.eye(3)},
+            r"take an image of shape \(8, 8, 1\) .TypeErr",
+        ),
+        ({"predict": lambda w, x: [x]}, "gives no logits: predict returned a list with 0 arrays"),
     ],
 )
 def test_bad_input_is_one_sentence_and_leaves_nothing(
@@ -136,6 +142,38 @@ def test_a_teacher_of_other_classes_is_refused(digits, teacher, tmp_path):
     other = dataclasses.replace(teacher, class_names=(*digits.class_names[:9], "ten"))
     with pytest.raises(InputError, match=r"class 9 of teacher .* is 'ten' but digits has '9'"):
         distill(digits, other, random(), images_per_class=1, workdir=tmp_path / "set", **FAST)
+
+
+def test_probabilities_are_warned_of_before_any_work(digits, teacher, tmp_path):
+    def softmax(variables, images):
+        return jax.nn.softmax(teacher.predict(variables, images))
+
+    other = dataclasses.replace(teacher, predict=softmax, name="mine")
+    for arguments in ({"teacher": other}, {"teacher": teacher, "label_teacher": other}):
+        with pytest.warns(UserWarning, match="'mine' returns probabilities") as told:
+            distill(
+                digits,
+                recipe=random(),
+                images_per_class=1,
+                workdir=tmp_path / str(len(arguments)),
+                **arguments,
+                **FAST,
+            )
+        assert len(told) == 1
+
+
+def test_a_teacher_of_another_habit_makes_the_same_set(digits, teacher, recipe, tmp_path):
+    def habit(variables, images):
+        return {"logits": teacher.predict(variables, images)}
+
+    other = dataclasses.replace(teacher, predict=habit, mean=teacher.mean[0], std=teacher.std[0])
+    one, same = (
+        distill(digits, by, recipe, images_per_class=1, workdir=tmp_path / name, **FAST)
+        for name, by in {"one": teacher, "same": other}.items()
+    )
+    np.testing.assert_array_equal(one.images, same.images)
+    np.testing.assert_array_equal(one.soft_labels, same.soft_labels)
+    assert one.manifest["teacher"]["mean"] == same.manifest["teacher"]["mean"]
 
 
 def test_a_small_class_is_named(teacher, recipe, tmp_path):

@@ -183,6 +183,44 @@ def test_both_formats_of_pth_are_read_without_torch(tmp_path):
         np.testing.assert_array_equal(read["tail"], [8, 9])
 
 
+@pytest.mark.parametrize("save", ["zip", "legacy"])
+@pytest.mark.parametrize(
+    "nest", ["state_dict", "model_state_dict", "model", "net", "model_ema", "ema"]
+)
+def test_a_trainings_checkpoint_is_looked_into(tmp_path, nest, save):
+    best = _Global(
+        "numpy.core.multiarray", "scalar", (_Global("numpy", "dtype", ("f8",)), b"12345678")
+    )
+    counts = _Global("collections", "Counter", ({"milestone": 1},))
+    checkpoint = {
+        "epoch": 7,
+        nest: {"module.a": tensor("0", ARRAYS["0"]), "module.b": tensor("1", ARRAYS["1"])},
+        "optimizer": {"state": {0: {"step": 3}}, "param_groups": [{"lr": 0.1}]},
+        "args": _Global("argparse", "Namespace", ("ignored",)),
+        "best": best,
+        "lr_scheduler": {"milestones": counts},
+    }
+    {"zip": save_zip, "legacy": save_legacy}[save](tmp_path / "last.pth", checkpoint, ARRAYS)
+    read = read_tensors(tmp_path / "last.pth")
+    assert read.keys() == {"a", "b"}
+    np.testing.assert_array_equal(read["a"], ARRAYS["0"])
+
+
+def test_of_a_model_and_its_average_the_model_is_taken_and_said(tmp_path):
+    checkpoint = {
+        "model_ema": {"a": tensor("1", ARRAYS["1"]), "n_averaged": tensor("1", ARRAYS["1"])},
+        "model": {"a": tensor("0", ARRAYS["0"])},
+    }
+    save_zip(tmp_path / "last.pth", checkpoint, ARRAYS)
+    sentence = r"last.pth holds 'model' and 'model_ema', an average .*: 'model' is taken"
+    with pytest.warns(UserWarning, match=sentence):
+        read = read_tensors(tmp_path / "last.pth")
+    np.testing.assert_array_equal(read["a"], ARRAYS["0"])
+    save_zip(tmp_path / "other.pth", {"weights_of_mine": {}, "epoch": 3}, {})
+    with pytest.raises(InputError, match=r"no state dict \(only 'weights_of_mine', 'epoch'\)"):
+        read_tensors(tmp_path / "other.pth")
+
+
 def test_code_in_a_pickle_is_never_run(tmp_path):
     mark = tmp_path / "mark"
     state = {"a": _Global("os", "system", (f"touch {mark}",))}

@@ -207,6 +207,10 @@ def unchecked(config, **changes):
     return changed
 
 
+def seven(variables, images):
+    return images.reshape(len(images), -1)[:, :7]
+
+
 STACK = np.zeros((100, 4, 10), np.float32)
 
 
@@ -220,10 +224,12 @@ STACK = np.zeros((100, 4, 10), np.float32)
         ({"labels": "hard", "autoaugment": "svhn"}, {}, "policy 'svhn' is unknown"),
         ({"labels": "hard"}, {"num_classes": 9}, "training label 9 at index 90"),
         ({"labels": "hard"}, {"tiles": 9}, "no square grid of 9 equal tiles"),
-        ({"labels": "hard"}, {"mean": (0.0, 0.0)}, "mean 2 and std 1"),
+        ({"labels": "hard"}, {"mean": (0.0, 0.0)}, "has 2 means and 1 standard deviations"),
+        ({"labels": "hard"}, {"mean": (127.5,)}, "divide those of pixels from 0 to 255 by 255"),
         ({"labels": "hard"}, {"mean": None}, "without a teacher mean and std must be given"),
         ({}, {}, "'online' needs a teacher"),
         ({}, {"teacher": teacher(num_classes=9)}, "has 9 classes but the set 10"),
+        ({}, {"teacher": replace(teacher(), predict=seven)}, "gives 7 logits but the set has 10"),
         ({}, {"teacher": teacher(image_size=(9, 8))}, "takes 9×8 pixels but the images have 8×8"),
         (
             {},
