@@ -57,7 +57,9 @@ class SourceOptions:
         size: int | tuple[int, int] | Literal["auto"] = self.image_size
         if shape is not None and size == "auto":
             size = shape[:2]
-        channels = self.channels or (shape[2] if shape else None)
+        channels = self.channels
+        if shape is not None and channels is None:
+            channels = shape[2]
         source = self._open(size, channels)
         if size == "auto" and jax.default_backend() == "cpu" and min(source.image_size) > CPU_SIDE:
             # At full size training would take days.

@@ -52,12 +52,14 @@ def check_teacher(teacher: Teacher, source: Source) -> Teacher:
     if teacher.channels != source.channels:
         raise InputError(
             f"teacher {teacher.name!r} takes images of {teacher.channels} channels but "
-            f"{source.spec} has {source.channels}."
+            f"{source.spec} has {source.channels}: open it with channels={teacher.channels}"
         )
     if teacher.image_size not in (None, source.image_size):
+        (height, width), (here, across) = teacher.image_size, source.image_size
+        size = str(height) if height == width else f"({height}, {width})"
         raise InputError(
-            f"teacher {teacher.name!r} takes images of {teacher.image_size} pixels but "
-            f"{source.spec} has {source.image_size}: open the source with that image size."
+            f"teacher {teacher.name!r} takes images of {height}×{width} pixels but "
+            f"{source.spec} has {here}×{across}: open it with image_size={size}"
         )
     classes = teacher.classes_of((*source.image_size, source.channels))
     if classes != len(source.class_names):
