@@ -94,8 +94,8 @@ class Teacher(Classifier):
 
     def of_channels(self, channels: int) -> Teacher:
         """This teacher, with its mean and deviation spelled out where one is every channel's."""
-        if len(self.mean) != 1 or channels == 1:
-            return self
+        if len(self.mean) != 1 or channels == 1 or self.architecture is not None:
+            return self  # a network of ours takes as many channels as it has means
         return replace(self, mean=self.mean * channels, std=self.std * channels)
 
     def classes_of(self, image_shape: tuple[int, ...]) -> int:

@@ -187,8 +187,8 @@ def test_missing_things_are_named(teacher_dir, tmp_path, capsys):
 
 def test_a_teacher_of_another_kind_is_refused(photos, teacher_dir, tmp_path, capsys):
     out = tmp_path / "set"
-    sentence = refused(distill_to(out, f"folder:{photos}", teacher_dir), capsys)
-    assert "channels" in sentence
+    asked = [*distill_to(out, f"folder:{photos}", teacher_dir), "--images-per-class", "1"]
+    assert "--channels 1" in refused([*asked, "--channels", "3"], capsys)
     assert not out.exists()
 
 

@@ -115,7 +115,7 @@ def test_the_background_is_part_of_the_fingerprint_where_it_is_seen(place, folde
 
 @pytest.mark.parametrize("background", ["nocolour", "1,2", "1,2,300", (1, 2, -3), "#11223344"])
 def test_a_background_that_is_none_is_told(folder, background):
-    with pytest.raises(InputError, match=r"background is .*--background"):
+    with pytest.raises(InputError, match=r"background is .*255,255,255"):
         open_source(f"folder:{folder}", background=background)
 
 

@@ -70,7 +70,7 @@ def no_map(predict, variables, images, labels, keys):
         ({"embed": no_columns}, "embed returned .*; it must return columns by name"),
         ({"embed": short_column}, "a column 'mine' of shape"),
         ({"teacher": {"mean": (0.5,) * 3, "std": (0.5,) * 3}}, "3 channels"),
-        ({"teacher": {"image_size": (32, 32)}}, "image size"),
+        ({"teacher": {"image_size": (32, 32)}}, "open it with image_size=32"),
         ({"predict": lambda w, x: x.reshape(len(x), -1)[:, :7]}, "7 logits .* 10 classes"),
         (
             {"predict": lambda w, x: x @ np.eye(3)},
