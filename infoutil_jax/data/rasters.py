@@ -167,7 +167,11 @@ def _open_tiff(data: bytes) -> Image.Image | Bands:
         return image
     raw = _raw_mode(image)
     known = image.mode not in ("RGB", "RGBA") or raw.partition(";")[0] in ("RGB", "RGBA")
-    return _wide(image, data) if known else _by_tifffile(data)
+    if not known:
+        return _by_tifffile(data)
+    bands = _wide(image, data)
+    # Pillow turns these round at 8 bits only.
+    return bands._replace(values=_black_is_zero(bands.values, tags)) if kind == 0 else bands
 
 
 def _by_tifffile(data: bytes) -> Image.Image | Bands:
@@ -192,6 +196,8 @@ def _by_tifffile(data: bytes) -> Image.Image | Bands:
             ) from error
         turn = page.tags[_ORIENTATION].value if _ORIENTATION in page.tags else 1
         extra, frames = tuple(page.extrasamples), len(file.pages) > 1
+        if page.photometric == 0:
+            values = _black_is_zero(values, {_BITS: (page.bitspersample,)})
     if axes not in ("YX", "YXS", "SYX"):
         raise ValueError(f"its axes are {axes}; they should be height, width and bands")
     if axes == "YX":
@@ -205,6 +211,14 @@ def _by_tifffile(data: bytes) -> Image.Image | Bands:
         alpha = last if last.dtype == np.uint8 else ((last + 128) // 257).astype(np.uint8)
     bands = Bands(np.ascontiguousarray(values), alpha, frames)
     return picture(bands.values, alpha) if _is_picture(bands) else bands
+
+
+def _black_is_zero(values: np.ndarray, tags: Any) -> np.ndarray:
+    """The values of a TIFF whose 0 is white, turned round; floats have no white to begin from."""
+    if values.dtype.kind != "u":
+        return values
+    white = (1 << int(tags.get(_BITS, (1,))[0])) - 1
+    return np.asarray(white - values.astype(np.int64)).astype(values.dtype)
 
 
 def upright(

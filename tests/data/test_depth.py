@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 from PIL import Image
 
 from infoutil_jax.data.pixels import eight_bits
-from infoutil_jax.data.rasters import upright
+from infoutil_jax.data.rasters import Bands, open_raster, upright
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
 
@@ -273,3 +273,19 @@ def test_upright_is_pillows(orientation):
     np.testing.assert_array_equal(
         upright(pixels, orientation), np.asarray(ImageOps.exif_transpose(image))
     )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "high"), [(np.uint8, 255), (np.uint16, 65535), (np.uint32, 2**32 - 1)]
+)
+@pytest.mark.parametrize("bands", [1, 2])
+def test_a_tiff_whose_zero_is_white_arrives_as_it_looks(tmp_path, dtype, high, bands):
+    """Pillow turns 8 bits round, and no others."""
+    tifffile = pytest.importorskip("tifffile")
+    values = np.array([0, high // 5, high], dtype).repeat(3).reshape(3, 3)
+    values = np.stack([values] * bands, axis=-1) if bands > 1 else values
+    apart = {"planarconfig": "contig", "extrasamples": ["unspecified"]} if bands > 1 else {}
+    tifffile.imwrite(tmp_path / "x.tif", values, photometric="miniswhite", **apart)
+    found = open_raster((tmp_path / "x.tif").read_bytes())
+    seen = np.asarray(found.values if isinstance(found, Bands) else found).reshape(3, 3, bands)
+    np.testing.assert_array_equal(seen[:, 0, 0], high - values.reshape(3, 3, bands)[:, 0, 0])
