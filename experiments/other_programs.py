@@ -18,7 +18,7 @@ import sys
 import tempfile
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import tyro
@@ -109,6 +109,8 @@ class OtherPrograms:
     """Of each program, and of our students: seeds 0, 1, ..."""
     python: dict[str, str] = field(default_factory=dict)
     """Interpreter of a library, where it is not this one: `PyTorch PATH`."""
+    image_size: int | Literal["auto"] = "auto"
+    """Side in pixels."""
     max_per_class: int | None = None
     """Images of each class and split that are taken from the source; all by default."""
     teacher: TeacherConfig = TeacherConfig()
@@ -116,7 +118,9 @@ class OtherPrograms:
 
     def run(self) -> None:
         """Run all and write a file."""
-        source = open_source(self.source, image_size="auto", max_per_class=self.max_per_class)
+        source = open_source(
+            self.source, image_size=self.image_size, max_per_class=self.max_per_class
+        )
         student = StudentConfig(labels="stored", width=self.width, seeds=tuple(range(self.runs)))
         config = RunConfig(
             images_per_class=self.images_per_class,
@@ -127,6 +131,7 @@ class OtherPrograms:
         with tempfile.TemporaryDirectory() as folder:
             work = Path(folder)
             summary = run(source, work, config, progress=False)
+            print("our students:", np.round(summary["student"]["top1"], 1), flush=True)
             distilled = DistilledDataset.load(work / "distilled")
             normalised_tests(distilled, *source.test.arrays(), work / "test.npz")
             texts = programs((work / "distilled" / "README.md").read_text())
@@ -140,10 +145,15 @@ class OtherPrograms:
                     "top1": [one["top1"] for one in found],
                     "versions": found[0]["versions"],
                 }
-                print(library, lines_of(text), "lines:", np.round(rows[library]["top1"], 1))
-        print("our students:", np.round(summary["student"]["top1"], 1))
+                print(
+                    library,
+                    lines_of(text),
+                    "lines:",
+                    np.round(rows[library]["top1"], 1),
+                    flush=True,
+                )
         result = {
-            "arguments": provenance.describe(replace(self, python={})),
+            "arguments": provenance.describe(replace(self, source=source.name, python={})),
             "ours": summary["student"]["top1"],
             "programs": rows,
             "versions": provenance.versions(),
