@@ -38,6 +38,6 @@ def budget_of(
     if most and (asked is None or rare_classes == "cap"):
         return source, most, f"budget: {most} images a class instead of {budget}, for {who}"
     raise InputError(
-        f"{who}, and {max(budget, 1)} distilled images of {tiles} tile(s) need {budget * tiles}: "
+        f"{who}, and {budget} distilled images of {tiles} tile(s) need {budget * tiles}: "
         "lower images_per_class or tiles, or choose rare_classes='cap' or rare_classes='fill'"
     )

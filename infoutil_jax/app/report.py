@@ -119,8 +119,8 @@ def account_of(
     if labeller.accuracy is not None and labeller.accuracy < majority + (100 - majority) / 5:
         text += (
             f"\nwarning: the teacher that labels is near chance ({labeller.accuracy:.1f}% against "
-            f"{majority:.1f}%), and students learn no more than it knows: train it longer "
-            "(--teacher.epochs, --teacher.early-epochs), give it more images, or larger ones"
+            f"{majority:.1f}%), and students learn no more than it knows: train it longer, "
+            "or give it more images, or larger ones"
         )
     return text, accuracies | {"majority": majority}
 

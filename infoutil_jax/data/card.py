@@ -1,6 +1,7 @@
 """The README.md of a distilled set: a dataset card, and programs that train on it (host).
 
-Its front matter tells Hugging Face's `datasets` the type of every column. The text is `card.md`.
+Its front matter tells Hugging Face's `datasets` of image, label and soft labels; other columns,
+such as a crop's origin, `datasets` then leaves out. The text is `card.md`.
 """
 
 from __future__ import annotations

@@ -199,8 +199,10 @@ def write_distilled(
     ]
     if taken := sorted(set(_OURS) & set(manifest)):
         raise InputError(f"manifest has a key {taken[0]!r}, which is kept for the format itself")
-    mean, std = channel_statistics(images)
-    measured = {"training": TRAINING, "normalisation": {"mean": list(mean), "std": list(std)}}
+    measured: dict[str, Any] = {"training": TRAINING}
+    if "normalisation" not in manifest:
+        mean, std = channel_statistics(images)
+        measured["normalisation"] = {"mean": list(mean), "std": list(std)}
     head = _plain({**measured, **manifest}, "manifest") | {
         "format": layout.FORMAT,
         "class_names": list(class_names),

@@ -25,7 +25,7 @@ from infoutil_jax.errors import InputError
 
 MANIFEST, METADATA, SOFT_LABELS = "manifest.json", "metadata.jsonl", "soft_labels.safetensors"
 CARD = "README.md"
-FORMAT = "infoutil-distilled-2"
+FORMAT, EARLIER = "infoutil-distilled-2", ("infoutil-distilled-1",)
 ROW = (
     "file_name",
     "label",
@@ -132,6 +132,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{file} is not JSON: {error}") from error
+    if isinstance(manifest, dict) and manifest.get("format") in EARLIER:
+        wrong(file, f"has format {manifest['format']}, of an earlier version; distil the set again")
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         wrong(file, f'is not of a distilled set; it should say "format": "{FORMAT}"')
     if manifest.get("sha256") != digest(manifest):

@@ -124,6 +124,13 @@ def test_a_fifo_is_refused_without_being_opened(written):
         written.verify()
 
 
+def test_a_set_of_an_earlier_version_is_told(written):
+    file = written.path / "manifest.json"
+    file.write_text(file.read_text().replace("infoutil-distilled-2", "infoutil-distilled-1"))
+    with pytest.raises(InputError, match=r"infoutil-distilled-1, of an earlier version; distil"):
+        DistilledDataset.load(written.path)
+
+
 def test_the_folder_of_a_set_may_be_reached_through_a_link(tmp_path, written):
     (tmp_path / "link").symlink_to(written.path)
     DistilledDataset.load(tmp_path / "link").verify()
