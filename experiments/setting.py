@@ -223,6 +223,7 @@ class Setting:
             augment=row.augment,
             autoaugment=DATASETS[experiment.dataset].policy if row.autoaugment else None,
             epochs=epochs,
+            test_view="centre",  # RDED's, whatever the tiles
             seeds=experiment.seeds or ((0,) if few else (0, 1, 2)),
         )
 

@@ -314,5 +314,6 @@ def summarise(result: StudentResult) -> dict[str, Any]:
         "top1": top1.tolist(),
         "top5": np.asarray(result.top5, np.float64).tolist(),
         "ece": np.asarray(result.ece, np.float64).tolist(),
+        "test_view": result.test_view,
         "seconds": result.seconds,
     }

@@ -19,6 +19,7 @@ from infoutil_jax.models import options_of
 from infoutil_jax.models.architecture import BackboneOptions
 from infoutil_jax.models.torch_files import read_tensors
 from infoutil_jax.models.torch_weights import classes_in
+from infoutil_jax.training.evaluation import TestView
 
 Config = TypeVar("Config", bound="BackboneConfig")
 LabelPolicy = Literal["online", "stored", "hard"]
@@ -213,6 +214,9 @@ class StudentConfig(BackboneConfig):
     """Change the places of an image's tiles."""
     autoaugment: Policy | None = None
     """A learnt policy before everything else (the paper's Table 1)."""
+    test_view: TestView | None = None
+    """All of each test image, or its centre, enlarged as in RDED; by default the centre where
+    students see crops, all where they see all of an image: with one tile, or without augment."""
     augment: bool = True
     """No: every view is the image itself, neither cut nor mirrored, shuffled or mixed."""
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -231,6 +235,8 @@ class StudentConfig(BackboneConfig):
         if not self.seeds:
             raise InputError("no seed was given: each one is a student, give at least one")
         _check_choice("label policy", self.labels, get_args(LabelPolicy))
+        if self.test_view is not None:
+            _check_choice("test view", self.test_view, get_args(TestView))
         if self.autoaugment is not None:
             _check_choice("autoaugment policy", self.autoaugment, get_args(Policy))
         return super().complete(facts)

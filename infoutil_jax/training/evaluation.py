@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +17,9 @@ from infoutil_jax.training.labelled import Labelled
 
 BATCH = 256
 """Images at once, unless something else is asked for."""
+
+TestView = Literal["whole", "centre"]
+"""What of a test image a model sees: all of it, or its centre, enlarged."""
 
 
 class Metrics(NamedTuple):
@@ -79,18 +82,26 @@ def expected_calibration_error(
 
 
 def view(
-    images: UInt8[Array, "batch height width channels"], size: tuple[int, int]
+    images: UInt8[Array, "batch height width channels"],
+    size: tuple[int, int],
+    kind: TestView,
 ) -> UInt8[Array, "batch out_height out_width channels"]:
-    """The test view: resized to 8/7 of the input size, then the centre of the input size.
+    """Test images as a model sees them.
 
-    8/7 in RDED's integers, `size // 7 * 8`: 32 stays 32, 64 becomes 72, 128 becomes 144 and 224
-    becomes 256. Images that are stored at the input size are hence enlarged, then cropped.
+    "whole": resized to the input size, hence as they are where they have it.
+
+    "centre": resized to 8/7 of the input size, then the centre of the input size. 8/7 in RDED's
+    integers, `size // 7 * 8`: 32 stays 32, 64 becomes 72, 128 becomes 144 and 224 becomes 256.
+    Images that are stored at the input size are hence enlarged: that suits a model that was trained
+    on random-resized crops, in which things look larger (Touvron et al., NeurIPS 2019), and no
+    other.
 
     Args:
         images: pixels.
         size: height and width of the model's input.
+        kind: which of the two.
     """
-    enlarged = [max(side, side // 7 * 8) for side in size]
+    enlarged = [side if kind == "whole" else max(side, side // 7 * 8) for side in size]
     if images.shape[1:3] == size == tuple(enlarged):
         return images
     large = resized(images.astype(jnp.float32), (enlarged[0], enlarged[1]))
@@ -99,16 +110,17 @@ def view(
     return jnp.clip(jnp.round(centre), 0, 255).astype(jnp.uint8)
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(jax.jit, static_argnums=(0, 1, 2))
 def _logits(
     predict: Callable[..., Array],
     size: tuple[int, int] | None,
+    kind: TestView,
     variables: Any,
     normalise: Normalisation,
     images: Array,
 ) -> Array:
-    images = images if size is None else view(images, size)
-    return predict(variables, normalise(images))
+    size = size or (images.shape[1], images.shape[2])
+    return predict(variables, normalise(view(images, size, kind)))
 
 
 def model_logits(
@@ -116,19 +128,25 @@ def model_logits(
     images: UInt8[np.ndarray, "n height width channels"],
     *,
     image_size: tuple[int, int] | None = None,
+    test_view: TestView = "whole",
     batch_size: int = BATCH,
 ) -> Float[np.ndarray, "n classes"]:
-    """Logits of images as they are, or of their test views.
+    """Logits of images, as they are or in another view (see `view`).
 
     Args:
         classifier: a teacher, say.
         images: pixels; of none there are no logits.
-        image_size: height and width of the classifier's input, to take the test view (see `view`);
-            None takes the images as they are.
+        image_size: height and width of the classifier's input; None: the images' own.
+        test_view: all of each image, or its centre.
         batch_size: images at once.
     """
     logits = partial(
-        _logits, classifier.predict, image_size, classifier.variables, classifier.normalisation
+        _logits,
+        classifier.predict,
+        image_size,
+        test_view,
+        classifier.variables,
+        classifier.normalisation,
     )
     return each_block(logits, images, batch_size)
 
@@ -138,6 +156,7 @@ def evaluate(
     test: tuple[UInt8[np.ndarray, "n height width channels"], Int[np.ndarray, " labels"]],
     *,
     image_size: tuple[int, int] | None = None,
+    test_view: TestView = "whole",
     batch_size: int = BATCH,
 ) -> Metrics:
     """Accuracy and calibration of a classifier on test images.
@@ -146,6 +165,7 @@ def evaluate(
         classifier: a teacher, say.
         test: images and labels, as `Labelled`.
         image_size: height and width of the classifier's input; None: the images' own.
+        test_view: all of each image, or its centre.
         batch_size: images at once.
 
     Raises:
@@ -157,7 +177,8 @@ def evaluate(
     logits = model_logits(
         classifier,
         images,
-        image_size=image_size or (images.shape[1], images.shape[2]),
+        image_size=image_size,
+        test_view=test_view,
         batch_size=min(batch_size, len(images)),
     )
     test.check(logits.shape[1], "test")

@@ -36,6 +36,11 @@ class Protocol:
     batch_size: int
     tiles: int = 1
 
+    @property
+    def crop_scale(self) -> tuple[float, float]:
+        """Area of the random resized crops, low and high: RDED's by the tiles, unless chosen."""
+        return self.config.crop_scale or (self.tiles**-0.5, 1.0)
+
 
 def tile_areas(
     boxes: Int[Array, "batch 4"],
@@ -99,8 +104,7 @@ def view(
     order = jnp.tile(jnp.arange(protocol.tiles), (len(labels), 1))
     if protocol.tiles > 1 and config.shuffle:
         images, order = augment.shuffle_tiles(keys[0], images, protocol.tiles)
-    crop_scale = config.crop_scale or (protocol.tiles**-0.5, 1.0)
-    images, boxes = augment.random_resized_crop(keys[1], images, crop_scale)
+    images, boxes = augment.random_resized_crop(keys[1], images, protocol.crop_scale)
     flipped = jnp.zeros(len(labels), bool)
     if config.flip:
         images, flipped = augment.horizontal_flip(keys[2], images)

@@ -24,7 +24,7 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.models import Architecture
 from infoutil_jax.training.classifier import Classifier
 from infoutil_jax.training.config import Facts, StudentConfig
-from infoutil_jax.training.evaluation import Metrics, evaluate
+from infoutil_jax.training.evaluation import Metrics, TestView, evaluate
 from infoutil_jax.training.labelled import Labelled
 from infoutil_jax.training.protocol import Protocol, program
 from infoutil_jax.training.supervision import Supervision
@@ -37,6 +37,7 @@ class StudentResult(NamedTuple):
         top1: after the last epoch, percent.
         top5: likewise.
         ece: expected calibration error after the last epoch, 0 to 1.
+        test_view: what of each test image they saw.
         top1_best: the best of the evaluated epochs, as RDED reports it; None without evaluation
             in between. It is chosen on the test images, hence flatters.
         loss: mean over seeds and steps of each epoch.
@@ -48,6 +49,7 @@ class StudentResult(NamedTuple):
     top1: Float[np.ndarray, " seeds"]
     top5: Float[np.ndarray, " seeds"]
     ece: Float[np.ndarray, " seeds"]
+    test_view: TestView
     top1_best: Float[np.ndarray, " seeds"] | None
     loss: Float[np.ndarray, " epochs"]
     variables: dict[str, Any]
@@ -138,6 +140,8 @@ def train_student(
         batch_size=min(batch_size, count),
         tiles=supervision.tiles,
     )
+    cropped = protocol.crop_scale[0] < 1
+    test_view: TestView = config.test_view or ("centre" if cropped else "whole")
     init, run = program(protocol)
     run = _by_device(run, parallel.dividing(devices, len(seeds)))
     soft = np.zeros((*train.images.shape[:-3], 1, 1), np.float32)
@@ -158,7 +162,7 @@ def train_student(
     def metrics() -> list[Metrics]:
         each = [jax.tree.map(operator.itemgetter(i), carry[0].variables) for i in range(len(seeds))]
         students = [Classifier(predict, variables, mean, std) for variables in each]
-        return [evaluate(student, test, image_size=size) for student in students]
+        return [evaluate(one, test, image_size=size, test_view=test_view) for one in students]
 
     best, done = np.zeros(len(seeds)), 0
     step = config.evaluate_every or max(1, config.epochs // 20)
@@ -182,6 +186,7 @@ def train_student(
         top1=np.array([student.top1 for student in final]),
         top5=np.array([student.top5 for student in final]),
         ece=np.array([student.ece for student in final]),
+        test_view=test_view,
         top1_best=best if config.evaluate_every else None,
         loss=np.asarray(carry[1]).mean(0),
         variables=carry[0].variables,

@@ -61,16 +61,39 @@ def test_calibration_error_by_its_definition(seed, bins):
 
 
 @pytest.mark.parametrize(("stored", "size"), [(64, 64), (100, 64), (32, 32)])
-def test_view_is_pillows_resize_and_centre_crop(stored, size):
+def test_centre_is_pillows_resize_and_centre_crop(stored, size):
     image = np.asarray(
         Image.fromarray((load_digits().images[5] * 15).astype(np.uint8)).resize((stored, stored))
     )
-    got = view(jnp.asarray(image)[None, :, :, None], (size, size))[0, :, :, 0]
+    got = view(jnp.asarray(image)[None, :, :, None], (size, size), "centre")[0, :, :, 0]
     large = size // 7 * 8
     resized = Image.fromarray(image).resize((large, large), Image.Resampling.BILINEAR)
     margin = (large - size) // 2
     expected = np.asarray(resized, np.float32)[margin : margin + size, margin : margin + size]
     np.testing.assert_allclose(got, expected, atol=1)
+
+
+def test_whole_images_are_as_they_are_or_resized():
+    images = (np.arange(2 * 64 * 96, dtype=np.uint32) % 251).astype(np.uint8).reshape(2, 64, 96, 1)
+    np.testing.assert_array_equal(view(jnp.asarray(images), (64, 96), "whole"), images)
+    small = view(jnp.asarray(images), (32, 48), "whole")
+    expected = Image.fromarray(images[0, :, :, 0]).resize((48, 32), Image.Resampling.BILINEAR)
+    np.testing.assert_allclose(small[0, :, :, 0], np.asarray(expected, np.float32), atol=1)
+
+
+def rim(variables, images):
+    """Class 1 where the first row is bright."""
+    bright = images[:, 0].mean((1, 2))
+    return jnp.stack([1 - bright, bright], axis=1)
+
+
+def test_what_lies_at_the_rim_counts_unless_the_centre_is_asked_for():
+    images = np.zeros((2, 64, 64, 1), np.uint8)
+    images[1, :2] = 255
+    test = images, np.array([0, 1], np.int32)
+    classifier = Classifier(rim, {}, mean=(0.0,), std=(1.0,))
+    assert evaluate(classifier, test).top1 == 100
+    assert evaluate(classifier, test, test_view="centre").top1 == 50
 
 
 def linear(variables, images):

@@ -178,6 +178,22 @@ def test_loss_is_the_divergence_at_the_temperature():
     assert hard_loss == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("changes", "tiles", "seen"),
+    [
+        ({}, 1, "whole"),
+        ({}, 4, "centre"),
+        ({"augment": False}, 4, "whole"),
+        ({"crop_scale": (0.5, 1.0)}, 1, "centre"),
+        ({"test_view": "centre"}, 1, "centre"),
+        ({"test_view": "whole"}, 4, "whole"),
+    ],
+)
+def test_students_that_see_crops_are_tested_on_the_centre(changes, tiles, seen):
+    config = replace(CONFIG, labels="hard", epochs=1, seeds=(0,), **changes)
+    assert trained(config, replace(TAUGHT, tiles=tiles)).test_view == seen
+
+
 def test_rate_and_decay():
     optimiser = protocols.optimiser(protocol(), 2)
     params = {"w": jnp.ones((2, 2)), "b": jnp.ones(2)}
