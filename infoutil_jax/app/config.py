@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from infoutil_jax.app.flags import Group
+from infoutil_jax.app.flags import Group, say_defaults
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import RECIPES, Recipe
@@ -99,6 +99,8 @@ class RecipeConfig:
                 arguments[place] = replace(whole, **{PARTS[place][name]: value})
         return factory(**arguments)
 
+
+say_defaults(RecipeConfig, "(by default the recipe's)")
 
 # Options that are fields of an argument of a recipe, by that argument's name.
 PARTS = {

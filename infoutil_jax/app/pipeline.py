@@ -14,7 +14,7 @@ import numpy as np
 from infoutil_jax import provenance
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.config import RunConfig, Stage, Stages
-from infoutil_jax.app.report import account_of, overview, own_class_share
+from infoutil_jax.app.report import account_of, own_class_share
 from infoutil_jax.data.augment import channel_statistics
 from infoutil_jax.data.distilled import DistilledDataset, check_destination
 from infoutil_jax.data.layout import MANIFEST
@@ -220,6 +220,8 @@ def run(
         InputError: a budget, tiles or settings that the source cannot fill, or a set that is there
             and was made by other arguments.
     """
+    from infoutil_jax.app.picture import overview  # matplotlib takes a second
+
     workdir = Path(workdir)
     check_destination(workdir / "distilled", overwrite=True)
     recipe = config.recipe.build(source)

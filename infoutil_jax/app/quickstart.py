@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from infoutil_jax import provenance
+from infoutil_jax.app.picture import overview
 from infoutil_jax.app.pipeline import (
     choose_teacher,
     summarise,
@@ -16,7 +17,7 @@ from infoutil_jax.app.pipeline import (
     train_students_on_everything,
     train_teachers,
 )
-from infoutil_jax.app.report import accuracy_table, overview
+from infoutil_jax.app.report import accuracy_table
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.distillation import DistillConfig, distill_pool, score_pool, scorer_of
 from infoutil_jax.method import recipes

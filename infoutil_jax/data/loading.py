@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-import grain
 import numpy as np
 from jaxtyping import Int64
 from PIL import UnidentifiedImageError
@@ -37,6 +36,8 @@ def threaded(
     function: Callable[[int], T], indices: Sequence[int] | np.ndarray, threads: int
 ) -> Iterator[T]:
     """Yields function(i) for each index, in order; threads work a little ahead."""
+    import grain  # takes a second
+
     chunks = [indices[i : i + _CHUNK] for i in range(0, len(indices), _CHUNK)]
     dataset = grain.MapDataset.source(chunks).map(lambda chunk: [function(int(i)) for i in chunk])
     ahead = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=2 * threads)

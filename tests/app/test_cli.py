@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from infoutil_jax.app.cli import default_workdir, main
+from infoutil_jax.app.cli import main
+from infoutil_jax.app.verbs.run import default_workdir
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
 
@@ -156,7 +157,7 @@ def test_the_teacher_that_labelled_a_set_labels_its_views(teacher_dir, tmp_path,
         stages.append(teacher.stage)
         raise InputError("seen")
 
-    monkeypatch.setattr("infoutil_jax.app.cli.train_students", train_students)
+    monkeypatch.setattr("infoutil_jax.app.pipeline.train_students", train_students)
     again = ["student", str(tmp_path / "set"), "digits", "--teacher", str(teacher_dir)]
     for choice in ([], ["--label-stage", "early"]):
         assert main([*again, *choice]) == 2

@@ -4,9 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from infoutil_jax.app.cli import Distill, Run, TrainStudent, TrainTeacher, main
+from infoutil_jax.app.cli import main
 from infoutil_jax.app.flags import flags_of, with_flags
 from infoutil_jax.app.options import SourceOptions
+from infoutil_jax.app.verbs.distill import Distill
+from infoutil_jax.app.verbs.run import Run
+from infoutil_jax.app.verbs.student import TrainStudent
+from infoutil_jax.app.verbs.teacher import TrainTeacher
 
 SOURCE = SourceOptions("digits")
 RUN = Run(SOURCE)

@@ -3,7 +3,8 @@
 import numpy as np
 from PIL import Image
 
-from infoutil_jax.app.report import accuracy_table, overview
+from infoutil_jax.app.picture import overview
+from infoutil_jax.app.report import accuracy_table
 from infoutil_jax.data.distilled import write_distilled
 from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.method.recipes import infoutil_paper, random

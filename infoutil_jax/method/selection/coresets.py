@@ -14,7 +14,6 @@ from typing import ClassVar
 import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
-from sklearn.cluster import KMeans
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Candidates, take
@@ -131,6 +130,8 @@ def k_means(features: Features, k: int, seed: int = 0) -> Int[np.ndarray, " k"]:
 
     Rows that are taken already are passed over.
     """
+    from sklearn.cluster import KMeans  # takes seconds
+
     model = KMeans(n_clusters=k, n_init=10, random_state=seed).fit(features)
     sizes = np.bincount(model.labels_, minlength=k)
     distances = _distances(features, model.cluster_centers_)

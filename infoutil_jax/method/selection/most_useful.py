@@ -8,8 +8,6 @@ from typing import ClassVar
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float64, Int, Key
-from scipy.optimize import minimize_scalar
-from scipy.special import log_softmax, softmax
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Candidates, concatenate, take
@@ -131,6 +129,8 @@ def _calibrated(
         np.log(table.features["probabilities"][:, present].astype(np.float64) + 1e-12)
         for table in (rows, jury)
     )
+    from scipy.special import softmax
+
     result: Float64[np.ndarray, "rows present"] = softmax(sharpness(judged, truth) * said, axis=1)
     return result
 
@@ -142,6 +142,8 @@ def sharpness(
 
     One over the temperature of temperature scaling (Guo et al., ICML 2017).
     """
+    from scipy.optimize import minimize_scalar
+    from scipy.special import log_softmax
 
     def surprise(log_sharpness: float) -> float:
         now = log_softmax(np.exp(log_sharpness) * log_probabilities, axis=1)

@@ -1,0 +1,141 @@
+"""What `__init__.py` has, each name imported when it is first asked for."""
+
+from . import gradients as gradients
+from . import shapley as shapley
+from .app.picture import overview as overview
+from .data.distilled import DistilledDataset as DistilledDataset
+from .data.sources import (
+    Source as Source,
+)
+from .data.sources import (
+    open_source as open_source,
+)
+from .distillation import (
+    DistillConfig as DistillConfig,
+)
+from .distillation import (
+    ScoredPool as ScoredPool,
+)
+from .distillation import (
+    distill as distill,
+)
+from .distillation import (
+    distill_pool as distill_pool,
+)
+from .distillation import (
+    score_pool as score_pool,
+)
+from .distillation import (
+    sre2l as sre2l,
+)
+from .errors import InputError as InputError
+from .gradients import gradient_norms as gradient_norms
+from .method import (
+    attribution as attribution,
+)
+from .method import (
+    cropping as cropping,
+)
+from .method import (
+    features as features,
+)
+from .method import (
+    recipes as recipes,
+)
+from .method import (
+    scores as scores,
+)
+from .method import (
+    selection as selection,
+)
+from .method.attribution import (
+    grad_cam as grad_cam,
+)
+from .method.attribution import (
+    patch_shapley as patch_shapley,
+)
+from .method.patch_game import (
+    PatchGame as PatchGame,
+)
+from .method.patch_game import (
+    patch_game as patch_game,
+)
+from .method.recipes import (
+    Recipe as Recipe,
+)
+from .method.recipes import (
+    infoutil as infoutil,
+)
+from .method.recipes import (
+    infoutil_clear as infoutil_clear,
+)
+from .method.recipes import (
+    infoutil_kernel as infoutil_kernel,
+)
+from .method.recipes import (
+    infoutil_paper as infoutil_paper,
+)
+from .method.recipes import (
+    rded as rded,
+)
+from .method.shapley_maps import (
+    ShapleyConfig as ShapleyConfig,
+)
+from .method.shapley_maps import (
+    ShapleyMaps as ShapleyMaps,
+)
+from .models import (
+    as_predict as as_predict,
+)
+from .models import (
+    create as create,
+)
+from .models.torch_weights import (
+    load_torchvision as load_torchvision,
+)
+from .models.torch_weights import (
+    to_torchvision as to_torchvision,
+)
+from .shapley import (
+    CoalitionDesign as CoalitionDesign,
+)
+from .shapley import (
+    StagedDesign as StagedDesign,
+)
+from .shapley import (
+    coalition_design as coalition_design,
+)
+from .shapley import (
+    exact_shapley as exact_shapley,
+)
+from .shapley import (
+    kernel_shap as kernel_shap,
+)
+from .shapley import (
+    shapley_values as shapley_values,
+)
+from .shapley import (
+    staged_design as staged_design,
+)
+from .shapley import (
+    staged_shapley as staged_shapley,
+)
+from .training.config import (
+    StudentConfig as StudentConfig,
+)
+from .training.config import (
+    TeacherConfig as TeacherConfig,
+)
+from .training.forgetting import load_forgetting as load_forgetting
+from .training.recover import Inversion as Inversion
+from .training.student import train_student as train_student
+from .training.supervision import Supervision as Supervision
+from .training.teacher import (
+    Teacher as Teacher,
+)
+from .training.teacher import (
+    load_teacher as load_teacher,
+)
+from .training.train_teacher import train_teacher as train_teacher
+
+__version__: str

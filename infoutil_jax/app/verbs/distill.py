@@ -1,0 +1,85 @@
+"""`infoutil distill`, as `cli.VERBS` describes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from infoutil_jax.app.config import RareClasses, RecipeConfig, Stages
+from infoutil_jax.app.flags import Group, say_defaults
+from infoutil_jax.app.options import Machines, SourceOptions
+from infoutil_jax.distillation.config import DistillConfig
+from infoutil_jax.training.teacher import Teacher
+
+
+@dataclass(frozen=True)
+class Distill:
+    """Options of `infoutil distill`."""
+
+    data: Annotated[SourceOptions, Group]
+    teacher: Path
+    """Folder of `infoutil teacher`."""
+    workdir: Path
+    """Where the distilled set goes: a new or empty folder, or with overwrite a set's."""
+    images_per_class: int = 10
+    """The budget."""
+    rare_classes: RareClasses = "refuse"
+    """Where a class has too few images for it: refuse; cap the budget for all classes; or fill the
+    class with other crops of the images that it has."""
+    recipe: Annotated[RecipeConfig, Group] = RecipeConfig()
+    stages: Annotated[Stages, Group] = Stages()
+    machines: Annotated[Machines, Group] = Machines()
+    pool: int | None = DistillConfig.pool
+    """Training images of a class that compete (paper: 300); None for all."""
+    batch_size: int = DistillConfig.batch_size
+    """Images in flight at once on each device."""
+    overwrite: bool = False
+    """Replace a distilled set that is already there."""
+    seed: int = 0
+    """Of every random draw."""
+
+    def __call__(self) -> None:
+        """Runs it."""
+        import jax
+
+        from infoutil_jax.app.budget import budget_of
+        from infoutil_jax.app.picture import overview
+        from infoutil_jax.app.pipeline import choose_teachers
+        from infoutil_jax.app.report import account_of
+        from infoutil_jax.distillation import distill
+        from infoutil_jax.training.teacher import load_teachers
+
+        devices = self.machines.join()
+        teachers = load_teachers(self.teacher)
+        source = self.data.open(shape_of(teachers["converged"]))
+        recipe = self.recipe.build(source)
+        source, budget, text = budget_of(
+            source, recipe.tiles, self.images_per_class, self.rare_classes
+        )
+        recipe, teacher, labeller = choose_teachers(teachers, self.stages, recipe, budget)
+        print(text)
+        print(account_of(teachers, labeller, source)[0])
+        distilled = distill(
+            source,
+            teacher,
+            recipe,
+            images_per_class=budget,
+            workdir=self.workdir,
+            label_teacher=labeller,
+            seed=self.seed,
+            config=DistillConfig(self.pool, self.batch_size, devices, self.overwrite),
+        )
+        if jax.process_index():
+            return
+        picture = self.workdir.with_name(self.workdir.name + ".png")
+        overview(distilled, source, picture)
+        print(f"{distilled}\nwhat was kept and why: {picture}")
+
+
+def shape_of(teacher: Teacher) -> tuple[int, int, int] | None:
+    """Height, width and channels of a teacher's images, where it is made for one size."""
+    return (*teacher.image_size, teacher.channels) if teacher.image_size else None
+
+
+say_defaults(Distill)

@@ -1,0 +1,20 @@
+"""`infoutil quickstart`, as `cli.VERBS` describes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Quickstart:
+    """Options of `infoutil quickstart`."""
+
+    workdir: Path = Path("runs/quickstart")
+    """Where the teacher, the sets and the picture go."""
+
+    def __call__(self) -> None:
+        """Runs it."""
+        from infoutil_jax.app.quickstart import quickstart
+
+        quickstart(self.workdir)

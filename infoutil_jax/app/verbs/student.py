@@ -1,0 +1,58 @@
+"""`infoutil student`, as `cli.VERBS` describes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from infoutil_jax.app.config import Stage
+from infoutil_jax.app.flags import Flat, Group, say_defaults
+from infoutil_jax.app.options import DeviceCount, SourceOptions
+from infoutil_jax.errors import InputError
+from infoutil_jax.training.config import StudentConfig
+
+
+@dataclass(frozen=True)
+class TrainStudent:
+    """Options of `infoutil student`."""
+
+    distilled: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DISTILLED")]
+    """Folder of `infoutil distill`."""
+    data: Annotated[SourceOptions, Group]
+    teacher: Path | None = None
+    """Folder of `infoutil teacher`; needed where labels are online."""
+    label_stage: Stage = "auto"
+    """The teacher that labels the views."""
+    config: Annotated[StudentConfig, Flat] = StudentConfig()
+    devices: DeviceCount = "all"
+    """Of this machine, that share the seeds."""
+
+    def __call__(self) -> None:
+        """Runs it."""
+        from infoutil_jax import parallel
+        from infoutil_jax.app.pipeline import choose_teacher, summarise, train_students
+        from infoutil_jax.app.report import accuracy_table
+        from infoutil_jax.data.distilled import DistilledDataset
+        from infoutil_jax.training.teacher import load_teachers
+
+        distilled = DistilledDataset.load(self.distilled)
+        if self.teacher is None and self.config.labels == "online":
+            raise InputError("online labels need --teacher; or choose --labels stored or hard.")
+        budget = distilled.manifest["images_per_class"]
+        teacher = None
+        if self.teacher:
+            teachers, stage = load_teachers(self.teacher), self.label_stage
+            if stage == "auto":  # the one that labelled the set, if it is there
+                labelled = distilled.manifest["label_teacher"]["stage"]
+                stage = labelled if labelled in teachers else stage
+            teacher = choose_teacher(teachers, stage, budget)
+        devices = parallel.devices_of(self.devices)
+        source = self.data.open(tuple(distilled.manifest["image_shape"]))
+        result = train_students(distilled, source, teacher, self.config, devices=devices)
+        print(accuracy_table({str(self.distilled): {budget: summarise(result)["top1"]}}))
+
+
+say_defaults(TrainStudent)

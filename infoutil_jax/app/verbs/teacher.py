@@ -1,0 +1,41 @@
+"""`infoutil teacher`, as `cli.VERBS` describes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from infoutil_jax.app.flags import Flat, Group, say_defaults
+from infoutil_jax.app.options import DeviceCount, SourceOptions
+from infoutil_jax.training.config import TeacherConfig
+
+
+@dataclass(frozen=True)
+class TrainTeacher:
+    """Options of `infoutil teacher`."""
+
+    data: Annotated[SourceOptions, Group]
+    workdir: Path
+    """Where the checkpoints go."""
+    config: Annotated[TeacherConfig, Flat] = TeacherConfig()
+    seed: int = 0
+    """Of weights and batches."""
+    devices: DeviceCount = "all"
+    """Of this machine, that share each batch."""
+
+    def __call__(self) -> None:
+        """Runs it."""
+        from infoutil_jax import parallel
+        from infoutil_jax.app.pipeline import train_teachers
+        from infoutil_jax.app.report import account_of
+
+        devices = parallel.devices_of(self.devices)
+        source = self.data.open()
+        teachers = train_teachers(
+            source, self.workdir, self.config, seed=self.seed, devices=devices
+        )
+        print(account_of(teachers, teachers["converged"], source)[0])
+
+
+say_defaults(TrainTeacher)
