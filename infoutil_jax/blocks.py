@@ -60,11 +60,16 @@ def map_blocks(function: Callable[[Any], Array], rows: PyTree, most: int) -> Arr
 
 
 def each_block(
-    function: Callable[[Any], Any], rows: Shaped[np.ndarray, "count ..."], size: int
+    function: Callable[[Any], Any], rows: Any, size: int
 ) -> Float[np.ndarray, "count ..."]:
     """`function` of blocks of `size` rows, called from the host; its results as float32.
 
     So an image's result does not depend on how many others come with it.
+
+    Args:
+        function: of an array of rows.
+        rows: an array, or what gives an array for an array of row numbers.
+        size: rows of a block.
     """
     some = rows if len(rows) else np.zeros((1, *rows.shape[1:]), rows.dtype)
     results = [function(some[index]) for index in block_rows(len(some), size)]

@@ -1,6 +1,9 @@
 """What several tests share: real digits, and a small teacher trained on them once a process."""
 
+import atexit
 import os
+import shutil
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
@@ -12,6 +15,9 @@ os.environ.setdefault(
     "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
 )
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+# No test finds what another, or a user, has found out about a folder's images.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="infoutil-tests-")
+atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 # Most of the suite's time is compilation, which LLVM's optimisations double. And bfloat16 is wrong
 # on CPUs without the other flag (README, sharp edges).
 os.environ["XLA_FLAGS"] = " ".join(

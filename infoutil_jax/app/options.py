@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 
 import jax
@@ -46,6 +49,11 @@ class SourceOptions:
     training images."""
     background: str = "white"
     """What transparent images are blended on: a colour's name, or red,green,blue."""
+    in_memory: bool | None = None
+    """Keep all images decoded in memory; by default up to 1 GiB of them, else they are read anew
+    whenever they are needed."""
+    verify_images: bool = False
+    """Read every image of a folder, and not only those that have changed since a verb read them."""
 
     def open(self, shape: tuple[int, int, int] | None = None) -> Source:
         """Opens the source, and says what was left out, passed over and chosen.
@@ -76,6 +84,9 @@ class SourceOptions:
         return source
 
     def _open(self, size: int | tuple[int, int] | Literal["auto"], channels: int | None) -> Source:
+        index = index_of(self.source)
+        if index is not None and self.verify_images:
+            index.unlink(missing_ok=True)
         return open_source(
             self.source,
             image_size=size,
@@ -87,6 +98,8 @@ class SourceOptions:
             test_split=self.test_split,
             value_range=self.value_range,
             background=self.background,
+            in_memory=self.in_memory,
+            index=index,
         )
 
 
@@ -113,6 +126,16 @@ class Machines:
                 "--processes and --process need --coordinator, host:port of the first."
             )
         return parallel.devices_of(self.devices)
+
+
+def index_of(spec: str) -> Path | None:
+    """The file that keeps what the images of a folder are found to be; None for other sources."""
+    kind, _, where = spec.partition(":")
+    if kind != "folder":
+        return None
+    caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    place = os.fsencode(Path(where).expanduser().resolve())
+    return caches / "infoutil_jax" / "sources" / f"{hashlib.sha256(place).hexdigest()[:16]}.npz"
 
 
 def account(source: Source) -> str:

@@ -58,8 +58,8 @@ def train_teachers(
         InputError: as `train_teacher`.
     """
     return train_teacher(
-        source.train.arrays(),
-        source.test.arrays(),
+        source.train.labelled(),
+        source.test.labelled(),
         config.resolve(source),
         workdir=workdir,
         classes=source.class_names,
@@ -162,11 +162,10 @@ def train_students(
     if teacher is None or config.labels != "online":
         labeller = distilled.manifest["label_teacher"]
         supervision = replace(supervision, mean=labeller["mean"], std=labeller["std"])
-    test_images, test_labels = source.test.arrays()
-    tested = np.isin(test_labels, shown)
+    tested = source.test.take(np.flatnonzero(np.isin(source.test.labels, shown)))
     return train_student(
         (distilled.images[kept], distilled.labels[kept]),
-        (test_images[tested], test_labels[tested]),
+        tested.labelled(),
         config.resolve(source),
         supervision=supervision,
         devices=devices,
@@ -182,7 +181,7 @@ def train_students_on_everything(
     mean, std = channel_statistics(train[0])
     return train_student(
         train,
-        source.test.arrays(),
+        source.test.labelled(),
         replace(config, labels="hard").resolve(source),
         supervision=Supervision(num_classes=len(source.class_names), mean=mean, std=std),
         progress=progress,

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key, UInt8
 
+from infoutil_jax.data.streamed import Pixels
 from infoutil_jax.image.boxes import TRIES, random_resized_boxes
 from infoutil_jax.image.resampling import resample, resampling_weights
 
@@ -48,16 +49,19 @@ class Normalisation(NamedTuple):
 
 
 def channel_statistics(
-    images: UInt8[np.ndarray, "n height width channels"],
+    images: UInt8[Pixels, "n height width channels"],
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel's pixels, 0 to 1.
 
     Exact integer sums, rounded once: the same on every machine, in any order of the images. A
     constant channel gets the deviation of one grey level.
     """
-    mean, std = [], []
-    for channel in range(images.shape[3]):
-        counts = np.bincount(images[..., channel].ravel(), minlength=256).tolist()
+    mean, std, levels = [], [], np.zeros((images.shape[3], 256), np.int64)
+    for start in range(0, len(images), 256):
+        block = np.asarray(images[start : start + 256])
+        for channel in range(images.shape[3]):
+            levels[channel] += np.bincount(block[..., channel].ravel(), minlength=256)
+    for counts in levels.tolist():
         n = sum(counts)
         total = sum(level * count for level, count in enumerate(counts))
         squares = sum(level * level * count for level, count in enumerate(counts))

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Int, Int32
@@ -9,13 +10,24 @@ from jaxtyping import Int, Int32
 from infoutil_jax.data.rasters import Encoded
 
 
+class Stamp(NamedTuple):
+    """By what a file is known to be as it was: its bytes, and when it was last changed, in ns."""
+
+    size: int
+    changed: int
+
+
 @dataclass(frozen=True, eq=False)
 class Examples:
-    """Labelled images still encoded: `read(i)` fetches the i-th, from any thread."""
+    """Labelled images still encoded: `read(i)` fetches the i-th, from any thread.
+
+    Files have stamps.
+    """
 
     ids: tuple[str, ...]
     labels: Int32[np.ndarray, " n"]
     read: Callable[[int], Encoded]
+    stamps: tuple[Stamp, ...] | None = None
 
     def take(self, indices: Int[np.ndarray, " k"]) -> "Examples":
         """These examples, in this order."""
@@ -23,6 +35,7 @@ class Examples:
             tuple(self.ids[i] for i in indices),
             self.labels[indices],
             lambda i: self.read(int(indices[i])),
+            None if self.stamps is None else tuple(self.stamps[i] for i in indices),
         )
 
 

@@ -9,7 +9,7 @@ from unicodedata import normalize
 import numpy as np
 
 from infoutil_jax.data import splits, walk
-from infoutil_jax.data.examples import Examples, Listing
+from infoutil_jax.data.examples import Examples, Listing, Stamp
 from infoutil_jax.data.formats import suffixes
 from infoutil_jax.data.splits import Unlabelled, Wish
 from infoutil_jax.errors import InputError
@@ -149,7 +149,8 @@ def _examples(
         files += images
         labels += [label] * len(images)
     ids = tuple(Path(file).relative_to(root).as_posix() for file in files)
-    return tuple(classes), Examples(ids, np.array(labels, np.int32), partial(_read_file, files))
+    read, stamps = partial(_read_file, files), tuple(map(_stamp, files))
+    return tuple(classes), Examples(ids, np.array(labels, np.int32), read, stamps)
 
 
 def _nested(examples: Examples, depth: int) -> tuple[str, ...]:
@@ -169,6 +170,11 @@ def _count(found: walk.Found) -> str:
 
 def _notes(passed: Passed) -> tuple[str, ...]:
     return (f"passed over: {walk.in_words(passed)}",) if passed else ()
+
+
+def _stamp(file: str) -> Stamp:
+    status = Path(file).stat()
+    return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def _read_file(files: list[str], index: int) -> bytes:

@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Int64
 from PIL import UnidentifiedImageError
 
 from infoutil_jax.data.examples import Examples
@@ -55,11 +54,12 @@ def check(
     examples: Examples,
     use: Callable[[Encoded], T],
     keep: Callable[[int, T], None],
+    rows: Sequence[int],
     *,
     threads: int,
     skip_unreadable: bool,
-) -> Int64[np.ndarray, " k"]:
-    """Calls keep(i, use(example i)) for every example that can be read, and returns which can.
+) -> set[int]:
+    """Calls keep(i, use(example i)) for all of `rows` that can be read; returns those that cannot.
 
     Raises:
         InputError: some cannot be read, and `skip_unreadable` is not set; it names the first.
@@ -71,9 +71,8 @@ def check(
         except InputError as error:
             return error
 
-    count = len(examples.ids)
     failures: dict[int, InputError] = {}
-    for index, result in enumerate(threaded(attempt, range(count), threads)):
+    for index, result in zip(rows, threaded(attempt, rows, threads), strict=True):
         if isinstance(result, InputError):
             failures[index] = result
         else:
@@ -84,4 +83,4 @@ def check(
             f"{next(iter(failures.values()))}{more}; repair or remove it, "
             "or leave it out with skip_unreadable=True"
         )
-    return np.array([i for i in range(count) if i not in failures], np.int64)
+    return set(failures)

@@ -1,8 +1,9 @@
 """Where images come from: the digits, a folder, an NPZ file, TFDS. NumPy on the host, runs once.
 
 Every image is read and decoded once before `open_source` returns, so a damaged file is known by
-name before anything is computed. A source of up to `IN_MEMORY_BYTES` of decoded pixels keeps
-them; a larger one decodes again whenever it is asked, and never holds more than a few batches.
+name before anything is computed; an index of an earlier call spares that. A source of up to
+`IN_MEMORY_BYTES` of decoded pixels keeps them; a larger one decodes again whenever it is asked, and
+never holds more than a few batches.
 """
 
 import hashlib
@@ -11,16 +12,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
 from infoutil_jax.data.examples import Examples, Listing
+from infoutil_jax.data.index import Index
 from infoutil_jax.data.loading import check, read, threads_for
 from infoutil_jax.data.pixels import Header, View, decode
 from infoutil_jax.data.readers import list_source
-from infoutil_jax.data.split import Split
+from infoutil_jax.data.split import Memory, Split
 from infoutil_jax.data.splits import Wish
+from infoutil_jax.data.streamed import Fingerprint, Streamed
 from infoutil_jax.data.survey import Survey, wanted_colour, wanted_range, wanted_size
 from infoutil_jax.errors import InputError
 
@@ -108,6 +112,8 @@ def open_source(
     test_split: str | None = None,
     value_range: tuple[float | int, float | int] | None = None,
     background: str | tuple[int, int, int] = "white",
+    in_memory: bool | None = None,
+    index: str | Path | None = None,
 ) -> Source:
     """Opens "digits", "folder:PATH", "npz:FILE" or "tfds:NAME" and checks every image in it.
 
@@ -137,6 +143,9 @@ def open_source(
             Images of 8 bits keep their values in any case.
         background: a colour's name or (red, green, blue), 0 to 255, that transparent images are
             blended on; white, as viewers and browsers show them, since they were labelled so.
+        in_memory: whether decoded images are kept; None keeps up to `IN_MEMORY_BYTES` of them.
+        index: a file that keeps what a folder's images are found to be. The next call with it reads
+            only those whose size or time of change is another. It is made where it is not there.
 
     Raises:
         InputError: the source is missing, empty, inconsistent or damaged; the sentence says where.
@@ -158,14 +167,16 @@ def open_source(
     parts = [listing.train, listing.test]
     if max_per_class is not None:
         parts = [_first_per_class(part, seed, max_per_class) for part in parts]
-    survey = Survey.of(parts[0], parts[1], skip_unreadable=skip_unreadable)
+    found = Index.load(None if index is None else Path(index).expanduser())
+    survey = Survey.of(parts[0], parts[1], found, skip_unreadable=skip_unreadable)
     _check_classes(survey.train[0].labels, listing, spec)
     size, channels = survey.size(wanted), survey.channels(channels)
     extremes = survey.value_range(extremes)
     view = View(size, channels, behind, extremes or View.value_range)
-    in_memory = len(survey.headers()) * size[0] * size[1] * channels <= IN_MEMORY_BYTES
+    if in_memory is None:
+        in_memory = len(survey.headers()) * size[0] * size[1] * channels <= IN_MEMORY_BYTES
     (train, train_headers, vanished), (test, test_headers, more) = (
-        _load(part, headers, view, skip_unreadable, in_memory)
+        _load(part, headers, view, found, skip_unreadable, in_memory)
         for part, headers in (survey.train, survey.test)
     )
     _check_classes(train.labels, listing, spec)
@@ -174,6 +185,9 @@ def open_source(
     made: dict[str, Any] = {"value_range": extremes} if extremes else {}
     made |= {"background": behind} if survey.blended(channels) else {}
     digests = [header.digest for header in train_headers + test_headers]
+    fingerprint = _fingerprint(listing.class_names, train, test, digests, made)
+    train, test = found.fingerprinted(fingerprint, train, test)
+    found.save()
     return Source(
         spec=spec,
         name=listing.name,
@@ -185,7 +199,7 @@ def open_source(
         skipped=tuple(
             sorted({name for part in parts for name in part.ids} - {*train.ids, *test.ids})
         ),
-        _fingerprint=_fingerprint(listing.class_names, train, test, digests, made),
+        _fingerprint=fingerprint,
         splits=listing.splits,
         notes=listing.notes + survey.notes(view, extremes is not None, vanished + more),
         value_range=extremes,
@@ -238,36 +252,46 @@ def _load(
     part: Examples,
     headers: list[Header],
     view: View,
+    index: Index,
     skip_unreadable: bool,
     in_memory: bool,
 ) -> tuple[Split, list[Header], int]:
     """Decodes every image once, to know that it can be decoded; keeps the pixels where they fit.
 
-    Counts the images with alpha that are of one colour on their background, too.
+    Of what the index says has been decoded, only images with alpha are decoded again, to count
+    those that are of one colour on their background.
     """
-    shape = (*view.size, view.channels)
-    images = np.empty((len(headers) if in_memory else 0, *shape), np.uint8)
-    flat = np.zeros(len(headers), bool)
+    shape, count = (*view.size, view.channels), len(headers)
+    done = {i for i, known in index.of(part).items() if known.sound and not headers[i].alpha}
+    rows = [i for i in range(count) if i not in done]
+    images = np.empty((count if in_memory and not done else 0, *shape), np.uint8)
+    flat, digest = np.zeros(count, bool), Fingerprint((count, *shape))
 
-    def keep(index: int, image: np.ndarray) -> None:
-        flat[index] = headers[index].alpha and bool((image == image[:1, :1]).all())
-        if in_memory:
-            images[index] = image
+    def keep(place: int, image: np.ndarray) -> None:
+        flat[place] = headers[place].alpha and bool((image == image[:1, :1]).all())
+        if len(images):
+            images[place] = image
+        elif not done:
+            digest.update(image)
 
     to_pixels = partial(decode, view=view)
     threads = threads_for([header.size for header in headers])
-    good = check(part, to_pixels, keep, threads=threads, skip_unreadable=skip_unreadable)
-    if len(good) < len(headers):
+    bad = check(part, to_pixels, keep, rows, threads=threads, skip_unreadable=skip_unreadable)
+    if bad:
+        good = np.array([i for i in range(count) if i not in bad], np.int64)
         part, headers, flat = part.take(good), [headers[i] for i in good], flat[good]
-        images = images[good] if in_memory else images
-    images.flags.writeable = False
+        images = images[good] if len(images) else images
+    index.decoded(part.ids)
+    to_split, every = partial(read, part, to_pixels), np.arange(len(headers))
+    load = partial(np.asarray, Streamed(to_split, every, shape, threads))
     split = Split(
         labels=part.labels,
         ids=part.ids,
         shape=shape,
-        _decode=partial(read, part, to_pixels),
-        _pixels=images if in_memory else None,
+        _decode=to_split,
+        _memory=Memory(load, images if len(images) else None) if in_memory else None,
         _threads=threads,
+        fingerprint=None if bad or done or in_memory else digest.of(part.labels),
     )
     return split, headers, int(flat.sum())
 

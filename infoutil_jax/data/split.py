@@ -1,5 +1,7 @@
 """Images of one size, one by one or in batches: in memory, or decoded whenever they are asked."""
 
+from __future__ import annotations
+
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -8,7 +10,32 @@ import numpy as np
 from jaxtyping import Int, Int32, UInt8
 
 from infoutil_jax.data.loading import threaded
+from infoutil_jax.data.streamed import Pixels, Streamed
 from infoutil_jax.errors import InputError
+
+
+class Memory:
+    """Images that are kept, from when the first batch is asked for.
+
+    Attributes:
+        images: read-only; None as long as they are not there.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], UInt8[np.ndarray, "n h w c"]],
+        images: UInt8[np.ndarray, "n h w c"] | None = None,
+    ) -> None:
+        self._load, self.images = load, images
+        if images is not None:
+            images.flags.writeable = False
+
+    def all(self) -> UInt8[np.ndarray, "n h w c"]:
+        """All of them."""
+        if self.images is None:
+            self.images = self._load()
+            self.images.flags.writeable = False
+        return self.images
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,41 +46,55 @@ class Split:
         labels: class of each example, an index into the source's `class_names`.
         ids: name of each example: a path within the folder, or split and number.
         shape: (height, width, channels) of every image.
+        fingerprint: of pixels and labels, where it is known without decoding them again.
     """
 
     labels: Int32[np.ndarray, " n"]
     ids: tuple[str, ...] = field(repr=False)
     shape: tuple[int, int, int]
     _decode: Callable[[int], UInt8[np.ndarray, "h w c"]] = field(repr=False)
-    _pixels: UInt8[np.ndarray, "n h w c"] | None = field(repr=False)
+    _memory: Memory | None = field(repr=False)
     _threads: int = field(repr=False)
+    fingerprint: str | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def image(self, index: int) -> UInt8[np.ndarray, "h w c"]:
         """The pixels of example `index`."""
-        return self._decode(index) if self._pixels is None else self._pixels[index]
+        if self._memory is None or self._memory.images is None:
+            return self._decode(index)
+        image: UInt8[np.ndarray, "h w c"] = self._memory.images[index]
+        return image
 
-    def take(self, indices: Int[np.ndarray, " k"] | Sequence[int]) -> "Split":
+    def take(self, indices: Int[np.ndarray, " k"] | Sequence[int]) -> Split:
         """The split of these examples, in this order."""
-        chosen = np.asarray(indices, np.int64)
+        chosen, memory = np.asarray(indices, np.int64), self._memory
         return replace(
             self,
             labels=self.labels[chosen],
             ids=tuple(self.ids[i] for i in chosen),
             _decode=lambda i: self.image(int(chosen[i])),
-            _pixels=None if self._pixels is None else self._pixels[chosen],
+            _memory=None if memory is None else Memory(lambda: memory.all()[chosen]),
+            fingerprint=None,
         )
 
+    def labelled(self) -> tuple[UInt8[Pixels, "n h w c"], Int32[np.ndarray, " n"]]:
+        """All images and labels, to train or to test a model on.
+
+        Images are a read-only array where the source keeps them in memory; otherwise a `Streamed`
+        is used as that array is, and decodes what is asked of it.
+        """
+        if self._memory is not None:
+            return self._memory.all(), self.labels
+        rows = np.arange(len(self))
+        found = Streamed(self._decode, rows, self.shape, self._threads, self.fingerprint)
+        return found, self.labels
+
     def arrays(self) -> tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]:
-        """All images and labels; read-only where the source keeps them in memory."""
-        if self._pixels is not None:
-            return self._pixels, self.labels
-        images = np.empty((len(self), *self.shape), np.uint8)
-        for indices, batch in self._batches(np.arange(len(self)), 64):
-            images[indices] = batch
-        return images, self.labels
+        """All images and labels in memory; read-only where the source keeps them there."""
+        images, labels = self.labelled()
+        return np.asarray(images), labels
 
     def batches(
         self, indices: Int[np.ndarray, " k"] | Sequence[int], batch_size: int
@@ -74,10 +115,12 @@ class Split:
         return self._batches(indices, batch_size)
 
     def _batches(self, indices: np.ndarray, batch_size: int) -> Iterator[tuple[Any, Any]]:
+        starts = range(0, len(indices), batch_size)
+        batches = [indices[start : start + batch_size] for start in starts]
+        if self._memory is not None:
+            for batch in batches:
+                yield batch, self._memory.all()[batch]
+            return
         stream = threaded(self.image, indices, self._threads)
-        for start in range(0, len(indices), batch_size):
-            batch = indices[start : start + batch_size]
-            if self._pixels is not None:
-                yield batch, self._pixels[batch]
-            else:
-                yield batch, np.stack([next(stream) for _ in batch])
+        for batch in batches:
+            yield batch, np.stack([next(stream) for _ in batch])

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import ImageColor
 
 from infoutil_jax.data.examples import Examples
+from infoutil_jax.data.index import Index
 from infoutil_jax.data.loading import check
 from infoutil_jax.data.pixels import Header, View, read_header
 from infoutil_jax.errors import InputError
@@ -27,13 +28,15 @@ class Survey:
     test: tuple[Examples, list[Header]]
 
     @classmethod
-    def of(cls, train: Examples, test: Examples, *, skip_unreadable: bool) -> "Survey":
-        """Reads every header.
+    def of(
+        cls, train: Examples, test: Examples, index: Index, *, skip_unreadable: bool
+    ) -> "Survey":
+        """Reads every header that the index does not have, and adds it.
 
         Raises:
             InputError: one cannot be read, and `skip_unreadable` is not set.
         """
-        return cls(_headers(train, skip_unreadable), _headers(test, skip_unreadable))
+        return cls(*(_headers(part, index, skip_unreadable) for part in (train, test)))
 
     def headers(self) -> list[Header]:
         """All headers."""
@@ -168,9 +171,16 @@ class Survey:
         return sum(one.alpha for one in self.headers()) if channels in (1, 3) else 0
 
 
-def _headers(part: Examples, skip_unreadable: bool) -> tuple[Examples, list[Header]]:
-    headers: dict[int, Header] = {}
-    good = check(part, read_header, headers.__setitem__, threads=4, skip_unreadable=skip_unreadable)
+def _headers(part: Examples, index: Index, skip_unreadable: bool) -> tuple[Examples, list[Header]]:
+    headers = {i: known.header for i, known in index.of(part).items()}
+    new: dict[int, Header] = {}
+    unread = [i for i in range(len(part.ids)) if i not in headers]
+    check(part, read_header, new.__setitem__, unread, threads=4, skip_unreadable=skip_unreadable)
+    index.add(part, new)
+    headers |= new
+    if len(headers) == len(part.ids):
+        return part, [headers[i] for i in range(len(part.ids))]
+    good = np.array(sorted(headers), np.int64)
     return part.take(good), [headers[int(i)] for i in good]
 
 

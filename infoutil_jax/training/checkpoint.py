@@ -8,7 +8,6 @@
   stages/forgetting.safetensors  events of each training image; there before the stage converged
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -19,18 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
-from jaxtyping import Int, UInt8
 
 from infoutil_jax.errors import InputError
-
-
-def fingerprint(images: UInt8[np.ndarray, "n ..."], labels: Int[np.ndarray, " n"]) -> str:
-    """SHA-256 of a labelled set, shape included, in hexadecimal."""
-    digest = hashlib.sha256(f"{images.shape}\n".encode())
-    for start in range(0, len(images), 1024):
-        digest.update(np.ascontiguousarray(images[start : start + 1024]).data)
-    digest.update(np.ascontiguousarray(labels, dtype=np.int64).data)
-    return digest.hexdigest()
 
 
 def claim(workdir: Path, config: dict[str, Any]) -> None:

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, UInt8
 
 from infoutil_jax.blocks import each_block
 from infoutil_jax.data.augment import Normalisation
+from infoutil_jax.data.streamed import Pixels
 from infoutil_jax.image.resampling import resized
 from infoutil_jax.training.classifier import Classifier
 from infoutil_jax.training.labelled import Labelled
@@ -125,7 +126,7 @@ def _logits(
 
 def model_logits(
     classifier: Classifier,
-    images: UInt8[np.ndarray, "n height width channels"],
+    images: UInt8[Pixels, "n height width channels"],
     *,
     image_size: tuple[int, int] | None = None,
     test_view: TestView = "whole",
@@ -153,7 +154,7 @@ def model_logits(
 
 def evaluate(
     classifier: Classifier,
-    test: tuple[UInt8[np.ndarray, "n height width channels"], Int[np.ndarray, " labels"]],
+    test: tuple[UInt8[Pixels, "n height width channels"], Int[np.ndarray, " labels"]],
     *,
     image_size: tuple[int, int] | None = None,
     test_view: TestView = "whole",

@@ -19,6 +19,9 @@ from infoutil_jax import parallel
 
 Data = Any  # pytree of arrays, one row an example
 
+STREAMED_BYTES = 2**26
+"""Of a slice of what is read from disk; two or three are in memory at once."""
+
 
 class State(NamedTuple):
     """What one step hands to the next: a pytree of arrays."""
@@ -165,24 +168,27 @@ def epochs(
 ) -> Iterator[tuple[int, State, float, Seen | None]]:
     """Trains epoch by epoch, from rows on the host.
 
-    Data of at most `device_bytes` is sent to the device once; larger data in slices of as many
-    steps. Both give the same result.
+    Data of at most `device_bytes` is sent to the device once; larger data, and what is read from
+    disk (`data.streamed`), in slices of steps, the next of which is read while the device computes.
+    Both give the same result.
 
     Args:
         fit: how to train.
         state: before epoch `first`.
         key: of the run; epoch e draws from `fold_in(key, e)`.
-        data: pytree of NumPy arrays with one row an example.
+        data: pytree of arrays with one row an example, on the host or on disk.
         first: first epoch, from zero.
         stop: one past the last.
         context: handed to `fit.view`.
-        device_bytes: the most data held on the device.
+        device_bytes: the most data held on the device; of a slice from disk, at most
+            `STREAMED_BYTES`.
 
     Yields:
         After each epoch: its number, the state, the mean loss, what was observed, if anything.
     """
     leaves = jax.tree.leaves(data)
-    if sum(leaf.nbytes for leaf in leaves) <= device_bytes:
+    streamed = not all(isinstance(leaf, np.ndarray | jax.Array) for leaf in leaves)
+    if not streamed and sum(leaf.nbytes for leaf in leaves) <= device_bytes:
         devices = fit.devices or ()
         data = parallel.replicated(data, devices) if len(devices) > 1 else jax.device_put(data)
         whole = jax.jit(
@@ -202,13 +208,16 @@ def epochs(
     for epoch in range(first, stop):
         rows = np.asarray(batches(key, epoch, len(leaves[0]), fit.batch_size))
         epoch_key = jax.random.fold_in(jax.random.fold_in(key, epoch), 1)
-        slice_steps = max(1, device_bytes // max(1, row_bytes * rows.shape[1]))
-        losses, parts = [], []
+        slice_bytes = min(device_bytes, STREAMED_BYTES) if streamed else device_bytes
+        slice_steps = max(1, slice_bytes // max(1, row_bytes * rows.shape[1]))
+        losses: list[Array] = []
+        parts: list[Any] = []
         for start in range(0, len(rows), slice_steps):
             chosen = rows[start : start + slice_steps]
             local = np.arange(chosen.size).reshape(chosen.shape)
             sent = jax.tree.map(lambda leaf, chosen=chosen: leaf[chosen.ravel()], data)
             state, loss, observed = part(state, epoch_key, sent, context, local, start)
+            jax.block_until_ready(losses[-1:])  # the one before: what waits is in memory
             losses.append(loss)
             parts.append(observed)
         seen = None if fit.observe is None else Seen(rows, jnp.concatenate(parts))

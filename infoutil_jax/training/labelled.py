@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int, UInt8
 
+from infoutil_jax.data.streamed import Pixels
 from infoutil_jax.errors import InputError
 
 
@@ -14,11 +15,11 @@ class Labelled(NamedTuple):
     """A labelled set. Where one is asked for, a plain tuple `(images, labels)` will do.
 
     Attributes:
-        images: pixels.
+        images: pixels, in memory or from disk.
         labels: class of each image, from zero.
     """
 
-    images: UInt8[np.ndarray, "*sets n height width channels"]
+    images: UInt8[Pixels, "*sets n height width channels"]
     labels: Int[np.ndarray, " n"]
 
     def check(self, num_classes: int, what: str) -> None:

@@ -20,6 +20,7 @@ from tqdm.auto import tqdm
 
 from infoutil_jax import models, parallel
 from infoutil_jax.data.augment import Normalisation
+from infoutil_jax.data.streamed import Pixels
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import Architecture
 from infoutil_jax.training.classifier import Classifier
@@ -67,9 +68,9 @@ def default_batch_size(images_per_class: int, num_classes: int) -> int:
 
 
 def train_student(
-    train: tuple[UInt8[np.ndarray, "*sets n height width channels"], Int[np.ndarray, " labels"]],
+    train: tuple[UInt8[Pixels, "*sets n height width channels"], Int[np.ndarray, " labels"]],
     test: tuple[
-        UInt8[np.ndarray, "test test_height test_width test_channels"],
+        UInt8[Pixels, "test test_height test_width test_channels"],
         Int[np.ndarray, " test_labels"],
     ],
     config: StudentConfig = StudentConfig(),
@@ -114,7 +115,8 @@ def train_student(
         >>> train_student(train, test, supervision=teaching)  # doctest: +SKIP
     """
     started = time.perf_counter()
-    train, test = Labelled(*train), Labelled(*test)
+    # Students learn from what is in memory, on the device even.
+    train, test = Labelled(np.asarray(train[0]), train[1]), Labelled(*test)
     count, size = train.images.shape[-4], (train.images.shape[-3], train.images.shape[-2])
     num_classes, seeds = supervision.num_classes, config.seeds
     config = config.complete(Facts(size, count, num_classes)).effective()

@@ -81,7 +81,7 @@ class Supervision:
             )
         if policy == "online" and self.teacher is not None:
             self._check_teacher(self.teacher, (height, width), channels)
-            some = train.images.reshape(-1, height, width, channels)[:SEEN]
+            some = np.asarray(train.images).reshape(-1, height, width, channels)[:SEEN]
             self.teacher.warn_of_probabilities(some)
         if policy == "stored":
             self._check_soft_labels((*train.images.shape[:-4], count))

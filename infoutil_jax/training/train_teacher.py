@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from infoutil_jax import models, parallel
 from infoutil_jax.data import augment
+from infoutil_jax.data.streamed import Pixels, fingerprint
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import torch_files, torch_weights
 from infoutil_jax.training import checkpoint, fit, forgetting
@@ -40,8 +41,8 @@ _Start = tuple[models.Predict, models.Train, dict[str, Any]]
 
 
 def train_teacher(
-    train: tuple[UInt8[np.ndarray, "n height width channels"], Int[np.ndarray, " labels"]],
-    test: tuple[UInt8[np.ndarray, "test height width channels"], Int[np.ndarray, " test_labels"]],
+    train: tuple[UInt8[Pixels, "n height width channels"], Int[np.ndarray, " labels"]],
+    test: tuple[UInt8[Pixels, "test height width channels"], Int[np.ndarray, " test_labels"]],
     config: TeacherConfig = TeacherConfig(),
     *,
     workdir: str | Path,
@@ -66,7 +67,8 @@ def train_teacher(
     the same.
 
     Args:
-        train: images, all of them in the host's memory, and labels, as `Labelled`.
+        train: images and labels, as `Labelled`. Images are in the host's memory, or come from disk
+            as they are needed (`Split.labelled` of a large source).
         test: likewise, for the accuracy that is stored with each stage.
         config: the network and its training. Resolve it by the source where the images are digits
             or letters: arrays do not tell that they must not be mirrored.
@@ -89,8 +91,8 @@ def train_teacher(
     Example:
         >>> config = TeacherConfig(backbone="resnet18").resolve(source)  # doctest: +SKIP
         >>> teachers = train_teacher(  # doctest: +SKIP
-        ...     source.train.arrays(),
-        ...     source.test.arrays(),
+        ...     source.train.labelled(),
+        ...     source.test.labelled(),
         ...     config,
         ...     workdir="teacher",
         ...     classes=source.class_names,
@@ -141,8 +143,8 @@ def _record(
     mean, std = _scale(config, train.images)
     return {
         "format": 1,
-        "data": checkpoint.fingerprint(*train),
-        "test_data": checkpoint.fingerprint(*test),
+        "data": fingerprint(*train),
+        "test_data": fingerprint(*test),
         "backbone": config.backbone,
         "options": options,
         "image_size": list(train.images.shape[1:3]),
@@ -164,7 +166,7 @@ def _record(
     }
 
 
-def _scale(config: TeacherConfig, images: np.ndarray) -> tuple[list[float], list[float]]:
+def _scale(config: TeacherConfig, images: Pixels) -> tuple[list[float], list[float]]:
     """Mean and standard deviation of each channel: given, measured, or torchvision's."""
     channels, mean, std = images.shape[3], config.mean, config.std
     if mean is None or std is None:

@@ -13,10 +13,10 @@ def test_quickstart_notebook(tmp_path):
     parameters = [c for c in notebook.cells if "parameters" in c.metadata.get("tags", [])]
     assert len(parameters) == 1
     small = f"""
-STUDENT_EPOCHS = 20
+STUDENT_EPOCHS = 5
 TEACHER_EPOCHS = 3
 IMAGES_PER_CLASS = 2
-POOL = 20
+POOL = 10
 SEEDS = (0, 1)
 WORKDIR = {str(tmp_path)!r}
 """

@@ -95,7 +95,7 @@ def test_traced_boxes_do_not_recompile():
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.data())
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=20)
 def test_weights_are_shares_of_the_range_alone(extent, samples, data):
     start = data.draw(st.integers(0, 40 - extent))
     weights = np.asarray(resampling_weights(jnp.array([start]), jnp.array([extent]), 40, samples))[

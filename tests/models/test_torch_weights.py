@@ -49,7 +49,11 @@ def test_parameters_are_as_many_as_torchvisions(name):
 
 
 @pytest.mark.parametrize(
-    "case", ["resnet18", "resnet50", "mobilenet_v2", "vgg11", "vgg11_bn", "swin_v2_t"]
+    "case",
+    [
+        *("resnet18", "resnet50", "mobilenet_v2", "vgg11_bn", "swin_v2_t"),
+        pytest.param("vgg11", marks=pytest.mark.slow),  # of the same layers as vgg11_bn
+    ],
 )
 def test_logits_are_torchvisions_and_every_bit_comes_back(case, tmp_path):
     """Recorded by experiments/torchvision_parity.py, from torchvision's own modules."""

@@ -12,6 +12,7 @@ from flax import nnx
 from sklearn.datasets import load_digits
 
 from infoutil_jax import models
+from infoutil_jax.data.streamed import Streamed
 from infoutil_jax.errors import InputError
 from infoutil_jax.models.torch_weights import IMAGENET, load_torchvision, to_torchvision
 from infoutil_jax.training import checkpoint
@@ -54,6 +55,28 @@ def test_digits_are_learnt(trained):
     images, labels = digits()[1]
     right = model_logits(teachers["converged"], images).argmax(1) == labels
     assert 100 * right.mean() == pytest.approx(teachers["converged"].accuracy)
+
+
+def test_images_from_disk_make_the_same_teacher_and_find_it(trained, tmp_path, monkeypatch):
+    """In slices of three steps, by three batches of evaluation."""
+    workdir, kept = trained
+    monkeypatch.setattr("infoutil_jax.training.fit.STREAMED_BYTES", 3 * 64 * 8 * 8)
+    (images, labels), (test_images, test_labels) = digits()
+
+    def from_disk(pixels):
+        return Streamed(pixels.__getitem__, np.arange(len(pixels)), pixels.shape[1:], 2)
+
+    data = (from_disk(images), labels), (from_disk(test_images), test_labels)
+    found = train(workdir, data)
+    assert found["converged"].digest() == kept["converged"].digest()
+    made = train(tmp_path / "made", data)
+    for stage, teacher in kept.items():
+        assert made[stage].accuracy == pytest.approx(teacher.accuracy, abs=0.5)
+        assert made[stage].known == pytest.approx(teacher.known, abs=0.5)
+    wanted, got = (model_logits(of["early"], images[:64]) for of in (kept, made))
+    np.testing.assert_allclose(got, wanted, atol=0.05)
+    events = [load_forgetting(folder) for folder in (workdir, tmp_path / "made")]
+    assert np.mean(events[0] == events[1]) > 0.95
 
 
 def test_a_teacher_tells_its_architecture_until_predict_is_replaced(trained):
