@@ -24,9 +24,9 @@ from typing import Annotated, Any
 
 import tyro
 
+from experiments.revisions import ROOT, checkout
 from infoutil_jax import provenance
 
-ROOT = Path(__file__).parents[1]
 SAME = (
     *("infoutil_paper", "infoutil_clear", "rded", "random", "herding", "k_means", "k_center"),
     *("grad_cam", "no_noise", "random_crop_gradient_norm", "shapley_crop_loss"),
@@ -85,12 +85,9 @@ class SameSets:
             if not teacher.is_dir():
                 train = ["teacher", self.source, "--workdir", str(teacher)]
                 _infoutil(ROOT, [[*train, "--width", "32", "--epochs", "10"]])
-            _git("worktree", "add", "--detach", str(before), self.revision)
-            try:
+            with checkout(self.revision, before):
                 now = self._make(ROOT, 0, folder / f"now-{provenance.CODE[:12]}", teacher)
                 then = self._make(before, 1, folder / "then", teacher)
-            finally:
-                _git("worktree", "remove", "--force", str(before))
         found = {one: _compare(one, now[one], then[one]) for one in now}
         record = {
             "revision": self.revision,
@@ -141,10 +138,6 @@ def _infoutil(tree: Path, commands: list[list[str]]) -> None:
         check=True,
         stdout=subprocess.DEVNULL,
     )
-
-
-def _git(*arguments: str) -> None:
-    subprocess.run(["git", "-C", str(ROOT), *arguments], check=True, stdout=subprocess.DEVNULL)
 
 
 if __name__ == "__main__":

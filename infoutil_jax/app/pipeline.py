@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from infoutil_jax import provenance
+from infoutil_jax.app import compilations
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.config import RunConfig, Stage, Stages
 from infoutil_jax.app.report import account_of, own_class_share
@@ -221,6 +222,7 @@ def run(
     """
     from infoutil_jax.app.picture import overview  # matplotlib takes a second
 
+    before = compilations.so_far()
     workdir = Path(workdir)
     check_destination(workdir / "distilled", overwrite=True)
     recipe = config.recipe.build(source)
@@ -285,6 +287,7 @@ def run(
         "teacher_options": provenance.describe(config.teacher.resolve(source)),
         "student_options": provenance.describe(config.student.resolve(source)),
         "student": summarise(result),
+        "programs": compilations.so_far().since(before)._asdict(),
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
     }

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from infoutil_jax import provenance
+from infoutil_jax.app import compilations
 from infoutil_jax.app.picture import overview
 from infoutil_jax.app.pipeline import (
     choose_teacher,
@@ -55,7 +56,7 @@ def quickstart(
     Returns:
         Method -> images per class -> top-1 of each seed, in percent.
     """
-    started = time.perf_counter()
+    started, before = time.perf_counter(), compilations.so_far()
     workdir = Path(workdir)
     source = open_source("digits")
     teachers = train_teachers(
@@ -95,14 +96,16 @@ def quickstart(
     rows[f"all {len(source.train)} images"] = dict.fromkeys(budgets, everything["top1"])
     picture = workdir / "overview.png"
     overview(kept["infoutil", max(budgets)], source, picture)
+    programs = compilations.so_far().since(before)
     summary = {
         "top1": rows,
         "seeds": list(seeds),
+        "programs": programs._asdict(),
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
         "seconds": round(time.perf_counter() - started, 1),
     }
     (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     say(accuracy_table(rows) + "\nsoft labels unless it says hard; mean ± standard deviation")
-    say(f"what was kept and why: {picture}   ({summary['seconds']:.0f} s)")
+    say(f"what was kept and why: {picture}   ({summary['seconds']:.0f} s; {programs})")
     return rows

@@ -30,6 +30,7 @@ class Run:
     def __call__(self) -> None:
         """Runs it."""
         from infoutil_jax import parallel
+        from infoutil_jax.app.compilations import Compilations
         from infoutil_jax.app.pipeline import run
         from infoutil_jax.app.report import accuracy_table
 
@@ -41,6 +42,7 @@ class Run:
         rows = {f"student, {self.config.recipe.recipe}": {budget: summary["student"]["top1"]}}
         print(accuracy_table(rows))
         print(f"distilled set, picture and summary: {workdir}")
+        print(Compilations(**summary["programs"]))
 
 
 def default_workdir(source: Source) -> Path:
