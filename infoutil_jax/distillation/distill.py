@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from infoutil_jax import parallel
+from infoutil_jax import parallel, provenance
 from infoutil_jax.blocks import each_block, padded
 from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
@@ -174,6 +174,7 @@ def _write(scored: ScoredPool, labeller: Teacher, images_per_class: int, workdir
         manifest={
             **arguments(source, recipe, images_per_class, scored.config.pool, scored.seed),
             **inputs(source, scored.teacher, labeller, images_per_class),
+            **({"attribute": provenance.describe(scored.attribute)} if scored.attribute else {}),
         },
         overwrite=scored.config.overwrite,
     )

@@ -14,7 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from infoutil_jax.distillation.examine import (
     stream,
 )
 from infoutil_jax.image import mosaic
+from infoutil_jax.method.contracts import Attribute, Fitted
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.teacher import Teacher
 
@@ -59,6 +60,7 @@ class ScoredPool:
         seed: of every random draw.
         config: how it ran.
         rows: a row a crop, in order of example ids.
+        attribute: what attributed, where the recipe's was fitted to the teacher first.
     """
 
     source: Source
@@ -67,6 +69,7 @@ class ScoredPool:
     seed: int
     config: DistillConfig
     rows: Examined
+    attribute: Attribute | None = None
 
 
 def score_pool(
@@ -100,7 +103,8 @@ def score_pool(
     """
     teacher = check_teacher(teacher, source)
     indices = choose_pool(source.train.labels, config.pool, seed)
-    run = _Run(source, teacher, recipe, seed, config)
+    attribute = _fitted(source, teacher, recipe.attribute, indices)
+    run = _Run(source, teacher, replace(recipe, attribute=attribute), seed, config)
     keep = _keep(recipe, seed, per_class, config.progress)
     with tqdm(
         total=len(indices),
@@ -111,8 +115,22 @@ def score_pool(
         if folder is None:
             rows = _folded(run.score(indices, bar), keep)
         else:
-            rows = _in_parts(run, indices, keep, bar, Path(folder), per_class)
-    return ScoredPool(source, teacher, recipe, seed, config, rows)
+            name = parts.name_of(source, teacher, recipe, (seed, config.pool, per_class))
+            rows = _in_parts(run, indices, keep, bar, Path(folder) / name)
+    changed = attribute if attribute is not recipe.attribute else None
+    return ScoredPool(source, teacher, recipe, seed, config, rows, changed)
+
+
+def _fitted(
+    source: Source, teacher: Teacher, attribute: Attribute, indices: Int[np.ndarray, " pool"]
+) -> Attribute:
+    """What attributes the pool: fitted to the teacher on some of its images, if it wants that."""
+    if not isinstance(attribute, Fitted) or not attribute.pilot:
+        return attribute
+    places = np.linspace(0, len(indices) - 1, min(attribute.pilot, len(indices)))
+    (ids, images), *_ = source.train.batches(indices[places.astype(int)], len(places))
+    normalised, labels = teacher.normalise(images), jnp.asarray(source.train.labels[ids])
+    return attribute.fitted(teacher.predict, teacher.variables, normalised, labels)
 
 
 def choose_pool(
@@ -190,19 +208,16 @@ def _in_parts(
     keep: Keep,
     bar: Any,
     folder: Path,
-    per_class: int | None,
 ) -> Examined:
     """Scores what is not on disk yet, in parts, and reads the whole table."""
     reason = parts.unnamed(run.recipe, run.teacher)
     if reason and run.config.progress:
         tqdm.write(f"scoring anew, and not to be resumed after a stop: {reason}", file=sys.stderr)
-    numbers = run.seed, run.config.pool, per_class
-    name = parts.name_of(run.source, run.teacher, run.recipe, numbers)
-    files = parts.parts_of(folder / name, indices)
+    files = parts.parts_of(folder, indices)
     for path, part in parts.missing(files):
         parts.save(path, _folded(run.score(part, bar), keep))
     if run.images and jax.process_index() == 0:
-        Path(f"{folder}.json").write_text(json.dumps(run.cost(), indent=1) + "\n")
+        Path(f"{folder.parent}.json").write_text(json.dumps(run.cost(), indent=1) + "\n")
     return _folded(map(parts.load, files), keep)
 
 

@@ -42,6 +42,31 @@ class Attribute(Protocol):
 
 
 @runtime_checkable
+class Fitted(Protocol):
+    """An `Attribute` that is fitted to a teacher on the first images of a pool, once, on the host.
+
+    Attributes:
+        pilot: how many images it wants; 0 for none, it stays as it is.
+    """
+
+    @property
+    def pilot(self) -> int:
+        """How many images `fitted` wants."""
+        ...
+
+    def fitted(
+        self,
+        predict: Predict,
+        variables: Any,
+        images: Float[Array, "batch height width channels"],
+        labels: Integer[Array, " batch"],
+        /,
+    ) -> Attribute:
+        """What attributes the pool."""
+        ...
+
+
+@runtime_checkable
 class Crop(Protocol):
     """Cuts boxes out of an image by its map."""
 

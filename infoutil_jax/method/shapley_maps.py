@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import jax
 import numpy as np
-from jaxtyping import Array, Key
+from jaxtyping import Array, Float, Key
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.grid import both
 from infoutil_jax.method.attribution import Images, Labels, Maps
 from infoutil_jax.method.contracts import Predict
-from infoutil_jax.method.patch_game import MASKED_BATCH, OUTPUTS, Output, computing_in, patch_game
+from infoutil_jax.method.patch_game import (
+    MASKED_BATCH,
+    OUTPUTS,
+    Output,
+    PatchGame,
+    computing_in,
+    patch_game,
+)
 from infoutil_jax.shapley import (
     CONFIDENCE,
     CoalitionDesign,
+    Prior,
     StagedDesign,
     coalition_design,
+    fitted_prior,
     half_of,
+    pilot_coalitions,
     shapley_values,
     staged_design,
     staged_shapley,
@@ -31,6 +41,9 @@ Strategy = Literal["gaussian", "leverage", "kernel"]
 
 LARGEST_BASELINE = 64
 """Numbers of a baseline that a config holds."""
+
+PILOT_COALITIONS = 256
+"""Of each image that a prior is fitted to."""
 
 STEP = 16
 """Coalitions after which an image's confidence is looked at again."""
@@ -53,6 +66,8 @@ class ShapleyConfig:
             function of the images.
         batch_size: masked images in flight at once.
         seed: of the draw of coalitions.
+        pilot: images of a pool whose games tell "gaussian" which games this teacher plays (see
+            `fitted_prior`), before the pool is attributed; 0 keeps the prior of other networks.
 
     Raises:
         InputError: a budget below what the strategy needs, a negative `confidence`, a window that
@@ -69,8 +84,11 @@ class ShapleyConfig:
     baseline: Any = 0.0
     batch_size: int = MASKED_BATCH
     seed: int = 0
+    pilot: int = 32
 
     def __post_init__(self) -> None:
+        if self.pilot < 0:
+            raise InputError(f"pilot is {self.pilot}; give a number of images, 0 or more")
         if not self.confidence >= 0:
             raise InputError(
                 f"confidence is {self.confidence}; give standard deviations, 0 or more"
@@ -103,14 +121,14 @@ class ShapleyConfig:
         """Whether images are done at different times."""
         return self.strategy == "gaussian" and math.isfinite(self.confidence)
 
-    def design(self) -> CoalitionDesign:
+    def design(self, prior: Prior | None = None) -> CoalitionDesign:
         """The coalitions of every image; made once for equal arguments."""
-        return _design(both(self.grid), self.budget, self.strategy, self.seed)
+        return _design(both(self.grid), self.budget, self.strategy, self.seed, prior)
 
-    def staged_design(self) -> StagedDesign:
+    def staged_design(self, prior: Prior | None = None) -> StagedDesign:
         """The coalitions in stages that fit batch and budget; made once for equal arguments."""
         step = max(2, min(STEP, self.batch_size // 2 * 2, -(-self.budget // 2) * 2))
-        return _staged_design(both(self.grid), self.budget, self.window, step, self.seed)
+        return _staged_design(both(self.grid), self.budget, self.window, step, self.seed, prior)
 
 
 def _as_tuples(value: Any) -> Any:
@@ -118,15 +136,49 @@ def _as_tuples(value: Any) -> Any:
 
 
 @lru_cache(maxsize=32)
-def _design(grid: tuple[int, int], budget: int, strategy: str, seed: int) -> CoalitionDesign:
-    return coalition_design(grid[0] * grid[1], budget, strategy=strategy, seed=seed, grid=grid)
+def _design(
+    grid: tuple[int, int], budget: int, strategy: str, seed: int, prior: Prior | None
+) -> CoalitionDesign:
+    return coalition_design(
+        grid[0] * grid[1], budget, strategy=strategy, seed=seed, grid=grid, prior=prior
+    )
 
 
 @lru_cache(maxsize=32)
 def _staged_design(
-    grid: tuple[int, int], budget: int, window: Any, step: int, seed: int
+    grid: tuple[int, int], budget: int, window: Any, step: int, seed: int, prior: Prior | None
 ) -> StagedDesign:
-    return staged_design(grid, budget, window=window, step=step, seed=seed)
+    return staged_design(grid, budget, window=window, step=step, seed=seed, prior=prior)
+
+
+def _game(
+    config: ShapleyConfig, predict: Predict, variables: Any, images: Images, labels: Labels | None
+) -> PatchGame:
+    return patch_game(
+        predict if config.dtype is None else computing_in(predict, config.dtype),
+        variables,
+        images,
+        labels,
+        grid=config.grid,
+        baseline=config.baseline,
+        output=config.output,
+        batch_size=config.batch_size,
+    )
+
+
+@partial(jax.jit, static_argnums=(0, 1))
+def _differences(
+    config: ShapleyConfig,
+    predict: Predict,
+    variables: Any,
+    images: Images,
+    labels: Labels | None,
+    masks: Array | np.ndarray,
+) -> Float[Array, "images pairs"]:
+    """What each coalition is worth more than its complement."""
+    game = _game(config, predict, variables, images, labels)
+    worth: Float[Array, "images pairs"] = (game(masks) - game(~masks)).T
+    return worth
 
 
 @dataclass(frozen=True)
@@ -135,9 +187,33 @@ class ShapleyMaps:
 
     Attributes:
         config: how they are estimated.
+        prior: which games "gaussian" expects; None is one of other networks.
     """
 
     config: ShapleyConfig = field(default_factory=ShapleyConfig)
+    prior: Prior | None = None
+
+    @property
+    def pilot(self) -> int:
+        """How many images `fitted` wants."""
+        needed = self.config.strategy == "gaussian" and self.prior is None
+        return self.config.pilot if needed else 0
+
+    def fitted(
+        self, predict: Predict, variables: Any, images: Images, labels: Labels | None, /
+    ) -> ShapleyMaps:
+        """The same maps, under the prior that suits these images' games best (host).
+
+        Args:
+            predict: the classifier.
+            variables: its variables.
+            images: normalised.
+            labels: their classes; None for the largest logit of each.
+        """
+        grid = both(self.config.grid)
+        masks = pilot_coalitions(grid[0] * grid[1], grid, PILOT_COALITIONS, self.config.seed)
+        differences = _differences(self.config, predict, variables, images, labels, masks)
+        return replace(self, prior=fitted_prior(np.asarray(differences), masks, grid))
 
     def __call__(
         self,
@@ -150,19 +226,11 @@ class ShapleyMaps:
     ) -> Maps:
         """One value a patch; `keys` is not used, for all images share the coalitions."""
         config = self.config
-        game = patch_game(
-            predict if config.dtype is None else computing_in(predict, config.dtype),
-            variables,
-            images,
-            labels,
-            grid=config.grid,
-            baseline=config.baseline,
-            output=config.output,
-            batch_size=config.batch_size,
-        )
+        game = _game(config, predict, variables, images, labels)
         if not config.staged:
-            return shapley_values(game, config.design()).T.reshape(len(game), *game.grid)
-        design = config.staged_design()
+            phi = shapley_values(game, config.design(self.prior)).T
+            return phi.reshape(len(game), *game.grid)
+        design = config.staged_design(self.prior)
         at_once = max(1, config.batch_size // design.masks.shape[1])
         phi, _ = staged_shapley(game, design, confidence=config.confidence, at_once=at_once)
         return phi.reshape(len(game), *game.grid)

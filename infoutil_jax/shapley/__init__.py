@@ -9,6 +9,7 @@ NumPy on the host; estimates are JAX.
     phi = shapley_values(game, design)
 """
 
+from infoutil_jax.shapley.bayesian_quadrature import GRID_PRIOR, Prior
 from infoutil_jax.shapley.estimate import (
     CoalitionDesign,
     Game,
@@ -17,6 +18,7 @@ from infoutil_jax.shapley.estimate import (
     kernel_shap,
     shapley_values,
 )
+from infoutil_jax.shapley.fitted_prior import fitted_prior, pilot_coalitions
 from infoutil_jax.shapley.staged import (
     CONFIDENCE,
     GameBatch,
@@ -28,14 +30,18 @@ from infoutil_jax.shapley.staged import (
 
 __all__ = [
     "CONFIDENCE",
+    "GRID_PRIOR",
     "CoalitionDesign",
     "Game",
     "GameBatch",
+    "Prior",
     "StagedDesign",
     "coalition_design",
     "exact_shapley",
+    "fitted_prior",
     "half_of",
     "kernel_shap",
+    "pilot_coalitions",
     "shapley_values",
     "staged_design",
     "staged_shapley",

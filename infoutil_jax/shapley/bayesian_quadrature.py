@@ -7,12 +7,11 @@ the odd half counts, `u(S) = v(S) - v(complement of S)`; hence pairs.
 The prior on the game is a Gaussian process with covariance, for s and t in {-1, 1}^d,
 
     prod_i (1 if s_i == t_i else rho)  +  linear * (1 + s·t / 4)
-        +  sum over triples A of neighbours:  weight_A * prod_{i in A} s_i t_i
+        +  sum over triples A:  weight_A * prod_{i in A} s_i t_i
 
-The first term is any game at all; the second, what each player is worth alone; the third, which
-needs a grid, says that patches of an image mostly act together with patches beside them. Singles
-and triples are odd, as is half of the first term; pairs of neighbours would be even and have no
-part in the Shapley value.
+The first term is any game at all; the second, what each player is worth alone; the third, that
+players act together, on a grid mostly those beside each other. Singles and triples are odd, as is
+half of the first term; pairs would be even and have no part in the Shapley value.
 """
 
 from __future__ import annotations
@@ -43,12 +42,14 @@ class Prior:
         linear: variance of twice a player's own worth.
         square: weight of three players out of a 2×2 square.
         near: weight of any other three players out of 2×3 or 3×2.
+        far: weight of any three players, beside that.
     """
 
     rho: float
     linear: float
     square: float = 0.0
     near: float = 0.0
+    far: float = 0.0
 
 
 PLAYERS = Prior(rho=0.6, linear=3.0)
@@ -69,13 +70,17 @@ CHOSEN = 512
 
 
 def gaussian(
-    rng: np.random.Generator, d: int, budget: int, grid: Grid | None = None
+    rng: np.random.Generator,
+    d: int,
+    budget: int,
+    grid: Grid | None = None,
+    prior: Prior | None = None,
 ) -> tuple[Masks, Operator]:
     """The posterior mean of phi, at pairs that leave it least uncertain.
 
     Every design of an even budget up to 2 * CHOSEN begins with those of smaller even budgets.
     """
-    game = Games(d, grid)
+    game = Games(d, grid, prior)
     masks = coalitions.with_complements(_pairs(rng, game, coalitions.pairs_of(budget)), d, budget)
     return masks, _posterior(game, masks)
 
@@ -95,9 +100,11 @@ class Innovations(NamedTuple):
     """Prior covariance of phi."""
 
 
-def innovations(rng: np.random.Generator, d: int, pairs: int, grid: Grid) -> Innovations:
+def innovations(
+    rng: np.random.Generator, d: int, pairs: int, grid: Grid | None, prior: Prior | None = None
+) -> Innovations:
     """The coalitions of `gaussian` with a budget of `2 * pairs`, one pair after the other."""
-    game = Games(d, grid)
+    game = Games(d, grid, prior)
     masks = np.concatenate([np.ones((1, d), bool), _pairs(rng, game, pairs - 1)])
     between = game.of_pairs(masks)
     covariance = np.stack([between(j) for j in range(pairs)]) + 2 * JITTER * np.eye(pairs)
@@ -209,7 +216,9 @@ class Games:
         m = np.arange(self.d)[:, None]
         moments = ((t + rho * (1 - t)) ** m * (rho * t + 1 - t) ** (self.d - 1 - m)) @ weight / 2
         others = masks.sum(1, keepdims=True) - masks
-        own = (_signs(masks) * ((1 - rho) * moments[others] + self.prior.linear / 2)).T
+        two_others = ((2 * others - (self.d - 1)) ** 2 - (self.d - 1)) / 2  # sum of their products
+        alone = self.prior.linear / 2 + self.prior.far * 2 / 3 * two_others
+        own = (_signs(masks) * ((1 - rho) * moments[others] + alone)).T
         result: Operator = own + self._shares() @ self._features(masks).T
         return result
 
@@ -224,15 +233,20 @@ class Games:
         two = sum(
             math.comb(d - 2, m - 2) * s for m, s in zip(map(int, odd[1:]), share[1:], strict=True)
         )
-        common = np.full((d, d), two)
-        np.fill_diagonal(common, one + self.prior.linear)
+        one += self.prior.linear + self.prior.far * 4 / 9 * math.comb(d - 1, 2)
+        common = np.full((d, d), two + self.prior.far * 4 / 9 * max(d - 2, 0))
+        np.fill_diagonal(common, one)
         result: Float[np.ndarray, "d d"] = common + self._shares() @ self._shares().T
         return result
 
     def _common(self, agreement: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
-        """The covariance of the first two terms, from s·t."""
+        """The covariance of all terms that do not know where players are, from s·t."""
         product = self.prior.rho ** ((self.d - agreement) / 2)
-        return product + self.prior.linear * (1 + agreement / 4)
+        triples = (agreement**2 - 3 * self.d + 2) * agreement / 6  # sum of products of any three
+        result: Float[np.ndarray, "*shape"] = (
+            product + self.prior.linear * (1 + agreement / 4) + self.prior.far * triples
+        )
+        return result
 
     def _features(self, masks: Masks) -> Float[np.ndarray, "_ triples"]:
         result: Float[np.ndarray, "_ triples"] = _signs(masks)[:, self.triples].prod(-1) * np.sqrt(

@@ -28,7 +28,7 @@ from jaxtyping import Array, Bool, Float
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.shapley import coalitions
-from infoutil_jax.shapley.bayesian_quadrature import gaussian
+from infoutil_jax.shapley.bayesian_quadrature import Prior, gaussian
 
 Game = Callable[
     [Bool[Array, " coalitions players"]], Float[Array | np.ndarray, " coalitions *outputs"]
@@ -119,6 +119,7 @@ def coalition_design(
     strategy: str = "gaussian",
     seed: int = 0,
     grid: int | tuple[int, int] | None = None,
+    prior: Prior | None = None,
 ) -> CoalitionDesign:
     """Chooses coalitions and computes the matrix of the estimator; NumPy on the host.
 
@@ -135,6 +136,8 @@ def coalition_design(
         seed: of the draw of coalitions, 0 or more.
         grid: where the players lie on a grid, row by row: players a side, or (rows, columns).
             "gaussian" then expects neighbours to act together; the others ignore it.
+        prior: which games "gaussian" expects, such as `fitted_prior` returns; None is one that
+            suits many, with a grid one of convolutional networks.
 
     Returns:
         The design, for `shapley_values`.
@@ -160,7 +163,9 @@ def coalition_design(
             f"{num_players} players"
         )
     rng = np.random.default_rng(seed)
-    draw = partial(gaussian, grid=grid) if strategy == "gaussian" else STRATEGIES[strategy]
+    draw = STRATEGIES[strategy]
+    if strategy == "gaussian":
+        draw = partial(gaussian, grid=grid, prior=prior)
     masks, operator = draw(rng, num_players, budget)
     return CoalitionDesign(masks, operator.astype(np.float32))
 

@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.shapley.bayesian_quadrature import innovations
+from infoutil_jax.shapley.bayesian_quadrature import Prior, innovations
 
 Matrix = np.ndarray | Array
 _product = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
@@ -81,6 +81,7 @@ def staged_design(
     window: int | tuple[int, int] | None = None,
     step: int = 16,
     seed: int = 0,
+    prior: Prior | None = None,
 ) -> StagedDesign:
     """The coalitions of `coalition_design(..., grid=grid)`, in stages; NumPy on the host.
 
@@ -90,6 +91,7 @@ def staged_design(
         window: players a side, or (rows, columns), that a window holds; by default half the grid.
         step: coalitions of a stage, an even number.
         seed: of the draw of coalitions.
+        prior: as of `coalition_design`.
 
     Raises:
         InputError: an argument out of range, or a window that does not fit the grid.
@@ -108,7 +110,7 @@ def staged_design(
     elif isinstance(window, int):
         window = (window, window)
     pairs = min(-(-budget // 2), 2 ** (players - 1))
-    known = innovations(np.random.default_rng(seed), players, pairs, (grid_h, grid_w))
+    known = innovations(np.random.default_rng(seed), players, pairs, (grid_h, grid_w), prior)
     windows = _windows((grid_h, grid_w), window)
 
     half = step // 2

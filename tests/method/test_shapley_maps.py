@@ -112,3 +112,33 @@ def test_equal_configs_share_one_design_and_one_key():
     one, other = (ShapleyConfig(budget=64, baseline=np.array([0.5])) for _ in range(2))
     assert one == other and hash(one) == hash(other) and one.baseline == (0.5,)
     assert one.staged_design() is other.staged_design()
+
+
+def whole_image(variables, images):
+    """A network that divides by what it sees of the whole image, as group normalisation does."""
+    maps = jax.lax.conv_general_dilated(
+        images, variables, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    scale = jnp.sqrt(jnp.square(maps).mean((1, 2, 3), keepdims=True) + 0.01)
+    return (jax.nn.relu(maps / scale) ** 2).mean((1, 2)) * 10
+
+
+def test_maps_that_are_fitted_to_a_teacher_err_less_on_images_they_were_not_fitted_to():
+    maps = ShapleyMaps(ShapleyConfig(budget=64, confidence=np.inf))
+    assert maps.pilot == 32
+    fitted = maps.fitted(whole_image, VARIABLES, IMAGES[:32], LABELS[:32])
+    assert fitted.pilot == 0 and fitted.config == maps.config and hash(fitted)
+
+    def of(one, images=IMAGES[32:48], labels=LABELS[32:48]):
+        return one(whole_image, VARIABLES, images, labels, KEYS[:16])
+
+    right = of(ShapleyMaps(ShapleyConfig(budget=4096, confidence=np.inf)))
+    errors = [float(jnp.square(of(one) - right).sum()) for one in (fitted, maps)]
+    assert errors[0] < 0.8 * errors[1]
+
+
+def test_only_what_knows_a_prior_is_fitted():
+    for options in ({"strategy": "kernel"}, {"strategy": "leverage"}, {"pilot": 0}):
+        assert ShapleyMaps(ShapleyConfig(**options)).pilot == 0
+    with pytest.raises(InputError, match="pilot is -1; give a number of images"):
+        ShapleyConfig(pilot=-1)

@@ -12,6 +12,7 @@ from infoutil_jax.shapley.bayesian_quadrature import (
     GRID_PRIOR,
     PLAYERS,
     Games,
+    Prior,
     gaussian,
     innovations,
 )
@@ -47,34 +48,39 @@ def test_gaussian_is_the_posterior_mean_by_brute_force(d, budget, grid):
     np.testing.assert_allclose(design.operator @ values, phi, atol=2e-5)
 
 
-def prior_covariance(d, grid):
+def prior_covariance(d, grid, prior=None):
     """Of the values of all coalitions."""
-    prior = GRID_PRIOR if grid else PLAYERS
+    prior = prior or (GRID_PRIOR if grid else PLAYERS)
     masks = all_masks(d)
     differ = (masks[:, None] != masks).sum(-1)
     signs = 2.0 * masks - 1
     covariance = prior.rho**differ + prior.linear * (1 + signs @ signs.T / 4)
-    for triple in itertools.combinations(range(d), 3) if grid else ():
+    for triple in itertools.combinations(range(d), 3):
+        product = signs[:, triple].prod(1)
+        covariance += prior.far * np.outer(product, product)
+        if grid is None:
+            continue
         rows, columns = np.divmod(triple, grid[1])
         box = sorted((np.ptp(rows) + 1, np.ptp(columns) + 1))
         weight = {(2, 2): prior.square, (2, 3): prior.near, (1, 3): prior.near}.get((*box,), 0)
         if box == [1, 3] and min(grid) == 1:  # no 2×3 to lie in
             weight = 0
-        product = signs[:, triple].prod(1)
         covariance += weight * np.outer(product, product)
     return covariance
 
 
-@pytest.mark.parametrize(("d", "grid"), [(5, None), (6, (2, 3))])
-def test_covariances_are_those_of_the_definition(d, grid):
-    games, prior, masks = Games(d, grid), prior_covariance(d, grid), all_masks(d)
+@pytest.mark.parametrize(("d", "grid"), [(5, None), (6, (2, 3)), (1, None), (2, (1, 2))])
+@pytest.mark.parametrize("prior", [None, Prior(0.8, 2.0, 0.3, 0.1, far=0.7)])
+def test_covariances_are_those_of_the_definition(d, grid, prior):
+    games, masks = Games(d, grid, prior), all_masks(d)
+    prior = prior_covariance(d, grid, prior)
     shapley = shapley_operator(d)
     np.testing.assert_allclose(games.covariance(masks, masks), prior, rtol=1e-9)
     np.testing.assert_allclose(games.cross(masks), shapley @ prior, atol=1e-9)
     np.testing.assert_allclose(games.shapley(), shapley @ prior @ shapley.T, atol=1e-9)
     other = np.arange(len(masks))[::-1]  # the complement's row
     u = prior - prior[other] - prior[:, other] + prior[np.ix_(other, other)]
-    np.testing.assert_allclose(games.of_pairs(masks)(3), u[3], rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(games.of_pairs(masks)(1), u[1], rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("grid", [(2, 3), (4, 4)])

@@ -1,0 +1,124 @@
+"""The prior under which some games are likeliest; NumPy on the host, one small step.
+
+Which games are likely depends on who plays them: under a network with group normalisation, say,
+patches act together across the whole image. A prior that was fitted to other networks then costs
+more than it gives, and its error bars are too narrow. A few games of the network at hand tell.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.shapley.bayesian_quadrature import (
+    GRID_PRIOR,
+    JITTER,
+    Games,
+    Grid,
+    Prior,
+    innovations,
+)
+
+MOST_RHO = 0.95
+EVALUATIONS = 250
+"""Of the likelihood, at most: of 128 pairs they take a second or two."""
+
+_START = Prior(rho=0.5, linear=30.0, square=0.3, near=0.04, far=0.01)
+_LEAST, _MOST = 1e-7, 1e5  # of each weight
+
+
+def pilot_coalitions(players: int, grid: Grid, budget: int, seed: int = 0) -> np.ndarray:
+    """Coalitions `[pairs, players]` that, with their complements, tell one prior from another.
+
+    The full one is the first. They are those of `coalition_design`, chosen under `GRID_PRIOR`.
+    """
+    pairs = min(budget // 2, 2 ** (players - 1))
+    return innovations(np.random.default_rng(seed), players, pairs, grid).masks
+
+
+def fitted_prior(
+    differences: Float[np.ndarray, "games pairs"],
+    masks: Bool[np.ndarray, "pairs players"],
+    grid: Grid,
+) -> Prior:
+    """The prior of largest marginal likelihood, each game with the scale that suits it best.
+
+    Args:
+        differences: v(S) - v(complement of S) of each game. Games that never differ are left out.
+        masks: the coalitions S.
+        grid: rows and columns of the grid that the players lie on.
+
+    Returns:
+        The prior, its numbers rounded to steps of 5%, so that machines which round otherwise find
+        the same; `GRID_PRIOR` of no games.
+
+    Raises:
+        InputError: a difference that is no finite number, or shapes that do not fit.
+    """
+    if differences.shape[1] != len(masks) or masks.shape[1] != grid[0] * grid[1]:
+        raise InputError(
+            f"differences are {differences.shape}, coalitions {masks.shape} and the grid "
+            f"{grid[0]}x{grid[1]}: give a column for each coalition, and a player for each place"
+        )
+    if not np.isfinite(differences).all():
+        game, pair = np.argwhere(~np.isfinite(differences))[0]
+        raise InputError(
+            f"game {game} differs by {differences[game, pair]} at coalition {pair}; "
+            "values of coalitions must be finite"
+        )
+    played = differences[np.abs(differences).max(1, initial=0) > 0].astype(np.float64)
+    if not len(played):
+        return GRID_PRIOR
+
+    def cost(x: np.ndarray) -> float:
+        try:
+            return -log_likelihood(_prior_of(x), masks, played, grid)
+        except np.linalg.LinAlgError:
+            return np.inf
+
+    from scipy.optimize import minimize  # takes half a second
+
+    start = _numbers_of(_START)
+    found = minimize(
+        cost,
+        start,
+        method="Nelder-Mead",
+        options={
+            "initial_simplex": np.vstack([start, start + 0.9 * np.eye(len(start))]),
+            "maxfev": EVALUATIONS,
+            "xatol": 0.03,
+            "fatol": 1e-4,
+        },
+    )
+    rounded = np.exp(np.round(np.log(list(vars(_prior_of(found.x)).values())) * 20) / 20)
+    return Prior(*(float(f"{number:.4g}") for number in rounded))
+
+
+def log_likelihood(
+    prior: Prior,
+    masks: Bool[np.ndarray, "pairs players"],
+    differences: Float[np.ndarray, "games pairs"],
+    grid: Grid,
+) -> float:
+    """Log density of a difference, mean over games, each with the scale that suits it best."""
+    games = Games(masks.shape[1], grid, prior)
+    between = games.of_pairs(masks)
+    covariance = np.stack([between(j) for j in range(len(masks))])
+    factor = np.linalg.cholesky(covariance + 2 * JITTER * np.eye(len(masks)))
+    white = np.linalg.solve(factor, differences.T)
+    scale = np.log(np.square(white).mean(0)).mean() / 2
+    return float(-(scale + np.log(np.diag(factor)).mean() + (1 + np.log(2 * np.pi)) / 2))
+
+
+def _prior_of(x: np.ndarray) -> Prior:
+    """From numbers without bounds."""
+    rho = MOST_RHO / (1 + np.exp(-np.clip(x[0], -7, 7)))
+    weights = np.exp(np.clip(x[1:], *np.log([_LEAST, _MOST])))
+    return Prior(float(rho), *map(float, weights))
+
+
+def _numbers_of(prior: Prior) -> np.ndarray:
+    """The reverse of `_prior_of`."""
+    rho, *weights = vars(prior).values()
+    return np.array([np.log(rho / (MOST_RHO - rho)), *np.log(weights)])

@@ -1,0 +1,94 @@
+"""The prior that suits a few games: on games that were drawn from a known one, and on others."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.shapley import GRID_PRIOR, Prior, coalition_design, fitted_prior, pilot_coalitions
+from infoutil_jax.shapley.bayesian_quadrature import Games
+from infoutil_jax.shapley.coalitions import exact
+from infoutil_jax.shapley.fitted_prior import log_likelihood
+
+GRID = (4, 4)
+
+
+def drawn(prior, masks, count, seed=0):
+    """Differences of games that a prior says are likely, each at a scale of its own."""
+    between = Games(16, GRID, prior).of_pairs(masks)
+    covariance = np.stack([between(j) for j in range(len(masks))])
+    factor = np.linalg.cholesky(covariance + 1e-6 * np.eye(len(masks)))
+    rng = np.random.default_rng(seed)
+    scale = np.exp(rng.normal(size=(count, 1)))
+    return scale * (rng.normal(size=(count, len(masks))) @ factor.T)
+
+
+@pytest.mark.parametrize(
+    "true", [GRID_PRIOR, Prior(0.3, 10.0, 0.02, 0.002, 0.02), Prior(0.8, 3.0, 0.4, 0.2, 0.05)]
+)
+def test_it_is_as_likely_as_the_prior_that_games_were_drawn_from(true):
+    masks = pilot_coalitions(16, GRID, 160)
+    prior = fitted_prior(drawn(true, masks, 24), masks, GRID)
+    fresh = drawn(true, masks, 200, seed=1)
+    right, wrong = (log_likelihood(p, masks, fresh, GRID) for p in (true, Prior(0.05, 1.0)))
+    found = log_likelihood(prior, masks, fresh, GRID)
+    assert found > right - 0.01 and found > wrong + 0.01
+
+
+def test_players_that_act_together_across_the_grid_are_found_out():
+    """The prior of other networks errs on them several times as much as the one that is fitted."""
+    rng, (masks, operator) = np.random.default_rng(0), exact(16)
+    signs = 2.0 * masks - 1
+    values = signs @ rng.normal(size=(16, 20))
+    for triple in itertools.combinations(range(16), 3):
+        values += np.outer(signs[:, triple].prod(1), rng.normal(size=20) / 20)
+    place = np.argsort(masks @ (1 << np.arange(16)))
+    of = values[place]  # by the number of the coalition
+
+    def worth(coalitions):
+        return of[coalitions @ (1 << np.arange(16))]
+
+    pilot = pilot_coalitions(16, GRID, 256)
+    prior = fitted_prior((worth(pilot) - worth(~pilot)).T[:12], pilot, GRID)
+    right = operator @ values
+
+    def error(**options):
+        design = coalition_design(16, 128, grid=GRID, **options)
+        found = design.operator @ worth(design.masks)
+        return np.sum((found - right)[:, 12:] ** 2) / np.sum(right[:, 12:] ** 2)
+
+    assert error(prior=prior) < 0.6 * error()
+    assert error(prior=prior) < 1.05 * error(prior=Prior(0.6, 3.0))
+
+
+def test_scale_and_order_of_games_do_not_matter_and_idle_ones_have_no_say():
+    masks = pilot_coalitions(16, GRID, 64)
+    games = drawn(GRID_PRIOR, masks, 8)
+    one = fitted_prior(games, masks, GRID)
+    more = np.concatenate([np.zeros((2, len(masks))), games[::-1] * 1e3])
+    other = fitted_prior(more, masks, GRID)
+    for name, value in vars(one).items():
+        assert value == pytest.approx(vars(other)[name], rel=0.05, abs=1e-3)
+    assert fitted_prior(np.zeros((3, len(masks))), masks, GRID) == GRID_PRIOR
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 5), (2, 2), (5, 3)])
+def test_any_grid_will_do(grid):
+    players = grid[0] * grid[1]
+    masks = pilot_coalitions(players, grid, 64)
+    assert masks[0].all() and len(masks) == min(32, 2 ** (players - 1))
+    games = np.random.default_rng(0).normal(size=(5, players)) @ (2.0 * masks - 1).T
+    prior = fitted_prior(games, masks, grid)
+    design = coalition_design(players, min(64, 2**players), grid=grid, prior=prior)
+    assert np.isfinite(design.operator).all()
+
+
+def test_bad_games_are_told(unchecked):
+    masks = pilot_coalitions(16, GRID, 32)
+    games = np.zeros((2, 16))
+    games[1, 3] = np.nan
+    with pytest.raises(InputError, match="game 1 differs by nan at coalition 3"):
+        fitted_prior(games, masks, GRID)
+    with pytest.raises(InputError, match=r"differences are \(2, 15\)"):
+        fitted_prior(games[:, 1:], masks, GRID)
