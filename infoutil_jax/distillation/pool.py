@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from infoutil_jax import parallel, provenance
 from infoutil_jax.blocks import padded
 from infoutil_jax.data.sources import Source
-from infoutil_jax.distillation import parts
+from infoutil_jax.distillation import lazily, parts
 from infoutil_jax.distillation.checks import check_teacher
 from infoutil_jax.distillation.config import DistillConfig
 from infoutil_jax.distillation.examine import (
@@ -90,7 +90,8 @@ def score_pool(
         recipe: the method.
         seed: of every random draw.
         per_class: keeps only rows that the selector can still choose for this many per class, if it
-            reduces; None keeps all.
+            reduces, and attributes only images that can still be kept, where that costs less (see
+            `distillation.lazily`); None keeps all.
         folder: where parts of the table are kept until it is whole, to go on after a stop, or to
             share the work with other processes (`parallel.start`) that see the same folder. What
             the first of them took, images a second and memory, is then in `folder`.json. None
@@ -112,11 +113,21 @@ def score_pool(
         unit="image",
         disable=not config.progress,
     ) as bar:
-        if folder is None:
-            rows = _folded(run.score(indices, bar), keep)
+        place = None
+        if folder is not None:
+            numbers = seed, config.pool, per_class
+            place = Path(folder) / parts.name_of(source, teacher, recipe, numbers)
+            reason = parts.unnamed(recipe, teacher)
+            if reason and config.progress:
+                said = f"scoring anew, and not to be resumed after a stop: {reason}"
+                tqdm.write(said, file=sys.stderr)
+        windows = None if per_class is None else lazily.bounding(recipe, source.image_size)
+        if windows is None or per_class is None:
+            rows = _collected(run, indices, keep, bar, place)
         else:
-            name = parts.name_of(source, teacher, recipe, (seed, config.pool, per_class))
-            rows = _in_parts(run, indices, keep, bar, Path(folder) / name)
+            rows = _lazily(run, windows, indices, keep, per_class, bar, place)
+    if folder is not None and run.images and jax.process_index() == 0:
+        Path(f"{folder}.json").write_text(json.dumps(run.cost(), indent=1) + "\n")
     changed = attribute if attribute is not recipe.attribute else None
     return ScoredPool(source, teacher, recipe, seed, config, rows, changed)
 
@@ -162,6 +173,7 @@ class _Run:
         program = Program(recipe.per_image, teacher.predict, tile_size, devices)
         self.examine = partial(examine, program, shared)
         self.images, self.waited, self.started = 0, 0.0, time.perf_counter()
+        self.reduced: Keep = lambda rows: rows
 
     def score(self, indices: Int[np.ndarray, " images"], bar: Any) -> Iterator[Examined]:
         """Yields the table of each batch, while the device computes the next."""
@@ -187,7 +199,7 @@ class _Run:
             share, memory = cost["waiting_for_device"], cost["peak_bytes"] / 2**30
             bar.set_postfix_str(f"device {share:.0%}, {memory:.1f} GiB", False)
             bar.update(len(ids))
-        return Examined.of(ids, labels, results)
+        return self.reduced(Examined.of(ids, labels, results))
 
     def cost(self) -> dict[str, Any]:
         """What this process has taken so far; runs differ in it, so it is not in the manifest."""
@@ -202,22 +214,40 @@ class _Run:
         }
 
 
-def _in_parts(
+def _lazily(
     run: _Run,
+    windows: Recipe,
     indices: Int[np.ndarray, " pool"],
     keep: Keep,
+    per_class: int,
     bar: Any,
-    folder: Path,
+    folder: Path | None,
+) -> Examined:
+    """Scores all windows of all images, and attributes those that can still be kept."""
+    first = _Run(run.source, run.teacher, windows, run.seed, run.config)
+    first.reduced = partial(lazily.best_window, run.recipe)
+    place = None if folder is None else folder / "windows"
+    found = _collected(first, indices, lambda rows: rows, bar, place).candidates
+    bounds = lazily.Bounds(found.ids, found.labels, found.scores.astype(np.float64))
+    run.images, run.waited, run.started = first.images, first.waited, first.started
+
+    def attribute(images: Int[np.ndarray, " images"], number: int) -> Examined:
+        bar.total += len(images)
+        place = None if folder is None else folder / f"round{number}"
+        return _collected(run, images, keep, bar, place)
+
+    return _folded(lazily.attributed(run.recipe, bounds, per_class, run.size, attribute), keep)
+
+
+def _collected(
+    run: _Run, indices: Int[np.ndarray, " pool"], keep: Keep, bar: Any, folder: Path | None
 ) -> Examined:
     """Scores what is not on disk yet, in parts, and reads the whole table."""
-    reason = parts.unnamed(run.recipe, run.teacher)
-    if reason and run.config.progress:
-        tqdm.write(f"scoring anew, and not to be resumed after a stop: {reason}", file=sys.stderr)
+    if folder is None:
+        return _folded(run.score(indices, bar), keep)
     files = parts.parts_of(folder, indices)
     for path, part in parts.missing(files):
         parts.save(path, _folded(run.score(part, bar), keep))
-    if run.images and jax.process_index() == 0:
-        Path(f"{folder.parent}.json").write_text(json.dumps(run.cost(), indent=1) + "\n")
     return _folded(map(parts.load, files), keep)
 
 

@@ -91,13 +91,36 @@ class ShapleyBoxes:
         result: Boxes = _shapley_boxes(self, image_size, keys, maps)
         return result
 
+    def windows(
+        self, grid: tuple[int, int], image_size: tuple[int, int]
+    ) -> Int32[np.ndarray, "rows columns 4"]:
+        """The box of each place of the pooled map: all that any image can be cut to.
+
+        Raises:
+            InputError: the window is empty or larger than the grid.
+        """
+        window = half_of(grid) if self.window is None else both(self.window)
+        starts, sizes = [], []
+        for pixels, parts, span in zip(image_size, grid, window, strict=True):
+            if not 1 <= span <= parts:
+                raise InputError(
+                    f"the window {window[0]}x{window[1]} does not fit a map of "
+                    f"{grid[0]}x{grid[1]} patches"
+                )
+            border = edges(pixels, parts)
+            size = max(1, round(pixels * (span / parts if self.side is None else self.side)))
+            starts.append(np.clip((border[:-span] + border[span:] - size) // 2, 0, pixels - size))
+            sizes.append(size)
+        places = np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1)
+        return np.concatenate([places, np.broadcast_to(sizes, places.shape)], -1).astype(np.int32)
+
 
 @partial(jax.jit, static_argnums=(0, 1))
 def _shapley_boxes(
     boxes: ShapleyBoxes, image_size: tuple[int, int], keys: Keys, maps: Maps
 ) -> Boxes:
     _check_size(image_size)
-    grid, num_crops = maps.shape[1:], boxes.num_crops
+    grid, num_crops = (maps.shape[1], maps.shape[2]), boxes.num_crops
     window = half_of(grid) if boxes.window is None else both(boxes.window)
     pooled = pool_maps(maps, window)
     spread = boxes.alpha * pooled.std(axis=(1, 2))
@@ -109,17 +132,24 @@ def _shapley_boxes(
     noise = jax.vmap(jax.vmap(draw, (None, 0)), (0, None))(keys, crops)
     noise *= spread[:, None, None, None] * (crops < num_crops - 1)[:, None, None]
     best = (pooled[:, None] + noise).reshape(len(keys), num_crops, places).argmax(-1)
-    cell = jnp.unravel_index(best, pooled.shape[1:])
+    return jnp.asarray(boxes.windows(grid, image_size).reshape(places, 4))[best]
 
-    starts, sizes = [], []
-    for axis in (0, 1):
-        pixels, parts, span = image_size[axis], grid[axis], window[axis]
-        border = edges(pixels, parts)
-        size = max(1, round(pixels * (span / parts if boxes.side is None else boxes.side)))
-        start = np.clip((border[:-span] + border[span:] - size) // 2, 0, pixels - size)
-        starts.append(jnp.asarray(start, jnp.int32)[cell[axis]])
-        sizes.append(jnp.full_like(starts[-1], size))
-    return jnp.stack([*starts, *sizes], axis=-1)
+
+@dataclass(frozen=True)
+class EveryWindow:
+    """Every box that `ShapleyBoxes` can cut out of an image, whatever its map.
+
+    Attributes:
+        boxes: which boxes these are.
+    """
+
+    boxes: ShapleyBoxes
+
+    def __call__(self, keys: Keys, maps: Maps, image_size: tuple[int, int], /) -> Boxes:
+        """The same boxes for each image, by rows."""
+        _check_size(image_size)
+        windows = self.boxes.windows((maps.shape[1], maps.shape[2]), image_size)
+        return jnp.tile(jnp.asarray(windows.reshape(1, -1, 4)), (len(keys), 1, 1))
 
 
 @dataclass(frozen=True)
