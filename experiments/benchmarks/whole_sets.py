@@ -111,7 +111,7 @@ class WholeSets:
 
 def _crops(place: Path) -> Iterator[tuple[Any, ...]]:
     """Example and box of each crop of a set."""
-    for line in (place / "images" / "metadata.jsonl").read_text().splitlines():
+    for line in (place / "metadata.jsonl").read_text().splitlines():
         for tile in json.loads(line)["tiles"]:
             yield tile["example"], *tile["box"]
 
