@@ -22,7 +22,8 @@ from infoutil_jax import provenance
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.method.patch_game import patch_game
 from infoutil_jax.shapley import coalition_design
-from infoutil_jax.shapley.bayesian_quadrature import GRID_PRIOR, JITTER, PLAYERS, Games, Prior
+from infoutil_jax.shapley.bayesian_quadrature import GRID_PRIOR, PLAYERS, Prior
+from infoutil_jax.shapley.fitted_prior import log_likelihood
 from infoutil_jax.training.teacher import load_teachers
 
 HERE = Path(__file__).parents[1]
@@ -61,7 +62,7 @@ class ShapleyPrior:
 
         def cost(x: np.ndarray) -> float:
             try:
-                return -float(np.mean([likelihood(prior_of(x), pairs, u) for u in fit]))
+                return -float(np.mean([log_likelihood(prior_of(x), pairs, u, GRID) for u in fit]))
             except np.linalg.LinAlgError:
                 return np.inf
 
@@ -75,7 +76,7 @@ class ShapleyPrior:
         )
         priors = {"players": PLAYERS, "patches": GRID_PRIOR, "largest": prior_of(best.x)}
         held_out = {
-            name: {game: likelihood(prior, pairs, u[1::2]) for game, u in games.items()}
+            name: {game: log_likelihood(prior, pairs, u[1::2], GRID) for game, u in games.items()}
             for name, prior in priors.items()
         }
         for name, prior in priors.items():
@@ -116,17 +117,6 @@ def first_of_classes(labels: np.ndarray, count: int, skip: int = 0) -> np.ndarra
 def prior_of(x: np.ndarray) -> Prior:
     """From four numbers without bounds."""
     return Prior(float(1 / (1 + np.exp(-x[0]))), *map(float, np.exp(x[1:])))
-
-
-def likelihood(prior: Prior, pairs: np.ndarray, u: np.ndarray) -> float:
-    """Log density of a value, mean over games, each with the scale that suits it best."""
-    games = Games(PLAYERS_OF_GRID, GRID, prior)
-    between = games.of_pairs(pairs)
-    covariance = np.stack([between(j) for j in range(len(pairs))])
-    factor = np.linalg.cholesky(covariance + 2 * JITTER * np.eye(len(pairs)))
-    white = np.linalg.solve(factor, u.T)
-    scale = np.log(np.square(white).mean(0)).mean() / 2
-    return float(-(scale + np.log(np.diag(factor)).mean() + (1 + np.log(2 * np.pi)) / 2))
 
 
 if __name__ == "__main__":

@@ -106,8 +106,7 @@ def innovations(
     """The coalitions of `gaussian` with a budget of `2 * pairs`, one pair after the other."""
     game = Games(d, grid, prior)
     masks = np.concatenate([np.ones((1, d), bool), _pairs(rng, game, pairs - 1)])
-    between = game.of_pairs(masks)
-    covariance = np.stack([between(j) for j in range(pairs)]) + 2 * JITTER * np.eye(pairs)
+    covariance = game.between_pairs(masks) + 2 * JITTER * np.eye(pairs)
     factor = np.linalg.cholesky(covariance)
     whitener = np.linalg.solve(factor, np.eye(pairs))
     loadings = np.linalg.solve(factor, (game.cross(masks) - game.cross(~masks)).T).T
@@ -188,11 +187,7 @@ class Games:
 
     def of_pairs(self, pool: Masks) -> Callable[[int], Pairs]:
         """Returns a function of j: the covariance of pair j's u with every pair's in the pool."""
-        signs, local = _signs(pool), np.zeros((len(pool), len(pool)), np.float32)
-        for weight in np.unique(self.weight):
-            products = signs[:, self.triples[self.weight == weight]].prod(-1)
-            products = products.astype(np.float32)  # of ±1: their sums are exact
-            local += np.float32(4 * weight) * (products @ products.T)
+        signs, local = _signs(pool), self._local(pool)
 
         def between(j: int) -> Pairs:
             agreement = signs @ signs[j]
@@ -200,6 +195,24 @@ class Games:
             return result
 
         return between
+
+    def between_pairs(self, pool: Masks) -> Float[np.ndarray, "n n"]:
+        """The covariance of every pair's u with every other's."""
+        signs = _signs(pool)
+        agreement = signs @ signs.T
+        result: Float[np.ndarray, "n n"] = self._local(pool) + 2 * (
+            self._common(agreement) - self._common(-agreement)
+        )
+        return result
+
+    def _local(self, pool: Masks) -> Float[np.ndarray, "n n"]:
+        """The part of u's covariance that neighbours make."""
+        signs, local = _signs(pool), np.zeros((len(pool), len(pool)), np.float32)
+        for weight in np.unique(self.weight):
+            products = signs[:, self.triples[self.weight == weight]].prod(-1)
+            products = products.astype(np.float32)  # of ±1: their sums are exact
+            local += np.float32(4 * weight) * (products @ products.T)
+        return local
 
     def cross(self, masks: Masks) -> Operator:
         """cov(phi_i, v(T)) in closed form.

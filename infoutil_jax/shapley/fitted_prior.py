@@ -102,9 +102,7 @@ def log_likelihood(
     grid: Grid,
 ) -> float:
     """Log density of a difference, mean over games, each with the scale that suits it best."""
-    games = Games(masks.shape[1], grid, prior)
-    between = games.of_pairs(masks)
-    covariance = np.stack([between(j) for j in range(len(masks))])
+    covariance = Games(masks.shape[1], grid, prior).between_pairs(masks)
     factor = np.linalg.cholesky(covariance + 2 * JITTER * np.eye(len(masks)))
     white = np.linalg.solve(factor, differences.T)
     scale = np.log(np.square(white).mean(0)).mean() / 2
