@@ -10,9 +10,13 @@ import numpy as np
 
 from infoutil_jax import models
 from infoutil_jax.data.sources import Source
+from infoutil_jax.training.evaluation import TestView
 
 if TYPE_CHECKING:
     from experiments.run import Experiment
+
+TEST_VIEW: TestView = "centre"
+"""What students of the tables see of a test image: RDED's view, whatever the tiles."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import infoutil_jax
+from experiments.datasets import TEST_VIEW
 from experiments.leads import RESULTS, Leads
 from infoutil_jax import infoutil, provenance
 from infoutil_jax.errors import InputError
@@ -31,7 +32,7 @@ def choices() -> dict[str, Any]:
     facts = [Facts((side, side), images, 10) for side in SIDES for images in SIZES]
     # One width for every machine.
     teachers = [asdict(TeacherConfig(width=64).complete(one)) for one in facts]
-    students = [asdict(StudentConfig(width=64).complete(one)) for one in facts]
+    students = [asdict(StudentConfig(width=64, test_view=TEST_VIEW).complete(one)) for one in facts]
     described = {
         "recipe": provenance.describe(infoutil()),
         "teachers": teachers,

@@ -17,7 +17,7 @@ import numpy as np
 from flax import nnx
 
 from experiments.cells import Cell, Row
-from experiments.datasets import DATASETS, validating, width_of
+from experiments.datasets import DATASETS, TEST_VIEW, validating, width_of
 from experiments.tables import TABLES
 from infoutil_jax import (
     DistillConfig,
@@ -223,7 +223,7 @@ class Setting:
             augment=row.augment,
             autoaugment=DATASETS[experiment.dataset].policy if row.autoaugment else None,
             epochs=epochs,
-            test_view="centre",  # RDED's, whatever the tiles
+            test_view=TEST_VIEW,
             seeds=experiment.seeds or ((0,) if few else (0, 1, 2)),
         )
 
