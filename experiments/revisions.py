@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +21,31 @@ def checkout(revision: str, place: Path) -> Iterator[Path]:
         yield place
     finally:
         _git("worktree", "remove", "--force", str(place))
+
+
+def seconds_of(tree: Path, words: list[str], cache: Path) -> float:
+    """How long `infoutil WORDS` of a tree takes, in a process of its own.
+
+    Args:
+        tree: the working tree, or a checkout.
+        words: verb and options.
+        cache: folder of what is compiled, or found out of a source's images.
+    """
+    places = {
+        "PYTHONPATH": str(tree),
+        "XDG_CACHE_HOME": str(cache),
+        "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
+    }
+    started = time.perf_counter()
+    subprocess.run(
+        [sys.executable, "-m", "infoutil_jax.app.cli", *words],
+        cwd=tree,
+        env={**os.environ, **places},
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    return time.perf_counter() - started
 
 
 def _git(*arguments: str) -> None:

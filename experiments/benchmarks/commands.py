@@ -9,19 +9,15 @@ own that has nothing compiled before it. The ratio is that of the medians.
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 
-from experiments.revisions import ROOT, checkout
+from experiments.revisions import ROOT, checkout, seconds_of
 from infoutil_jax import provenance
 
 RESULT = ROOT / "experiments" / "results" / "benchmarks" / "commands.json"
@@ -70,21 +66,7 @@ def _seconds(tree: Path, command: str, place: Path) -> float:
     words = command.split()
     if words == ["quickstart"]:
         words += ["--workdir", str(place / "quickstart")]
-    places = {
-        "PYTHONPATH": str(tree),
-        "XDG_CACHE_HOME": str(place / "cache"),
-        "JAX_COMPILATION_CACHE_DIR": str(place / "jax"),
-    }
-    started = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "infoutil_jax.app.cli", *words],
-        cwd=tree,
-        env={**os.environ, **places},
-        check=True,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    return time.perf_counter() - started
+    return seconds_of(tree, words, place / "cache")
 
 
 if __name__ == "__main__":

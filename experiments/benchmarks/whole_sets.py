@@ -11,12 +11,8 @@ example and box are. Of RDED's rule the working tree's own is timed; that in PyT
 from __future__ import annotations
 
 import json
-import os
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +20,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from experiments.revisions import ROOT, checkout
+from experiments.revisions import ROOT, checkout, seconds_of
 from infoutil_jax import provenance
 
 RESULT = ROOT / "experiments" / "results" / "benchmarks" / "whole_sets.json"
@@ -92,21 +88,7 @@ class WholeSets:
     def _seconds(self, tree: Path, recipe: str, budget: int, place: Path, cache: Path) -> float:
         words = ["distill", self.data, "--teacher", str(self.teacher), "--workdir", str(place)]
         words += ["--recipe", recipe, "--images-per-class", str(budget), "--pool", str(self.pool)]
-        places = {
-            "PYTHONPATH": str(tree),
-            "XDG_CACHE_HOME": str(cache),
-            "JAX_COMPILATION_CACHE_DIR": str(cache / "jax"),
-        }
-        started = time.perf_counter()
-        subprocess.run(
-            [sys.executable, "-m", "infoutil_jax.app.cli", *words],
-            cwd=tree,
-            env={**os.environ, **places},
-            check=True,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        return time.perf_counter() - started
+        return seconds_of(tree, words, cache)
 
 
 def _crops(place: Path) -> Iterator[tuple[Any, ...]]:
