@@ -173,7 +173,10 @@ def _notes(passed: Passed) -> tuple[str, ...]:
 
 
 def _stamp(file: str) -> Stamp:
-    status = Path(file).stat()
+    try:
+        status = Path(file).stat()
+    except OSError:  # reading it will tell
+        return Stamp(-1, -1)
     return Stamp(status.st_size, status.st_mtime_ns)
 
 

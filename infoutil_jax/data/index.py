@@ -62,10 +62,10 @@ class Index:
                 about = json.loads(arrays["about"].tobytes())
                 if about["code"] != provenance.CODE:
                     return cls(path)
-                columns = {name: arrays[name] for name in _COLUMNS}
+                images = dict(_rows(about["ids"], {name: arrays[name] for name in _COLUMNS}))
+            return cls(path, images, about["fingerprints"])
         except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile):
             return cls(path)
-        return cls(path, dict(_rows(about["ids"], columns)), about["fingerprints"])
 
     def of(self, part: Examples) -> dict[int, Known]:
         """What is known of examples that are as they were, by their places in `part`."""

@@ -88,7 +88,8 @@ class Split:
         if self._memory is not None:
             return self._memory.all(), self.labels
         rows = np.arange(len(self))
-        found = Streamed(self._decode, rows, self.shape, self._threads, self.fingerprint)
+        about = self.fingerprint, self.labels
+        found = Streamed(self._decode, rows, self.shape, self._threads, *about)
         return found, self.labels
 
     def arrays(self) -> tuple[UInt8[np.ndarray, "n h w c"], Int32[np.ndarray, " n"]]:
