@@ -14,7 +14,7 @@ from pathlib import Path
 
 PACKAGE = "infoutil_jax"
 ROOMS = (
-    *("errors", "blocks", "parallel", "provenance"),
+    *("errors", "blocks", "parallel", "provenance", "progress"),
     *("shapley", "gradients", "image", "method", "models", "data", "training", "distillation"),
     "app",
 )

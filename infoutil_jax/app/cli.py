@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from dataclasses import make_dataclass
 from importlib import import_module
 from pathlib import Path
@@ -85,8 +86,10 @@ def main(arguments: list[str] | None = None) -> int:
         prog="infoutil",
         description="Distil an image set into a few images a class (InfoUtil, ICLR 2026).",
     )
+    logs = getattr(command, "logs", None)
     try:
-        command()
+        with logs.watching() if logs else nullcontext():
+            command()
     except InputError as error:
         print(f"infoutil: {with_flags(str(error), command)}", file=sys.stderr)
         return 2

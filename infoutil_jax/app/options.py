@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -126,6 +128,28 @@ class Machines:
                 "--processes and --process need --coordinator, host:port of the first."
             )
         return parallel.devices_of(self.devices)
+
+
+@dataclass(frozen=True)
+class Logs:
+    """Where a program reads how far the work is; people see bars where there is a terminal."""
+
+    log_json: Path | None = None
+    """Append a line of JSON for every step of every stage: done, total, loss, memory."""
+    tensorboard: Path | None = None
+    """Write each stage's figures for TensorBoard to this folder."""
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """Has them written meanwhile."""
+        from infoutil_jax import progress
+
+        with ExitStack() as stack:
+            if self.log_json is not None:
+                stack.enter_context(progress.listening(progress.json_lines(self.log_json)))
+            if self.tensorboard is not None:
+                stack.enter_context(progress.listening(progress.tensorboard(self.tensorboard)))
+            yield
 
 
 def index_of(spec: str) -> Path | None:

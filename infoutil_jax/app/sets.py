@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
+from infoutil_jax import progress
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.layout import MANIFEST
 from infoutil_jax.data.sources import Source
@@ -77,9 +75,8 @@ def found_or_distilled(
         del wanted["hardware"]  # which changes a set by rounding at most
         there = made_by(workdir, wanted)
         if there is not None:
-            if config.progress:
-                said = f"{workdir} is there already, made by the same arguments"
-                tqdm.write(said, file=sys.stderr)
+            said = f"{workdir} is there already, made by the same arguments"
+            progress.note(said, shown=config.progress)
             return there
     if pool is not None:
         return distill_pool(

@@ -16,7 +16,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from tqdm.auto import tqdm
 
 from infoutil_jax import provenance
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
@@ -25,6 +24,7 @@ from infoutil_jax.distillation.checks import check_teacher
 from infoutil_jax.distillation.distill import label_crops
 from infoutil_jax.distillation.manifest import inputs
 from infoutil_jax.errors import InputError
+from infoutil_jax.progress import Bar
 from infoutil_jax.training.recover import Inversion, invert, objective
 from infoutil_jax.training.teacher import Teacher
 
@@ -92,7 +92,7 @@ def sre2l(
     batch_size = settings.batch_size or len(ids)
     parts = np.array_split(ids, -(-len(ids) // batch_size))
     recovered, total = [], len(parts) * settings.iterations
-    with tqdm(total=total, desc="recovering", unit="iteration", disable=None) as bar:
+    with Bar("recovering", total, unit="iteration") as bar:
         for part in parts:
             images, _ = invert(
                 teacher, settings, source.image_size, part % classes, part, seed=seed, bar=bar

@@ -9,8 +9,6 @@ held, so that memory does not grow with the images.
 from __future__ import annotations
 
 import json
-import resource
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -23,9 +21,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Int32, Key
-from tqdm.auto import tqdm
 
-from infoutil_jax import parallel, provenance
+from infoutil_jax import parallel, progress, provenance
 from infoutil_jax.blocks import padded
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import lazily, parts
@@ -107,20 +104,16 @@ def score_pool(
     attribute = _fitted(source, teacher, recipe.attribute, indices)
     run = _Run(source, teacher, replace(recipe, attribute=attribute), seed, config)
     keep = _keep(recipe, seed, per_class, config.progress)
-    with tqdm(
-        total=len(indices),
-        desc=f"scoring ({recipe.name})",
-        unit="image",
-        disable=not config.progress,
-    ) as bar:
+    what = f"scoring ({recipe.name})"
+    with progress.Bar(what, len(indices), unit="image", shown=config.progress) as bar:
         place = None
         if folder is not None:
             numbers = seed, config.pool, per_class
             place = Path(folder) / parts.name_of(source, teacher, recipe, numbers)
             reason = parts.unnamed(recipe, teacher)
-            if reason and config.progress:
+            if reason:
                 said = f"scoring anew, and not to be resumed after a stop: {reason}"
-                tqdm.write(said, file=sys.stderr)
+                progress.note(said, shown=config.progress)
         windows = None if per_class is None else lazily.bounding(recipe, source.image_size)
         if windows is None or per_class is None:
             rows = _collected(run, indices, keep, bar, place)
@@ -175,7 +168,7 @@ class _Run:
         self.images, self.waited, self.started = 0, 0.0, time.perf_counter()
         self.reduced: Keep = lambda rows: rows
 
-    def score(self, indices: Int[np.ndarray, " images"], bar: Any) -> Iterator[Examined]:
+    def score(self, indices: Int[np.ndarray, " images"], bar: progress.Bar) -> Iterator[Examined]:
         """Yields the table of each batch, while the device computes the next."""
         train = self.source.train
         flying: deque[tuple[np.ndarray, np.ndarray, Results]] = deque()
@@ -188,17 +181,16 @@ class _Run:
         while flying:
             yield self._landed(*flying.popleft(), bar)
 
-    def _landed(self, ids: np.ndarray, labels: np.ndarray, results: Results, bar: Any) -> Examined:
+    def _landed(
+        self, ids: np.ndarray, labels: np.ndarray, results: Results, bar: progress.Bar
+    ) -> Examined:
         """Waits for a batch, and makes rows of it."""
         before = time.perf_counter()
         results = jax.device_get(results)
         self.waited += time.perf_counter() - before
         self.images += len(ids)
-        if not bar.disable:
-            cost = self.cost()
-            share, memory = cost["waiting_for_device"], cost["peak_bytes"] / 2**30
-            bar.set_postfix_str(f"device {share:.0%}, {memory:.1f} GiB", False)
-            bar.update(len(ids))
+        seconds = time.perf_counter() - self.started
+        bar.update(len(ids), waiting_for_device=round(self.waited / seconds, 2))
         return self.reduced(Examined.of(ids, labels, results))
 
     def cost(self) -> dict[str, Any]:
@@ -209,7 +201,7 @@ class _Run:
             "seconds": seconds,
             "images_per_second": self.images / seconds,
             "waiting_for_device": self.waited / seconds,
-            "peak_bytes": _peak_bytes(),
+            "peak_bytes": progress.peak_bytes(),
             "hardware": provenance.hardware(),
         }
 
@@ -220,7 +212,7 @@ def _lazily(
     indices: Int[np.ndarray, " pool"],
     keep: Keep,
     per_class: int,
-    bar: Any,
+    bar: progress.Bar,
     folder: Path | None,
 ) -> Examined:
     """Scores all windows of all images, and attributes those that can still be kept."""
@@ -232,7 +224,7 @@ def _lazily(
     run.images, run.waited, run.started = first.images, first.waited, first.started
 
     def attribute(images: Int[np.ndarray, " images"], number: int) -> Examined:
-        bar.total += len(images)
+        bar.extend(len(images))
         place = None if folder is None else folder / f"round{number}"
         return _collected(run, images, keep, bar, place)
 
@@ -240,7 +232,7 @@ def _lazily(
 
 
 def _collected(
-    run: _Run, indices: Int[np.ndarray, " pool"], keep: Keep, bar: Any, folder: Path | None
+    run: _Run, indices: Int[np.ndarray, " pool"], keep: Keep, bar: progress.Bar, folder: Path | None
 ) -> Examined:
     """Scores what is not on disk yet, in parts, and reads the whole table."""
     if folder is None:
@@ -251,17 +243,14 @@ def _collected(
     return _folded(map(parts.load, files), keep)
 
 
-def _keep(recipe: Recipe, seed: int, per_class: int | None, progress: bool) -> Keep:
+def _keep(recipe: Recipe, seed: int, per_class: int | None, shown: bool) -> Keep:
     """Makes the function that reduces a table for the selector; tells once if there is none."""
     reduce, key = recipe.selector.reduce, stream(seed, SELECT)
     if per_class is None:
         return lambda rows: rows
     if reduce is None:
-        if progress:
-            tqdm.write(
-                f"{recipe.name} compares all crops of the pool: every row stays in memory",
-                sys.stderr,
-            )
+        said = f"{recipe.name} compares all crops of the pool: every row stays in memory"
+        progress.note(said, shown=shown)
         return lambda rows: rows
     return lambda rows: rows.follow(reduce(key, rows.candidates, per_class))
 
@@ -281,11 +270,3 @@ def _folded(tables: Iterator[Examined], keep: Keep) -> Examined:
 @jax.jit
 def _uniform(key: Key[Array, ""], ids: Array) -> Array:
     return jax.vmap(lambda i: jax.random.uniform(jax.random.fold_in(key, i)))(ids)
-
-
-def _peak_bytes() -> int:
-    """The most memory of this process so far, or of its device where JAX tells it."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    unit = 1 if sys.platform == "darwin" else 1024
-    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
-    return int(stats.get("peak_bytes_in_use") or host)

@@ -15,13 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import Array, Float, Int, Key, Shaped, UInt8
-from tqdm.auto import tqdm
 
 from infoutil_jax.data import augment
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.resampling import resample, resampling_weights
 from infoutil_jax.models.statistics import Statistics, batch_norm_inputs
+from infoutil_jax.progress import Bar
 from infoutil_jax.training.teacher import Teacher
 
 # Independent streams of one seed.
@@ -116,7 +116,7 @@ def invert(
     ids: Shaped[np.ndarray, " batch"],
     *,
     seed: int = 0,
-    bar: tqdm | None = None,
+    bar: Bar | None = None,
 ) -> tuple[UInt8[np.ndarray, "batch height width channels"], Float[np.ndarray, " iterations"]]:
     """Optimises one batch of images.
 
@@ -150,8 +150,7 @@ def invert(
                 f"the objective is {loss} after {stop} iterations: lower learning_rate or bn_weight"
             )
         if bar is not None:
-            bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-            bar.update(stop - first)
+            bar.update(stop - first, loss=loss)
     pixels = jnp.clip(jnp.round((carry[0] * std + mean) * 255), 0, 255).astype(jnp.uint8)
     return np.asarray(pixels), np.asarray(carry[2])
 

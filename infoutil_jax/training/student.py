@@ -16,13 +16,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
-from tqdm.auto import tqdm
 
 from infoutil_jax import models, parallel
 from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.data.streamed import Pixels
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import Architecture
+from infoutil_jax.progress import Bar
 from infoutil_jax.training.classifier import Classifier
 from infoutil_jax.training.config import Facts, StudentConfig
 from infoutil_jax.training.evaluation import Metrics, TestView, evaluate
@@ -172,7 +172,7 @@ def train_student(
 
     best, done = np.zeros(len(seeds)), 0
     step = config.evaluate_every or max(1, config.epochs // 20)
-    with tqdm(total=config.epochs, desc="students", unit="epoch", disable=not progress) as bar:
+    with Bar("students", config.epochs, unit="epoch", shown=progress) as bar:
         while done < config.epochs:
             stop = min(done + step, config.epochs)
             carry = run(carry, keys, sets, context, data, done, stop)
@@ -181,12 +181,13 @@ def train_student(
                 raise InputError(
                     f"the students' loss is {loss} by epoch {stop}: lower the learning rate"
                 )
-            bar.set_postfix(loss=f"{loss:.4f}", refresh=False)
-            bar.update(stop - done)
-            done = stop
+            figures = {"loss": loss}
             if config.evaluate_every:
                 final = metrics()
                 best = np.maximum(best, [student.top1 for student in final])
+                figures["top1"] = float(np.mean([student.top1 for student in final]))
+            bar.update(stop - done, **figures)
+            done = stop
     final = final if config.evaluate_every else metrics()
     return StudentResult(
         top1=np.array([student.top1 for student in final]),

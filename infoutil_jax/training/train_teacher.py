@@ -20,13 +20,13 @@ import optax
 import orbax.checkpoint as ocp
 from flax import nnx
 from jaxtyping import Array, Int, Key, UInt8
-from tqdm.auto import tqdm
 
 from infoutil_jax import models, parallel
 from infoutil_jax.data import augment
 from infoutil_jax.data.streamed import Pixels, fingerprint
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import torch_files, torch_weights
+from infoutil_jax.progress import Bar
 from infoutil_jax.training import checkpoint, fit, forgetting
 from infoutil_jax.training.classifier import Classifier, checked_scale
 from infoutil_jax.training.config import Facts, TeacherConfig
@@ -313,7 +313,7 @@ def _train(run: _Run, start: _Start, data: _Data, workdir: Path) -> None:
         done, (state, counts) = checkpoint.resume(manager, (state, counts))
         state = jax.tree.map(jnp.asarray, state)
         key, what = jax.random.key(run.record["seed"]), f"{run.name} teacher"
-        with tqdm(total=last, initial=done, desc=what, disable=not data.progress) as bar:
+        with Bar(what, last, unit="epoch", done=done, shown=data.progress) as bar:
             trained = fit.epochs(training, state, key, data.train, first=done, stop=last)
             for epoch, state, loss, seen in trained:
                 if not np.isfinite(loss):
@@ -328,5 +328,4 @@ def _train(run: _Run, start: _Start, data: _Data, workdir: Path) -> None:
                 if epoch + 1 in run.stages:
                     keep(epoch + 1, state.variables)
                 manager.save(epoch + 1, args=ocp.args.StandardSave((state, counts)))
-                bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
-                bar.update()
+                bar.update(loss=loss)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from infoutil_jax.app.config import CompareConfig
 from infoutil_jax.app.flags import Flat, Group, say_defaults
-from infoutil_jax.app.options import DeviceCount, SourceOptions, default_workdir
+from infoutil_jax.app.options import DeviceCount, Logs, SourceOptions, default_workdir
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Compare:
     devices: DeviceCount = "all"
     """Of this machine, that share the work."""
     config: Annotated[CompareConfig, Flat] = CompareConfig()
+    logs: Annotated[Logs, Group] = Logs()
 
     def __call__(self) -> None:
         """Runs it."""

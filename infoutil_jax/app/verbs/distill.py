@@ -8,7 +8,7 @@ from typing import Annotated
 
 from infoutil_jax.app.config import RareClasses, RecipeConfig, Stages
 from infoutil_jax.app.flags import Group, say_defaults
-from infoutil_jax.app.options import Machines, SourceOptions
+from infoutil_jax.app.options import Logs, Machines, SourceOptions
 from infoutil_jax.distillation.config import DistillConfig
 from infoutil_jax.training.teacher import Teacher
 
@@ -38,6 +38,7 @@ class Distill:
     """Replace a distilled set that is already there."""
     seed: int = 0
     """Of every random draw."""
+    logs: Annotated[Logs, Group] = Logs()
 
     def __call__(self) -> None:
         """Runs it."""

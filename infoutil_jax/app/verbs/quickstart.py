@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated
+
+from infoutil_jax.app.flags import Group
+from infoutil_jax.app.options import Logs
 
 
 @dataclass(frozen=True)
@@ -12,6 +16,7 @@ class Quickstart:
 
     workdir: Path = Path("runs/quickstart")
     """Where the teacher, the sets and the picture go."""
+    logs: Annotated[Logs, Group] = Logs()
 
     def __call__(self) -> None:
         """Runs it."""

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from infoutil_jax.app.config import RunConfig
 from infoutil_jax.app.flags import Flat, Group, say_defaults
-from infoutil_jax.app.options import DeviceCount, SourceOptions, default_workdir
+from infoutil_jax.app.options import DeviceCount, Logs, SourceOptions, default_workdir
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Run:
     devices: DeviceCount = "all"
     """Of this machine, that share the work."""
     config: Annotated[RunConfig, Flat] = RunConfig()
+    logs: Annotated[Logs, Group] = Logs()
 
     def __call__(self) -> None:
         """Runs it."""

@@ -10,7 +10,7 @@ import tyro
 
 from infoutil_jax.app.config import Stage
 from infoutil_jax.app.flags import Flat, Group, say_defaults
-from infoutil_jax.app.options import DeviceCount, SourceOptions
+from infoutil_jax.app.options import DeviceCount, Logs, SourceOptions
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.config import StudentConfig
 
@@ -29,6 +29,7 @@ class TrainStudent:
     config: Annotated[StudentConfig, Flat] = StudentConfig()
     devices: DeviceCount = "all"
     """Of this machine, that share the seeds."""
+    logs: Annotated[Logs, Group] = Logs()
 
     def __call__(self) -> None:
         """Runs it."""

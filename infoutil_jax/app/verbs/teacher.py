@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 from infoutil_jax.app.flags import Flat, Group, say_defaults
-from infoutil_jax.app.options import DeviceCount, SourceOptions
+from infoutil_jax.app.options import DeviceCount, Logs, SourceOptions
 from infoutil_jax.training.config import TeacherConfig
 
 
@@ -23,6 +23,7 @@ class TrainTeacher:
     """Of weights and batches."""
     devices: DeviceCount = "all"
     """Of this machine, that share each batch."""
+    logs: Annotated[Logs, Group] = Logs()
 
     def __call__(self) -> None:
         """Runs it."""
