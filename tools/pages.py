@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 STARTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md")
 """Pages outside of docs/ that the navigation names."""
 _LINK = re.compile(r"\[(?P<text>(?:[^][]|\[[^][]*\])*)\]\((?P<to>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
+_AXIS = re.compile(r"""(?<=[> ])(["']) ([\w*#]+(?: [\w*#]+)*)\1""")
 _MATHS = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -54,8 +55,10 @@ def on_page_markdown(markdown: str, page: Any, **_: Any) -> str:
     return _LINK.sub(moved, markdown)
 
 
-def on_page_content(html: str, **_: Any) -> str:
-    """Draws equations."""
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    """Draws equations; in the API, takes the space off jaxtyping's single axes (" batch")."""
+    if page.file.src_uri.startswith("api"):
+        html = _AXIS.sub(r"\1\2\1", html)
     return _MATHS.sub(lambda found: mathml(found[2], block=found[1] == "div"), html)
 
 

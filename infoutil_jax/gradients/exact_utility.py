@@ -4,7 +4,7 @@ Definition 3 of InfoUtil (arXiv 2601.21296): the utility of example i of a mini-
 largest change that leaving it out makes to the rate at which the loss of any training example j
 falls,
 
-$$U(x_i) = \max_j \left| \dot\ell_j(B) - \dot\ell_j(B \setminus i) \right|, \qquad
+$$U(x_i) = \max_j \left| \dot\ell_j(B) - \dot\ell_j(B \backslash i) \right|, \qquad
 \dot\ell_j = \langle g_j, \dot\theta \rangle$$
 
 with $g_j$ the gradient of example j and $\dot\theta$ what the optimiser adds to the
@@ -12,13 +12,13 @@ parameters in one step. `gradient_norms` is the cheap score that stands in for i
 
 What the update is, decides what utility is:
 
-- SGD, sum: $\eta \max_j |\langle g_j, g_i \rangle| \le c \|g_i\|$, with
+- SGD, sum: $\eta \max_j \lvert \langle g_j, g_i \rangle \rvert \le c \|g_i\|$, with
   $c = \eta \max_j \|g_j\|$. Theorem 1 is proved for this case.
 - SGD with momentum, sum: the same in the step itself, whatever the state, for the update is linear
   in the gradient. Nesterov's: times 1 + momentum.
-- SGD, mean: $\frac{\eta}{n-1} \max_j |\langle g_j, g_i - \bar g \rangle|$. The rest is averaged
-  over one example fewer, so that it is the centred gradient that counts, and an example without
-  any gradient has a utility.
+- SGD, mean: $\frac{\eta}{n-1} \max_j \lvert \langle g_j, g_i - \bar g \rangle \rvert$. The rest is
+  averaged over one example fewer, so that it is the centred gradient that counts, and an example
+  without any gradient has a utility.
 - Adam, clipping, ...: no closed form. Rates depend on the state, the batch and the coordinate, and
   c does not bound it.
 
