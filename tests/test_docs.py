@@ -32,8 +32,11 @@ IMAGES = ROOT / "tests" / "fixtures" / "imagenette"  # three photographs a class
 
 # What makes each page's blocks small: every text on the left is on the page.
 SMALLER = {
-    "README.md": {"tiles=4": "tiles=1", "class=10": "class=1"},
-    "docs/models.md": {'"resnet50"': '"convnet3"', "(224, 224)": "(32, 32)", ".pth": ".npz"},
+    "README.md": {"tiles=4": "tiles=1", "class=10": "class=1", "size=128": "size=32"},
+    "docs/models.md": {
+        '"resnet50", "resnet50.pth"': '"convnet3", "resnet50.npz", image_size=32',
+        "(224, 224)": "(32, 32)",
+    },
     "docs/recipes.md": {"(1, 2)": "(1,)"},
     "docs/sets.md": {"epochs=300": "epochs=2", "range(300)": "range(2)", "128": "8"},
     "docs/tutorial.md": {
@@ -51,7 +54,7 @@ def linear(weights, images):
 
 
 def readme(folder):
-    return {"predict": linear, "variables": _weights(128)}
+    return {"predict": linear, "variables": _weights(32)}
 
 
 def images(folder):
@@ -73,7 +76,7 @@ def images(folder):
 def models(folder):
     model = create("convnet3", num_classes=3, image_size=32, rngs=_rngs(), width=8)
     np.savez(folder / "resnet50.npz", **to_torchvision(model))
-    return {}
+    return {"variables": {"weights": _weights(32), "bias": jnp.zeros(3)}}
 
 
 def recipes(folder):
