@@ -234,7 +234,7 @@ def test_the_tutorial_shows_what_the_quickstart_prints():
 
 def test_the_site_is_built_without_a_warning_and_asks_no_other_host(tmp_path):
     site = tmp_path / "site"
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", site]
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", site]
     environment = os.environ | {"NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
     subprocess.run(command, cwd=ROOT, env=environment, check=True, timeout=300)
     pages = {path.relative_to(site).as_posix(): path.read_text() for path in site.rglob("*.html")}

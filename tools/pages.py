@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 STARTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md")
 """Pages outside of docs/ that the navigation names."""
 _LINK = re.compile(r"\[(?P<text>(?:[^][]|\[[^][]*\])*)\]\((?P<to>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
-_AXIS = re.compile(r"""(?<=[> ])(["']) ([\w*#]+(?: [\w*#]+)*)\1""")
+_AXIS = re.compile(r"""(?<=[> ])(["']|&#39;|&quot;) ([\w*#]+)\1""")
 _MATHS = re.compile(r'<(span|div) class="arithmatex">\\[(\[](.*?)\\[)\]]</\1>', re.DOTALL)
 
 

@@ -61,7 +61,7 @@ def exact_utilities(
     each microbatch), and an update of the optimiser an example. Which probe attains the maximum:
     `jnp.abs(loss_rate_changes(...)).argmax(axis=1)`, at the same cost.
 
-    Example:
+    Examples:
         >>> loss = lambda params, example: (params["w"] * example) ** 2 / 2
         >>> batch = jnp.array([1.0, 2.0])
         >>> exact_utilities(loss, {"w": jnp.float32(3)}, batch, optax.sgd(0.5))

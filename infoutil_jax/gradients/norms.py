@@ -55,7 +55,7 @@ def gradient_norms(
     `experiments.benchmarks.gradient_norm_cost` measures what that costs beside one gradient of the
     batch.
 
-    Example:
+    Examples:
         >>> loss = lambda params, example: (params["w"] * example) ** 2 / 2
         >>> gradient_norms(loss, {"w": jnp.float32(3)}, jnp.array([1.0, 2.0]))
         Array([ 3., 12.], dtype=float32)

@@ -88,7 +88,7 @@ def train_teacher(
         InputError: labels, settings or data that do not fit, or a `workdir` that holds something
             else.
 
-    Example:
+    Examples:
         >>> config = TeacherConfig(backbone="resnet18").resolve(source)  # doctest: +SKIP
         >>> teachers = train_teacher(  # doctest: +SKIP
         ...     source.train.labelled(),
