@@ -120,7 +120,7 @@ def loss_rate_changes(
     Takes what `exact_utilities` takes, and raises what it raises.
 
     Returns:
-        `<g_j, update(batch) - update(batch without i)>` at (i, j), float32: negative where the
+        `<g_j, update(batch) - update(batch without i)>` at (i, j), float32; negative where the
         step lowers the loss of probe j more with example i than without.
     """
     others = batch if probes is None else probes

@@ -82,7 +82,7 @@ def train_teacher(
         progress: show a progress line.
 
     Returns:
-        `{"early": ..., "converged": ...}`, the first only where there is one.
+        The teachers by stage, "early" and "converged", the first only where there is one.
 
     Raises:
         InputError: labels, settings or data that do not fit, or a `workdir` that holds something
