@@ -18,11 +18,11 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from scipy import stats
 
 from experiments import store
 from experiments.cells import LABELS
 from experiments.report import named, settings
+from infoutil_jax.app.accounts import mean_interval
 
 RESULTS = Path(__file__).parent / "results"
 RIVALS = ("random", "rded", "rded-by-early")
@@ -123,10 +123,8 @@ def lead(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
 
 def mean_lead(leads: Sequence[float]) -> str:
     """Their mean and, of several, half of its 95% interval."""
-    if len(leads) < 2:
-        return f"{np.mean(leads):+.1f}"
-    half = stats.t.ppf(0.975, len(leads) - 1) * np.std(leads, ddof=1) / len(leads) ** 0.5
-    return f"{np.mean(leads):+.1f} ± {half:.1f}"
+    mean, half = mean_interval(leads)
+    return f"{mean:+.1f}" if half is None else f"{mean:+.1f} ± {half:.1f}"
 
 
 def spread(values: list[float]) -> str:

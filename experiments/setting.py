@@ -31,13 +31,8 @@ from infoutil_jax import (
     sre2l,
 )
 from infoutil_jax.app.config import Stage
-from infoutil_jax.app.pipeline import (
-    choose_teacher,
-    summarise,
-    train_students,
-    train_students_on_everything,
-    train_teachers,
-)
+from infoutil_jax.app.pipeline import choose_teacher, train_teachers
+from infoutil_jax.app.students import summarise, train_students, train_students_on_everything
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.distillation import Examined, parts

@@ -20,7 +20,7 @@ from experiments.cells import Cell
 from experiments.run import Experiment
 from experiments.setting import Setting
 from infoutil_jax.app.config import RecipeConfig
-from infoutil_jax.app.pipeline import summarise
+from infoutil_jax.app.students import summarise
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.student import train_student
 from infoutil_jax.training.supervision import Supervision

@@ -2,7 +2,14 @@
 
 from . import gradients as gradients
 from . import shapley as shapley
-from .app.picture import overview as overview
+from .app.comparison import Comparison as Comparison
+from .app.comparison import compare as compare
+from .app.config import CompareConfig as CompareConfig
+from .app.figures import overview as overview
+from .app.figures import plot_attributions as plot_attributions
+from .app.figures import plot_distilled as plot_distilled
+from .app.figures import plot_tradeoff as plot_tradeoff
+from .app.report import report as report
 from .data.distilled import DistilledDataset as DistilledDataset
 from .data.sources import (
     Source as Source,

@@ -38,6 +38,10 @@ VERBS = {
         "The whole method on scikit-learn's digits, in about two minutes on two cores.",
     ),
     "run": Verb("Run", "Teacher, distilled set, student and a summary, from a source alone."),
+    "compare": Verb(
+        "Compare",
+        "Several recipes on a source, under one teacher: a table with intervals, and what to take.",
+    ),
     "teacher": Verb(
         "TrainTeacher",
         "Train a teacher and keep its early and its converged checkpoint; resumes after a stop.",
@@ -46,6 +50,9 @@ VERBS = {
     "student": Verb(
         "TrainStudent",
         "Train students from scratch on a distilled set and test them on real images.",
+    ),
+    "report": Verb(
+        "Report", "One HTML page about a run, a comparison or a set: what was kept, and why."
     ),
     "verify": Verb("Verify", "Check a distilled set on disk against its manifest, file by file."),
 }

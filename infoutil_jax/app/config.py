@@ -140,9 +140,33 @@ class RunConfig:
     rare_classes: RareClasses = "refuse"
     """Where a class has too few images for the budget that is asked for: refuse; cap the budget for
     all classes; or fill the class with other crops of the images that it has."""
+    baseline: bool = True
+    """Also train students on as many random images, to compare with."""
     seed: int = 0
     """Of every random draw."""
     stages: Annotated[Stages, Group] = Stages()
     recipe: Annotated[RecipeConfig, Group] = RecipeConfig()
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
+
+
+@dataclass(frozen=True)
+class CompareConfig:
+    """What recipes have in common when they are compared."""
+
+    images_per_class: int | None = None
+    """The budget; by default 10, or as many as the smallest class fills."""
+    rare_classes: RareClasses = "refuse"
+    """Where a class has too few images for the budget that is asked for: refuse; cap the budget for
+    all classes; or fill the class with other crops of the images that it has."""
+    tiles: Annotated[
+        int | None,
+        tyro.conf.arg(help_behavior_hint="(by default 1 up to 64 pixels, 4 above)", metavar="INT"),
+    ] = None
+    """Crops an image: 1, 4 or 9."""
+    seed: int = 0
+    """Of the teacher."""
+    stages: Annotated[Stages, Group] = Stages()
+    teacher: TeacherConfig = TeacherConfig()
+    student: StudentConfig = StudentConfig()
+    """Seed s draws the set s of each recipe and trains one student on it."""

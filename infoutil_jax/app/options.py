@@ -138,6 +138,15 @@ def index_of(spec: str) -> Path | None:
     return caches / "infoutil_jax" / "sources" / f"{hashlib.sha256(place).hexdigest()[:16]}.npz"
 
 
+def default_workdir(source: Source, before: str = "") -> Path:
+    """A folder below runs/, another one for each source: folders of one name lie in two places."""
+    kind, _, where = source.spec.partition(":")
+    if kind != "folder":
+        return Path("runs") / f"{before}{source.name}"
+    path = os.fsencode(Path(where).expanduser().resolve())
+    return Path("runs") / f"{before}{source.name}-{hashlib.sha256(path).hexdigest()[:6]}"
+
+
 def account(source: Source) -> str:
     """How many images there are, of what size, and of each class."""
     height, width = source.image_size

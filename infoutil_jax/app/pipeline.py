@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from infoutil_jax import provenance
 from infoutil_jax.app import compilations
+from infoutil_jax.app.accounts import account_of, own_class_share
 from infoutil_jax.app.budget import budget_of
+from infoutil_jax.app.command_line import command_of
 from infoutil_jax.app.config import RunConfig, Stage, Stages
-from infoutil_jax.app.report import account_of, own_class_share
-from infoutil_jax.data.augment import channel_statistics
-from infoutil_jax.data.distilled import DistilledDataset, check_destination
-from infoutil_jax.data.layout import MANIFEST
+from infoutil_jax.app.sets import found_or_distilled, made_by
+from infoutil_jax.app.students import details, summarise, train_students
+from infoutil_jax.data.distilled import check_destination
 from infoutil_jax.data.sources import Source
-from infoutil_jax.distillation import DistillConfig, distill, scorer_of
-from infoutil_jax.distillation.checks import check_budget, check_teacher
-from infoutil_jax.distillation.manifest import arguments, inputs
+from infoutil_jax.distillation import DistillConfig
+from infoutil_jax.distillation.checks import check_budget
+from infoutil_jax.distillation.manifest import arguments
 from infoutil_jax.errors import InputError
+from infoutil_jax.method import recipes
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.parallel import Devices
-from infoutil_jax.training.config import StudentConfig, TeacherConfig
-from infoutil_jax.training.student import StudentResult, train_student
-from infoutil_jax.training.supervision import Supervision
+from infoutil_jax.training.config import TeacherConfig
 from infoutil_jax.training.teacher import Teacher
 from infoutil_jax.training.train_teacher import train_teacher
 
@@ -115,80 +114,6 @@ def choose_teachers(
     return recipe, teacher, choose_teacher(teachers, stages.label_stage, images_per_class)
 
 
-def train_students(
-    distilled: DistilledDataset,
-    source: Source,
-    teacher: Teacher | None,
-    config: StudentConfig = StudentConfig(),
-    *,
-    classes: Sequence[int] | None = None,
-    devices: Devices | None = None,
-    progress: bool = True,
-) -> StudentResult:
-    """Trains students on a distilled set and tests them on the source's test images.
-
-    Args:
-        distilled: the set.
-        source: gives the test images.
-        teacher: labels the views under the policy "online".
-        config: the network and its training.
-        classes: train and test on the images of these classes only; None for all. The student has
-            an output for every class all the same.
-        devices: that share the seeds; None for the first.
-        progress: show a progress line.
-
-    Raises:
-        InputError: the set, the source and the teacher do not fit, or a class that is not there.
-    """
-    shown = range(len(source.class_names)) if classes is None else classes
-    for index in set(shown) - set(range(len(source.class_names))):
-        raise InputError(
-            f"class {index} is not there: {source.spec} has {len(source.class_names)} classes, "
-            "counted from 0"
-        )
-    if distilled.class_names != source.class_names:
-        raise InputError(
-            f"{distilled.path} has the classes {', '.join(distilled.class_names)} but "
-            f"{source.spec} has {', '.join(source.class_names)}"
-        )
-    if teacher is not None:
-        check_teacher(teacher, source)
-    kept = np.isin(distilled.labels, shown)
-    supervision = Supervision(
-        num_classes=len(source.class_names),
-        teacher=teacher,
-        soft_labels=distilled.soft_labels[kept],
-        tiles=distilled.soft_labels.shape[1],
-    )
-    if teacher is None or config.labels != "online":
-        labeller = distilled.manifest["label_teacher"]
-        supervision = replace(supervision, mean=labeller["mean"], std=labeller["std"])
-    tested = source.test.take(np.flatnonzero(np.isin(source.test.labels, shown)))
-    return train_student(
-        (distilled.images[kept], distilled.labels[kept]),
-        tested.labelled(),
-        config.resolve(source),
-        supervision=supervision,
-        devices=devices,
-        progress=progress,
-    )
-
-
-def train_students_on_everything(
-    source: Source, config: StudentConfig = StudentConfig(), *, progress: bool = True
-) -> StudentResult:
-    """Trains students on all training images with hard labels, to compare distilled sets with."""
-    train = source.train.arrays()
-    mean, std = channel_statistics(train[0])
-    return train_student(
-        train,
-        source.test.labelled(),
-        replace(config, labels="hard").resolve(source),
-        supervision=Supervision(num_classes=len(source.class_names), mean=mean, std=std),
-        progress=progress,
-    )
-
-
 def run(
     source: Source,
     workdir: str | Path,
@@ -201,8 +126,8 @@ def run(
 ) -> dict[str, Any]:
     """Teacher, distilled set, students and a summary, from a source alone.
 
-    Writes `teacher/`, `distilled/`, `overview.png` and `summary.json` under `workdir`; a teacher
-    that is there already is used, and so is a set that was made by the same arguments.
+    Writes `teacher/`, `distilled/`, `random/`, `overview.png` and `summary.json` under `workdir`; a
+    teacher that is there already is used, and so is a set that was made by the same arguments.
 
     Args:
         source: raw images.
@@ -220,7 +145,7 @@ def run(
         InputError: a budget, tiles or settings that the source cannot fill, or a set that is there
             and was made by other arguments.
     """
-    from infoutil_jax.app.picture import overview  # matplotlib takes a second
+    from infoutil_jax.app.figures import overview  # matplotlib takes a second
 
     before = compilations.so_far()
     workdir = Path(workdir)
@@ -239,7 +164,8 @@ def run(
             f"{recipe.tiles} equal tiles: choose another image size, or tiles"
         )
     wanted = arguments(source, recipe, images_per_class, pool, config.seed)
-    there = None if overwrite else _made_by(workdir / "distilled", wanted)
+    if not overwrite:
+        made_by(workdir / "distilled", wanted)  # hours of training later it would be refused
     teachers = train_teachers(
         whole,
         workdir / "teacher",
@@ -248,32 +174,41 @@ def run(
         devices=devices,
         progress=progress,
     )
-    recipe, teacher, labeller = choose_teachers(teachers, config.stages, recipe, images_per_class)
+    recipe, *chosen = choose_teachers(teachers, config.stages, recipe, images_per_class)
+    labeller = chosen[1]
     text, figures = account_of(teachers, labeller, source)
     say(text)
-    if there is not None:
-        wanted = inputs(source, scorer_of(recipe, teacher, labeller), labeller, images_per_class)
-        del wanted["hardware"]  # which changes a set by rounding at most
-        there = _made_by(workdir / "distilled", wanted)
-        say(f"{workdir / 'distilled'} is there already, made by the same arguments")
-    distilled = there or distill(
+    how = DistillConfig(pool=pool, devices=devices, overwrite=overwrite, progress=progress)
+    distil = partial(
+        found_or_distilled,
         source,
-        teacher,
-        recipe,
+        (chosen[0], labeller),
         images_per_class=images_per_class,
-        workdir=workdir / "distilled",
-        label_teacher=labeller,
         seed=config.seed,
-        config=DistillConfig(pool=pool, devices=devices, overwrite=overwrite, progress=progress),
     )
+    distilled = distil(recipe, workdir=workdir / "distilled", config=how)
     own, crops = own_class_share(distilled), len(distilled) * recipe.tiles
     say(f"soft labels are largest at the crop's own class for {own:.1f}% of {crops} crops")
     overview(distilled, source, workdir / "overview.png")
-    result = train_students(
-        distilled, source, labeller, config.student, devices=devices, progress=progress
+    train = partial(
+        train_students,
+        source=source,
+        teacher=labeller,
+        config=config.student,
+        devices=devices,
+        progress=progress,
     )
+    result = train(distilled)
+    baseline = None
+    if config.baseline and recipe.name != "random":
+        drawn = recipes.random(tiles=recipe.tiles)
+        chance = distil(drawn, workdir=workdir / "random", config=replace(how, overwrite=True))
+        baseline = summarise(train(chance))
     summary = {
+        "command": command_of("run", source, config),
         "source": source.spec,
+        "source_options": dict(source.options),
+        "training_images": len(source.train),
         "image_size": list(source.image_size),
         "classes": list(source.class_names),
         "skipped": list(source.skipped),
@@ -287,37 +222,11 @@ def run(
         "teacher_options": provenance.describe(config.teacher.resolve(source)),
         "student_options": provenance.describe(config.student.resolve(source)),
         "student": summarise(result),
+        "student_details": details(result),
+        "random": baseline,
         "programs": compilations.so_far().since(before)._asdict(),
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
     }
     (workdir / "summary.json").write_text(json.dumps(summary, indent=1, default=str) + "\n")
     return summary
-
-
-def _made_by(path: Path, wanted: Mapping[str, Any]) -> DistilledDataset | None:
-    """The set at `path`, if there is one; raises if something wanted of it is otherwise."""
-    if not (path / MANIFEST).exists():
-        return None
-    there = DistilledDataset.load(path)
-    for key, value in json.loads(json.dumps(wanted, default=str)).items():
-        if there.manifest.get(key) != value:
-            raise InputError(
-                f"{path} holds a set that was made with another {key}: choose another --workdir, "
-                "or replace the set with --overwrite"
-            )
-    return there
-
-
-def summarise(result: StudentResult) -> dict[str, Any]:
-    """Figures of students, ready for JSON: percent, one a seed, with mean and deviation."""
-    top1 = np.asarray(result.top1, np.float64)
-    return {
-        "top1_mean": float(top1.mean()),
-        "top1_std": float(top1.std(ddof=1)) if len(top1) > 1 else None,
-        "top1": top1.tolist(),
-        "top5": np.asarray(result.top5, np.float64).tolist(),
-        "ece": np.asarray(result.ece, np.float64).tolist(),
-        "test_view": result.test_view,
-        "seconds": result.seconds,
-    }

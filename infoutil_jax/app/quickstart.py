@@ -10,15 +10,10 @@ from pathlib import Path
 
 from infoutil_jax import provenance
 from infoutil_jax.app import compilations
-from infoutil_jax.app.picture import overview
-from infoutil_jax.app.pipeline import (
-    choose_teacher,
-    summarise,
-    train_students,
-    train_students_on_everything,
-    train_teachers,
-)
-from infoutil_jax.app.report import accuracy_table
+from infoutil_jax.app.accounts import accuracy_table
+from infoutil_jax.app.figures import overview
+from infoutil_jax.app.pipeline import choose_teacher, train_teachers
+from infoutil_jax.app.students import summarise, train_students, train_students_on_everything
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.distillation import DistillConfig, distill_pool, score_pool, scorer_of
 from infoutil_jax.method import recipes

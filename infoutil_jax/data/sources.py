@@ -47,6 +47,7 @@ class Source:
         value_range: values that became 0 and 255; None where all images have 8 bits.
         alpha: whether the last channel is one.
         filled: of each class that `fill` repeated, how many images it has of its own.
+        options: what `open_source` opens the same source with, beside `spec`; JSON can hold it.
     """
 
     spec: str
@@ -63,6 +64,7 @@ class Source:
     value_range: tuple[float, float] | None = None
     alpha: bool = False
     filled: Mapping[str, int] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def fill(self, per_class: int) -> "Source":
         """The source with the training images of rare classes repeated, in turn.
@@ -156,6 +158,17 @@ def open_source(
         raise InputError(f"test_fraction is {test_fraction}; it should be between 0 and 1")
     if max_per_class is not None and max_per_class < 1:
         raise InputError(f"max_per_class is {max_per_class}; it should be 1 or more")
+    options: dict[str, Any] = {
+        "seed": seed,
+        "test_fraction": test_fraction,
+        "skip_unreadable": skip_unreadable,
+        "max_per_class": max_per_class,
+        "data_dir": data_dir,
+        "train_split": train_split,
+        "test_split": test_split,
+        "value_range": value_range,
+        "background": background,
+    }
     wanted, behind = wanted_size(image_size), wanted_colour(background)
     extremes = wanted_range(value_range)
     listing = list_source(spec, data_dir, Wish(train_split, test_split))
@@ -204,6 +217,7 @@ def open_source(
         notes=listing.notes + survey.notes(view, extremes is not None, vanished + more),
         value_range=extremes,
         alpha=survey.has_alpha(channels),
+        options=options | {"image_size": list(size), "channels": channels},
     )
 
 

@@ -31,11 +31,16 @@ class Metrics(NamedTuple):
         top5: share of images with their label among the five largest logits, percent; among all
             of them where there are fewer classes.
         ece: expected calibration error with 15 bins, 0 to 1.
+        confusion: images by their class (row) and the class that they were taken for (column).
+        reliability: of each of the 15 bins of confidence how many images it has, the sum of their
+            confidence, and how many were right.
     """
 
     top1: float
     top5: float
     ece: float
+    confusion: Int[np.ndarray, "classes classes"]
+    reliability: Float[np.ndarray, "bins 3"]
 
 
 def top_k(logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], k: int) -> float:
@@ -75,11 +80,34 @@ def expected_calibration_error(
         labels: 0 to classes - 1.
         bins: number of bins.
     """
+    table = reliability(probabilities, labels, bins)
+    return float(np.abs(table[:, 2] - table[:, 1]).sum() / len(labels))
+
+
+def reliability(
+    probabilities: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"], bins: int = 15
+) -> Float[np.ndarray, "bins 3"]:
+    """Counts, summed confidences and right answers by bin (Guo et al. 2017, section 2).
+
+    Args:
+        probabilities: rows sum to one.
+        labels: 0 to classes - 1.
+        bins: of equal width, each open below and closed above.
+    """
     confidence = probabilities.max(1).astype(np.float64)
-    correct = probabilities.argmax(1) == labels
+    right = (probabilities.argmax(1) == labels).astype(np.float64)
     index = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
-    gaps = np.bincount(index, weights=correct - confidence, minlength=bins)
-    return float(np.abs(gaps).sum() / len(labels))
+    columns = (np.ones(len(labels)), confidence, right)
+    return np.stack([np.bincount(index, values, bins) for values in columns], 1)
+
+
+def confusion(
+    logits: Float[np.ndarray, "n classes"], labels: Int[np.ndarray, " n"]
+) -> Int[np.ndarray, "classes classes"]:
+    """Number of examples by their class (row) and the class of their largest logit (column)."""
+    classes = logits.shape[1]
+    pairs = labels.astype(np.int64) * classes + logits.argmax(1)
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
 def view(
@@ -189,4 +217,6 @@ def evaluate(
         top_k(logits, labels, 1),
         top_k(logits, labels, 5),
         expected_calibration_error(probabilities, labels),
+        confusion(logits, labels),
+        reliability(probabilities, labels),
     )

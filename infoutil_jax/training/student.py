@@ -38,6 +38,8 @@ class StudentResult(NamedTuple):
         top1: after the last epoch, percent.
         top5: likewise.
         ece: expected calibration error after the last epoch, 0 to 1.
+        confusion: test images by class and by the class that a student took them for.
+        reliability: of each bin of confidence, see `Metrics`.
         test_view: what of each test image they saw.
         top1_best: the best of the evaluated epochs, as RDED reports it; None without evaluation
             in between. It is chosen on the test images, hence flatters.
@@ -50,6 +52,8 @@ class StudentResult(NamedTuple):
     top1: Float[np.ndarray, " seeds"]
     top5: Float[np.ndarray, " seeds"]
     ece: Float[np.ndarray, " seeds"]
+    confusion: Int[np.ndarray, "seeds classes classes"]
+    reliability: Float[np.ndarray, "seeds bins 3"]
     test_view: TestView
     top1_best: Float[np.ndarray, " seeds"] | None
     loss: Float[np.ndarray, " epochs"]
@@ -188,6 +192,8 @@ def train_student(
         top1=np.array([student.top1 for student in final]),
         top5=np.array([student.top5 for student in final]),
         ece=np.array([student.ece for student in final]),
+        confusion=np.stack([student.confusion for student in final]),
+        reliability=np.stack([student.reliability for student in final]),
         test_view=test_view,
         top1_best=best if config.evaluate_every else None,
         loss=np.asarray(carry[1]).mean(0),

@@ -56,6 +56,8 @@ def test_a_folder_of_photographs_takes_one_command(photos, tmp_path, capsys, mon
         "teacher",
         "distilled",
         "distilled.scoring.json",
+        "random",
+        "random.scoring.json",
         "overview.png",
         "summary.json",
     }
@@ -75,7 +77,7 @@ def test_a_set_that_is_there_is_kept_or_told(photos, tmp_path, capsys):
     before = manifest.read_bytes(), manifest.stat().st_mtime_ns
     capsys.readouterr()
     assert main(asked) == 0
-    assert "is there already, made by the same arguments" in capsys.readouterr().out
+    assert "is there already, made by the same arguments" in capsys.readouterr().err
     assert (manifest.read_bytes(), manifest.stat().st_mtime_ns) == before
     sentence = refused([*asked, "--seed", "1"], capsys)
     assert "another seed" in sentence and "--overwrite" in sentence and "--workdir" in sentence
@@ -157,7 +159,7 @@ def test_the_teacher_that_labelled_a_set_labels_its_views(teacher_dir, tmp_path,
         stages.append(teacher.stage)
         raise InputError("seen")
 
-    monkeypatch.setattr("infoutil_jax.app.pipeline.train_students", train_students)
+    monkeypatch.setattr("infoutil_jax.app.students.train_students", train_students)
     again = ["student", str(tmp_path / "set"), "digits", "--teacher", str(teacher_dir)]
     for choice in ([], ["--label-stage", "early"]):
         assert main([*again, *choice]) == 2

@@ -6,15 +6,10 @@ import jax
 import numpy as np
 import pytest
 
+from infoutil_jax.app.accounts import account_of, own_class_share
 from infoutil_jax.app.config import RecipeConfig, RunConfig
-from infoutil_jax.app.pipeline import (
-    choose_teacher,
-    run,
-    summarise,
-    train_students,
-    train_students_on_everything,
-)
-from infoutil_jax.app.report import account_of, own_class_share
+from infoutil_jax.app.pipeline import choose_teacher, run
+from infoutil_jax.app.students import summarise, train_students, train_students_on_everything
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.errors import InputError

@@ -43,10 +43,10 @@ class Distill:
         """Runs it."""
         import jax
 
+        from infoutil_jax.app.accounts import account_of
         from infoutil_jax.app.budget import budget_of
-        from infoutil_jax.app.picture import overview
+        from infoutil_jax.app.figures import overview
         from infoutil_jax.app.pipeline import choose_teachers
-        from infoutil_jax.app.report import account_of
         from infoutil_jax.distillation import distill
         from infoutil_jax.training.teacher import load_teachers
 

@@ -33,8 +33,9 @@ class TrainStudent:
     def __call__(self) -> None:
         """Runs it."""
         from infoutil_jax import parallel
-        from infoutil_jax.app.pipeline import choose_teacher, summarise, train_students
-        from infoutil_jax.app.report import accuracy_table
+        from infoutil_jax.app.accounts import accuracy_table
+        from infoutil_jax.app.pipeline import choose_teacher
+        from infoutil_jax.app.students import summarise, train_students
         from infoutil_jax.data.distilled import DistilledDataset
         from infoutil_jax.training.teacher import load_teachers
 

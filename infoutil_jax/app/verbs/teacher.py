@@ -27,8 +27,8 @@ class TrainTeacher:
     def __call__(self) -> None:
         """Runs it."""
         from infoutil_jax import parallel
+        from infoutil_jax.app.accounts import account_of
         from infoutil_jax.app.pipeline import train_teachers
-        from infoutil_jax.app.report import account_of
 
         devices = parallel.devices_of(self.devices)
         source = self.data.open()

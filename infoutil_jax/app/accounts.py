@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from scipy import stats
 
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
@@ -41,8 +42,29 @@ def own_class_share(distilled: DistilledDataset) -> float:
     return 100 * float(np.mean(distilled.soft_labels.argmax(-1) == distilled.labels[:, None]))
 
 
+def mean_interval(
+    values: Sequence[float | int], *, confidence: float = 0.95
+) -> tuple[float, float | None]:
+    """The mean, and half the width of its interval by Student's t; None of one value alone.
+
+    Args:
+        values: one of each independent draw.
+        confidence: that the interval holds the true mean, 0 to 1.
+    """
+    count = len(values)
+    if count < 2:
+        return float(np.mean(values)), None
+    quantile = stats.t.ppf((1 + confidence) / 2, count - 1)
+    return float(np.mean(values)), float(quantile * np.std(values, ddof=1) / count**0.5)
+
+
 def accuracy_table(results: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
-    """A Markdown table: a row a method, a column a budget, mean and standard deviation in percent.
+    """`accuracy_rows` as a Markdown table."""
+    return markdown(accuracy_rows(results))
+
+
+def accuracy_rows(results: Mapping[str, Mapping[int, Sequence[float]]]) -> list[list[str]]:
+    """A table: a row a method, a column a budget, mean and standard deviation in percent.
 
     Args:
         results: method -> images per class -> top-1 of each seed, in percent.
@@ -54,9 +76,13 @@ def accuracy_table(results: Mapping[str, Mapping[int, Sequence[float]]]) -> str:
         for row in results.values()
     ]
     header = ["top-1, %", *(f"{budget} / class" for budget in budgets)]
-    table = [header, *([name, *line] for name, line in zip(names, cells, strict=True))]
-    widths = [max(len(line[i]) for line in table) for i in range(len(header))]
-    lines = [_line(header, widths), "|".join(["", *("-" * (w + 2) for w in widths), ""])]
+    return [header, *([name, *line] for name, line in zip(names, cells, strict=True))]
+
+
+def markdown(table: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, its columns aligned; the first row is the header."""
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    lines = [_line(table[0], widths), "|".join(["", *("-" * (w + 2) for w in widths), ""])]
     return "\n".join(lines + [_line(line, widths) for line in table[1:]])
 
 

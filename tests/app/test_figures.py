@@ -1,10 +1,10 @@
-"""The picture and the table."""
+"""The pictures."""
 
 import numpy as np
+from matplotlib.figure import Figure
 from PIL import Image
 
-from infoutil_jax.app.picture import overview
-from infoutil_jax.app.report import accuracy_table
+from infoutil_jax.app.figures import overview, plot_attributions, plot_distilled, plot_tradeoff
 from infoutil_jax.data.distilled import write_distilled
 from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.method.recipes import infoutil_paper, random
@@ -67,11 +67,46 @@ def test_images_without_an_origin_are_shown_alone(digits, tmp_path):
     np.testing.assert_array_equal(axes[1, 0].images[0].get_array(), made.images[2, ..., 0])
 
 
-def test_accuracies_are_means_and_deviations():
-    table = accuracy_table({"a": {1: [10.0, 20.0], 10: [50.0]}, "method b": {10: [61.0, 59.0]}})
-    assert table.splitlines() == [
-        "| top-1, % | 1 / class  | 10 / class |",
-        "|----------|------------|------------|",
-        "| a        | 15.0 ± 7.1 | 50.0       |",
-        "| method b | not run    | 60.0 ± 1.4 |",
-    ]
+def test_attributions_have_a_scale_about_zero_and_a_box(digits):
+    figure, values = Figure(), np.array([[0.5, -2.0], [0.0, 1.0]])
+    axes = plot_attributions(figure.subplots(), digits.train.image(0), values, (2, 1, 4, 3))
+    drawn = axes.images[1]
+    assert (drawn.norm.vmin, drawn.norm.vmax) == (-2.0, 2.0)
+    assert drawn.get_extent() == [-0.5, 7.5, 7.5, -0.5]
+    (box,) = axes.patches
+    assert (box.get_y(), box.get_x(), box.get_height(), box.get_width()) == (1.5, 0.5, 4, 3)
+    assert figure.axes[1].get_ylabel() == "Shapley value"
+
+
+def test_a_sheet_shows_each_image_in_its_classs_row(digits, tmp_path):
+    images, _ = digits.train.arrays()
+    made = write_distilled(
+        tmp_path / "set",
+        images=images[:6],
+        labels=np.repeat(np.arange(2), 3),
+        soft_labels=np.zeros((6, 1, 2), np.float32),
+        class_names=("ants", "bees"),
+        records=[{"tiles": []}] * 6,
+        manifest={},
+    )
+    axes = plot_distilled(Figure().subplots(), made, per_class=2)
+    (sheet,) = (one.get_array() for one in axes.images)
+    assert sheet.shape == (17, 17)
+    np.testing.assert_array_equal(sheet[9:, 9:], made.images[4, ..., 0])
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["ants", "bees"]
+
+
+def test_a_tradeoff_shows_means_and_deviations(tmp_path):
+    results = {"ours": {1: [10.0, 20.0], 10: [50.0]}, "theirs": {1: [12.0], 10: [40.0]}}
+    figure = Figure()
+    axes = plot_tradeoff(figure.subplots(), results, everything=90.0)
+    first, second = axes.containers
+    np.testing.assert_allclose(first.lines[0].get_xydata(), [[1, 15], [10, 50]])
+    np.testing.assert_allclose(
+        first.lines[2][0].get_segments()[0][:, 1], 15 + np.std([10, 20], ddof=1) * np.array([-1, 1])
+    )
+    assert first.lines[0].get_color() != second.lines[0].get_color()
+    assert first.lines[0].get_marker() != second.lines[0].get_marker()
+    assert [t.get_text() for t in axes.get_xticklabels()] == ["1", "10"]
+    figure.savefig(tmp_path / "tradeoff.svg")
+    assert "<svg" in (tmp_path / "tradeoff.svg").read_text()

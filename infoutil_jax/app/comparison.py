@@ -1,0 +1,270 @@
+"""Which recipe suits a source: several, under one teacher, set by set (host)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from infoutil_jax import provenance
+from infoutil_jax.app.accounts import account_of, mean_interval
+from infoutil_jax.app.budget import budget_of
+from infoutil_jax.app.command_line import command_of
+from infoutil_jax.app.config import CompareConfig, RecipeConfig
+from infoutil_jax.app.pipeline import choose_teachers, train_teachers
+from infoutil_jax.app.sets import found_or_distilled
+from infoutil_jax.app.students import details, summarise, train_students
+from infoutil_jax.data.sources import Source
+from infoutil_jax.distillation import DistillConfig, ScoredPool, score_pool, scorer_of
+from infoutil_jax.distillation.checks import check_budget
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.recipes import Recipe
+from infoutil_jax.parallel import Devices
+from infoutil_jax.training.teacher import Teacher
+
+RECIPES = ("infoutil", "rded", "random")
+RANDOM = "random"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Accuracies of students, percent, on the test images.
+
+    Attributes:
+        top1: recipe -> top-1 of each seed's student on that seed's set.
+        images_per_class: of each set.
+        majority: share of the test images that are of the largest class.
+        everything: top-1 of the converged teacher, which has seen all training images; None if it
+            is not known.
+        images: how many training images there are.
+    """
+
+    top1: Mapping[str, Sequence[float]]
+    images_per_class: int
+    majority: float
+    everything: float | None
+    images: int
+
+    @classmethod
+    def of(cls, content: Mapping[str, Any], names: Sequence[str] | None = None) -> Comparison:
+        """What a `comparison.json` holds: of these recipes, by default of all."""
+        found = content["recipes"]
+        return cls(
+            {name: found[name]["student"]["top1"] for name in names or found},
+            content["images_per_class"],
+            content["teacher"]["majority"],
+            content["teacher"].get("converged"),
+            content["training_images"],
+        )
+
+    def lead(self, name: str, confidence: float = 0.95) -> tuple[float, float | None]:
+        """Mean lead over random images, seed by seed, and half of its interval's width."""
+        pairs = zip(self.top1[name], self.top1[RANDOM], strict=True)
+        return mean_interval([ours - theirs for ours, theirs in pairs], confidence=confidence)
+
+    def rows(self) -> list[list[str]]:
+        """A table: accuracy with its deviation over sets, and the lead over random images."""
+        rows = [["", f"top-1, %, {self.images_per_class} a class", "lead over random images"]]
+        for name, values in self.top1.items():
+            spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+            mean, half = self.lead(name)
+            lead = "" if name == RANDOM else f"{mean:+.1f}" + (f" ± {half:.1f}" if half else "")
+            rows.append([name, f"{np.mean(values):.1f}{spread}", lead])
+        rows.append(["the largest class alone", f"{self.majority:.1f}", ""])
+        if self.everything is not None:
+            everything = f"all {self.images} images (the teacher)"
+            rows.append([everything, f"{self.everything:.1f}", ""])
+        return rows
+
+    def advice(self) -> str:
+        """What to take, and how far a set is from all images: two sentences.
+
+        A recipe is called better where the interval of its lead is above zero, at a confidence
+        that holds for all rivals of random images together (Bonferroni).
+        """
+        means = {name: float(np.mean(values)) for name, values in self.top1.items()}
+        best = max(means, key=lambda name: (means[name], name == RANDOM))
+        return f"{self._choice(best)} {self._distance(means[best])}".strip()
+
+    def _choice(self, best: str) -> str:
+        if best == RANDOM:
+            return "No recipe is ahead of random images here: take random images, or more a class."
+        mean, half = self.lead(best, 1 - 0.05 / (len(self.top1) - 1))
+        if half is not None and mean > half:
+            return (
+                f"Take {best}: it leads random images by {mean:.1f} ± {half:.1f} points. (It was "
+                "chosen on these test images; report a figure from others.)"
+            )
+        sure = "one set cannot tell" if half is None else f"± {half:.1f} is too wide to tell"
+        return (
+            f"{best} is ahead of random images by {mean:.1f} points, but {sure} whether that is "
+            "chance: more seeds would (--student.seeds)."
+        )
+
+    def _distance(self, mean: float) -> str:
+        room = None if self.everything is None else self.everything - self.majority
+        if room is None or room <= 0:
+            return ""
+        share = float(np.clip((mean - self.majority) / room, 0, 1))
+        return (
+            f"Its students come {share:.0%} of the way from the largest class to what the teacher "
+            "knows" + ("; more images a class would bring them further." if share < 0.9 else ".")
+        )
+
+
+def compare(
+    source: Source,
+    workdir: str | Path,
+    recipes: Sequence[str | Recipe] = RECIPES,
+    config: CompareConfig = CompareConfig(),
+    *,
+    devices: Devices | None = None,
+    overwrite: bool = False,
+    progress: bool = True,
+    say: Callable[[str], None] = print,
+) -> Comparison:
+    """Distils a source by several recipes under one teacher, and trains students on the sets.
+
+    For every seed each recipe draws a set of its own, and one student is trained on it. Recipes
+    that examine the same crops share one scored pool. Writes `teacher/`, a folder for each recipe
+    and seed, and `comparison.json` under `workdir`; what is there already, made by the same
+    arguments, is used.
+
+    Args:
+        source: raw images.
+        workdir: where everything is written.
+        recipes: by name, or your own; random images are always among them.
+        config: what they have in common.
+        devices: that share all the work; None for the first.
+        overwrite: replace sets that were made by other arguments.
+        progress: show progress lines.
+        say: where the text goes.
+
+    Raises:
+        InputError: a budget, tiles or settings that the source cannot fill, two recipes of one
+            name, or a set that is there and was made by other arguments.
+
+    Example:
+        >>> compare(open_source("folder:PATH"), "runs/mine").advice()  # doctest: +SKIP
+    """
+    workdir, student = Path(workdir), config.student
+    chosen = _built(recipes, config, source)
+    tiles = max(recipe.tiles for recipe in chosen)
+    whole = source
+    source, budget, text = budget_of(source, tiles, config.images_per_class, config.rare_classes)
+    say(text)
+    pool = max(DistillConfig.pool or 0, budget * tiles)
+    for recipe in chosen:
+        check_budget(source, recipe, budget, pool)
+    shared: dict[str, Any] = {"devices": devices, "progress": progress}
+    teachers = train_teachers(
+        whole, workdir / "teacher", config.teacher, seed=config.seed, **shared
+    )
+    _, _, labeller = choose_teachers(teachers, config.stages, chosen[0], budget)
+    text, figures = account_of(teachers, labeller, source)
+    say(text)
+    pools = _Pools(source, chosen, DistillConfig(pool=pool, overwrite=overwrite, **shared))
+    about = {
+        "command": command_of("compare", source, config, "--recipes", *(r.name for r in chosen)),
+        "source": source.spec,
+        "source_options": dict(source.options),
+        "training_images": len(source.train),
+        "images_per_class": budget,
+        "teacher": figures,
+    }
+    results = _Results(workdir / "comparison.json", about)
+    started = time.perf_counter()
+    for number, recipe in enumerate(chosen):
+        recipe, teacher, labeller = choose_teachers(teachers, config.stages, recipe, budget)
+        sets = [
+            found_or_distilled(
+                source,
+                (teacher, labeller),
+                recipe,
+                images_per_class=budget,
+                workdir=workdir / f"{recipe.name}-{seed}",
+                seed=seed,
+                config=pools.config,
+                pool=pools.of(recipe, scorer_of(recipe, teacher, labeller), seed),
+            )
+            for seed in student.seeds
+        ]
+        made_from = {
+            "sets": [one.manifest["sha256"] for one in sets],
+            "student": provenance.describe(student.resolve(source)),
+            "teacher": labeller.digest(),
+            "versions": provenance.versions(),
+        }
+        if not results.has(recipe.name, made_from):
+            result = train_students(sets, source, labeller, student, **shared)
+            results.add(recipe.name, made_from, {**summarise(result), **details(result)})
+        if number == 0 and len(chosen) > 1:
+            minutes = (time.perf_counter() - started) / 60 * (len(chosen) - 1)
+            say(f"{recipe.name} is done; the other recipes take about {minutes:.0f} minutes more")
+    return Comparison.of(results.content, [recipe.name for recipe in chosen])
+
+
+def _built(recipes: Sequence[str | Recipe], config: CompareConfig, source: Source) -> list[Recipe]:
+    """The recipes, random images first: the others are measured by them, and they are soon done."""
+    names = [one if isinstance(one, str) else one.name for one in recipes]
+    for name in names:
+        if names.count(name) > 1:
+            raise InputError(f"two recipes are called {name!r}: name each once, or replace a name")
+    wanted: list[str | Recipe] = [*recipes, *([RANDOM] if RANDOM not in names else [])]
+    built = [
+        RecipeConfig(one, tiles=config.tiles).build(source) if isinstance(one, str) else one
+        for one in wanted
+    ]
+    return sorted(built, key=lambda recipe: recipe.name != RANDOM)
+
+
+class _Pools:
+    """Pools that several recipes share, scored when the first of them asks."""
+
+    def __init__(self, source: Source, recipes: Sequence[Recipe], config: DistillConfig):
+        self.source, self.config = source, config
+        self.users = Counter(recipe.per_image for recipe in recipes)
+        self.scored: dict[Any, ScoredPool] = {}
+
+    def of(self, recipe: Recipe, scorer: Teacher, seed: int) -> Callable[[], ScoredPool] | None:
+        """What scores the pool of a recipe; None where no other examines the same crops."""
+        if self.users[recipe.per_image] == 1:
+            return None
+        same = recipe.per_image, scorer.stage, seed
+
+        def pool() -> ScoredPool:
+            if same not in self.scored:
+                self.scored[same] = score_pool(
+                    self.source, scorer, recipe, seed=seed, config=self.config
+                )
+            return replace(self.scored[same], recipe=recipe)
+
+        return pool
+
+
+class _Results:
+    """Students' results on disk, with what they were made from, to go on after a stop."""
+
+    def __init__(self, path: Path, about: Mapping[str, Any]):
+        self.path = path
+        there = json.loads(path.read_text()) if path.exists() else {}
+        self.content = {**about, "recipes": there.get("recipes", {})}
+
+    def has(self, name: str, made_from: Mapping[str, Any]) -> bool:
+        """Whether there is a result of this recipe, made from the same."""
+        wanted = json.loads(json.dumps(made_from, default=str))
+        return bool(self.content["recipes"].get(name, {}).get("made_from") == wanted)
+
+    def add(self, name: str, made_from: Mapping[str, Any], result: Mapping[str, Any]) -> None:
+        """Writes a recipe's result."""
+        self.content["recipes"][name] = {"made_from": made_from, "student": result}
+        self.content["hardware"] = provenance.hardware()
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        partial.write_text(json.dumps(self.content, indent=1, default=str) + "\n")
+        partial.replace(self.path)

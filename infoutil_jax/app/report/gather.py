@@ -1,0 +1,197 @@
+"""What a report shows, from the folders of `infoutil` on disk (host)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+
+from infoutil_jax.app.accounts import accuracy_rows
+from infoutil_jax.app.comparison import Comparison
+from infoutil_jax.app.options import index_of
+from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.data.layout import MANIFEST
+from infoutil_jax.data.sources import Source, open_source
+from infoutil_jax.distillation.distill import label_crops
+from infoutil_jax.errors import InputError
+from infoutil_jax.image import mosaic
+from infoutil_jax.training.teacher import Teacher, load_teachers
+
+Opinions = Mapping[str, Float[np.ndarray, "images tiles classes"]]
+"""A teacher's stage, and its logits on every tile."""
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One distilled set, and what is known of it.
+
+    Attributes:
+        name: of its folder.
+        distilled: the set.
+        opinions: of the teachers that are there, the one that labelled first.
+        source: what it was distilled from; None where that cannot be opened.
+        student: figures of its students, and details; empty if there are none.
+        bytes: of its files.
+    """
+
+    name: str
+    distilled: DistilledDataset
+    opinions: Opinions
+    source: Source | None
+    student: Mapping[str, Any]
+    bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Folder:
+    """One folder that a report is of.
+
+    Attributes:
+        path: it.
+        summary: what its JSON file says; empty without one.
+        table: accuracies, the first row the header; empty without any.
+        advice: of a comparison.
+        sets: the sets in it.
+        missing: why something cannot be shown, a sentence each.
+    """
+
+    path: Path
+    summary: Mapping[str, Any]
+    table: list[list[str]]
+    advice: str
+    sets: tuple[Shown, ...]
+    missing: tuple[str, ...]
+
+
+def gather(path: Path, source: Source | None = None) -> Folder:
+    """Reads a folder of `infoutil run`, `compare`, `quickstart` or `distill`.
+
+    Args:
+        path: the folder, with a set in it, below it, or being one.
+        source: what the sets were distilled from; None opens what the folder's summary names.
+
+    Raises:
+        InputError: there is no set, or one that cannot be read.
+    """
+    folders = sets_in(path)
+    written = [path / name for name in ("comparison.json", "summary.json")]
+    there = [file for file in written if file.is_file()]
+    summary: dict[str, Any] = json.loads(there[0].read_text()) if there else {}
+    loaded = [DistilledDataset.load(folder) for folder in folders]
+    missing = list[str]()
+    if source is None:
+        source, reason = _reopened(summary, loaded[0])
+        missing += [reason] if reason else []
+    trained = path / "teacher" / "config.json"
+    teachers = load_teachers(trained.parent) if trained.exists() else {}
+    shown = []
+    for folder, distilled in zip(folders, loaded, strict=True):
+        mine = source
+        if source is not None and _fingerprint(distilled) != source.fingerprint():
+            mine = None
+            missing.append(
+                f"{folder.name}: its origins are not shown, for it was distilled from other "
+                f"images than {source.spec} has now"
+            )
+        shown.append(
+            Shown(
+                folder.name if folder != path else path.resolve().name,
+                distilled,
+                _opinions(distilled, teachers),
+                mine,
+                _student(summary, distilled, folder),
+                sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
+            )
+        )
+    compared = Comparison.of(summary) if "recipes" in summary else None
+    table = compared.rows() if compared else _accuracies(summary)
+    advice = compared.advice() if compared else ""
+    return Folder(path, summary, table, advice, tuple(shown), tuple(missing))
+
+
+def sets_in(path: Path) -> list[Path]:
+    """The distilled sets that a folder is, or has, in the order of their names.
+
+    Raises:
+        InputError: there is none.
+    """
+    if (path / MANIFEST).is_file():
+        return [path]
+    found = sorted(file.parent for file in path.glob(f"*/{MANIFEST}"))
+    if not found:
+        raise InputError(
+            f"{path} holds no distilled set: give the folder of infoutil run, compare, quickstart "
+            "or distill"
+        )
+    return found
+
+
+def _fingerprint(distilled: DistilledDataset) -> Any:
+    return distilled.manifest.get("source", {}).get("fingerprint")
+
+
+def _reopened(
+    summary: Mapping[str, Any], distilled: DistilledDataset
+) -> tuple[Source | None, str | None]:
+    """The source that a summary names, or why it cannot be shown."""
+    spec = summary.get("source", distilled.manifest.get("source", {}).get("name"))
+    known = dict(summary.get("source_options", {}))
+    if "source" not in summary and spec != "digits":
+        return None, "where the images came from is not written down: name the source to see them"
+    sizes = {name: known[name] for name in ("image_size", "value_range") if known.get(name)}
+    known |= {name: tuple(value) for name, value in sizes.items()}
+    try:
+        return open_source(spec, **known, index=index_of(spec)), None
+    except InputError as error:
+        return None, f"the images' origins are not shown: {error}"
+
+
+def _opinions(distilled: DistilledDataset, teachers: Mapping[str, Teacher]) -> Opinions:
+    """Logits of the stored labels, and of each other teacher that is there."""
+    labelled = distilled.manifest.get("label_teacher", {})
+    found = {str(labelled.get("stage", "teacher")): distilled.soft_labels}
+    shape = distilled.soft_labels.shape
+    size = (distilled.images.shape[1], distilled.images.shape[2])
+    tiles = mosaic.split(distilled.images, shape[1])
+    for stage, teacher in teachers.items():
+        if stage not in found and teacher.class_names == distilled.class_names:
+            logits = label_crops(teacher, tiles.reshape(-1, *tiles.shape[2:]), size)
+            found[stage] = logits.reshape(shape)
+    return found
+
+
+def _student(
+    summary: Mapping[str, Any], distilled: DistilledDataset, folder: Path
+) -> Mapping[str, Any]:
+    """What a summary says of the students of one of its sets."""
+    if folder.name == "distilled":
+        return {**summary.get("student", {}), **summary.get("student_details", {})}
+    if folder.name == "random":
+        return dict(summary.get("random") or {})
+    digest = distilled.manifest["sha256"]
+    for one in summary.get("recipes", {}).values():
+        if digest in one["made_from"]["sets"]:
+            return dict(one["student"])
+    return {}
+
+
+def _accuracies(summary: Mapping[str, Any]) -> list[list[str]]:
+    """The table of a run or of the quickstart."""
+    if "student" in summary:
+        budget = summary["images_per_class"]
+        rows = {f"student, {summary['recipe']['recipe']}": {budget: summary["student"]["top1"]}}
+        if summary.get("random"):
+            rows["student, random images"] = {budget: summary["random"]["top1"]}
+        rows |= {f"{name} teacher": {budget: [value]} for name, value in summary["teacher"].items()}
+        rows["the largest class alone"] = rows.pop("majority teacher")
+        return accuracy_rows(rows)
+    if "top1" in summary:
+        return accuracy_rows(
+            {name: {int(k): v for k, v in row.items()} for name, row in summary["top1"].items()}
+        )
+    return []

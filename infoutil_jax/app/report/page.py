@@ -1,0 +1,211 @@
+"""Sets and their figures as one HTML page that needs nothing else (host)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jinja2
+import numpy as np
+from jaxtyping import Float
+
+from infoutil_jax.app.accounts import own_class_share
+from infoutil_jax.app.report import charts
+from infoutil_jax.app.report.gather import Folder, Shown
+from infoutil_jax.app.report.thumbnails import data_uri
+
+MANY = 1500
+"""Images above which their pictures are smaller."""
+SIDES = 160, 80
+"""Pixels of pictures of few and of many images."""
+COLUMNS = "recipe", "students", "chosen by", "storage", "labels", "own class", "training"
+"""Facts of sets that are shown side by side."""
+CLASSES_SHOWN = 5
+"""The most probable classes of a teacher that are shown."""
+
+
+def page(folders: Sequence[Folder]) -> str:
+    """The page of one folder or several, side by side.
+
+    Args:
+        folders: as gathered.
+    """
+    shown = [one for folder in folders for one in folder.sets]
+    side = SIDES[sum(len(one.distilled) for one in shown) > MANY]
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("infoutil_jax.app.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    return environment.get_template("page.html.j2").render(
+        title=", ".join(folder.path.resolve().name for folder in folders),
+        folders=folders,
+        sets=[_set(one, number, side) for number, one in enumerate(shown)],
+        columns=COLUMNS,
+    )
+
+
+def _set(shown: Shown, number: int, side: int) -> dict[str, Any]:
+    """What the page says of a set."""
+    distilled, labelled = shown.distilled, next(iter(shown.opinions))
+    probabilities = {stage: _softmax(logits) for stage, logits in shown.opinions.items()}
+    origins = _origins(shown, side)
+    items = [_item(shown, index, probabilities, origins, side) for index in range(len(distilled))]
+    recipe, student = distilled.manifest.get("recipe") or {}, shown.student
+    scores = [tile["score"] for record in distilled.records for tile in record["tiles"]]
+    return {
+        "id": f"set{number}",
+        "name": shown.name,
+        "recipe": recipe.get("name", "unknown"),
+        "facts": _facts(shown),
+        "classes": [
+            {"name": name, "items": [item for item in items if item["label"] == label]}
+            for label, name in enumerate(distilled.class_names)
+        ],
+        "data": {
+            "classes": list(distilled.class_names),
+            "size": list(distilled.images.shape[1:3]),
+            "origins": list(origins.values()),
+            "items": [item["data"] for item in items],
+        },
+        "scores": charts.histogram(scores, "score"),
+        "entropy": charts.histogram(
+            _entropy(probabilities[labelled]).ravel(), "entropy of soft labels, share of the most"
+        ),
+        "loss": charts.curve(student["loss"], "students' loss") if "loss" in student else None,
+        "reliability": charts.reliability(student["reliability"])
+        if "reliability" in student
+        else None,
+        "confusion": _confusion(student.get("confusion"), distilled.class_names),
+    }
+
+
+def _item(
+    shown: Shown,
+    index: int,
+    probabilities: Mapping[str, np.ndarray],
+    origins: Mapping[int, str],
+    side: int,
+) -> dict[str, Any]:
+    """A distilled image: its card, and what is shown of it when it is chosen."""
+    distilled = shown.distilled
+    label, tiles = int(distilled.labels[index]), distilled.records[index]["tiles"]
+    numbers = {example: place for place, example in enumerate(origins)}
+    own = probabilities[next(iter(probabilities))][index]
+    agrees = bool((own.argmax(-1) == label).all())
+    return {
+        "index": index,
+        "label": label,
+        "picture": data_uri(distilled.images[index], side),
+        "rank": min(tile["rank"] for tile in tiles),
+        "score": float(np.mean([tile["score"] for tile in tiles])),
+        "entropy": float(_entropy(own).mean()),
+        "own": float(own[:, label].mean()),
+        "agrees": agrees,
+        "sources": " ".join(str(tile["source"]) for tile in tiles),
+        "data": {
+            "label": label,
+            "tiles": [
+                {
+                    "source": tile["source"],
+                    "origin": numbers.get(tile["example"]),
+                    "box": tile["box"],
+                    "map": _short(tile["map"]) if np.size(tile["map"]) > 1 else None,
+                    "score": float(f"{tile['score']:.4g}"),
+                    "rank": tile["rank"],
+                    "opinions": {
+                        stage: _most_probable(rows[index, place])
+                        for stage, rows in probabilities.items()
+                    },
+                }
+                for place, tile in enumerate(tiles)
+            ],
+        },
+    }
+
+
+def _origins(shown: Shown, side: int) -> dict[int, str]:
+    """Every image that a tile was cut from, once."""
+    if shown.source is None:
+        return {}
+    examples = {
+        tile["example"]
+        for record in shown.distilled.records
+        for tile in record["tiles"]
+        if tile["example"] is not None
+    }
+    return {one: data_uri(shown.source.train.image(one), side) for one in sorted(examples)}
+
+
+def _facts(shown: Shown) -> dict[str, str]:
+    """What the table at a set's head says."""
+    distilled, manifest, student = shown.distilled, shown.distilled.manifest, shown.student
+    height, width, channels = distilled.images.shape[1:]
+    source, labelled = manifest.get("source", {}), manifest.get("label_teacher", {})
+    facts = {
+        "recipe": (manifest.get("recipe") or {}).get("name", "unknown"),
+        "chosen by": _chosen_by(manifest.get("recipe") or {}),
+        "images": f"{len(distilled)} of {height}×{width} pixels, {_many(channels, 'channel')}, "
+        f"{_many(distilled.soft_labels.shape[1], 'crop')} each",
+        "out of": f"{source.get('train_images', 'unknown')} training images",
+        "storage": f"{shown.bytes / 1e6:.2f} MB",
+        "labels": f"{labelled.get('name', '')} teacher, {labelled.get('stage', '')}"
+        + (f", {labelled['accuracy']:.1f}% top-1" if labelled.get("accuracy") else ""),
+        "own class": f"largest in {own_class_share(distilled):.0f}% of the soft labels",
+        "seed": str(manifest.get("seed", "unknown")),
+        "sha256": str(manifest["sha256"])[:16],
+    }
+    if "top1" in student:
+        values = student["top1"]
+        deviation = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+        facts["students"] = f"{np.mean(values):.1f}{deviation}% top-1 ({len(values)})"
+        facts["training"] = f"{student['seconds']:.0f} s"
+    return facts
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}{'s' * (count != 1)}"
+
+
+def _chosen_by(recipe: Mapping[str, Any]) -> str:
+    """The parts of a recipe that attribute, score and select, by their names."""
+    parts = [recipe[name] for name in ("attribute", "score", "select") if recipe.get(name)]
+    names = [part.get("kind") or part.get("function") for part in parts if isinstance(part, dict)]
+    told = [str(name) for name in names if name and name != "UniformMaps"]
+    return ", ".join(told) or "unknown"
+
+
+def _confusion(counts: Any, names: Sequence[str]) -> list[tuple[str, list[tuple[int, float]]]]:
+    """Rows of a class and how often its images were taken for each; empty without counts."""
+    if counts is None or len(names) > 30:
+        return []
+    rows = np.asarray(counts, np.float64)
+    shares = rows / np.maximum(rows.sum(1, keepdims=True), 1)
+    return [
+        (name, [(round(100 * share), round(float(share), 3)) for share in line])
+        for name, line in zip(names, shares, strict=True)
+    ]
+
+
+def _softmax(logits: Float[np.ndarray, "*rows classes"]) -> Float[np.ndarray, "*rows classes"]:
+    shifted = np.exp(logits - logits.max(-1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(-1, keepdims=True))
+
+
+def _entropy(probabilities: Float[np.ndarray, "*rows classes"]) -> Float[np.ndarray, "*rows"]:
+    """As a share of the entropy of equal probabilities, 0 to 1."""
+    summands = probabilities * np.log(np.maximum(probabilities, 1e-30))
+    return np.asarray(-summands.sum(-1) / np.log(probabilities.shape[-1]))
+
+
+def _most_probable(row: Float[np.ndarray, " classes"]) -> list[tuple[int, float]]:
+    order = np.argsort(-row, kind="stable")[:CLASSES_SHOWN]
+    return [(int(label), round(float(row[label]), 3)) for label in order]
+
+
+def _short(values: Any) -> Any:
+    if isinstance(values, list):
+        return [_short(one) for one in values]
+    return float(f"{values:.3g}")

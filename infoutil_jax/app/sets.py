@@ -1,0 +1,97 @@
+"""Sets that are there already, by what they were made from (host)."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.data.layout import MANIFEST
+from infoutil_jax.data.sources import Source
+from infoutil_jax.distillation import DistillConfig, ScoredPool, distill, distill_pool, scorer_of
+from infoutil_jax.distillation.manifest import arguments, inputs
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.recipes import Recipe
+from infoutil_jax.training.teacher import Teacher
+
+
+def made_by(path: Path, wanted: Mapping[str, Any]) -> DistilledDataset | None:
+    """The set at `path`, if there is one.
+
+    Args:
+        path: its folder.
+        wanted: what its manifest is to say.
+
+    Raises:
+        InputError: it says something else.
+    """
+    if not (path / MANIFEST).exists():
+        return None
+    there = DistilledDataset.load(path)
+    for key, value in json.loads(json.dumps(wanted, default=str)).items():
+        if there.manifest.get(key) != value:
+            raise InputError(
+                f"{path} holds a set that was made with another {key}: choose another --workdir, "
+                "or replace the set with --overwrite"
+            )
+    return there
+
+
+def found_or_distilled(
+    source: Source,
+    teachers: tuple[Teacher, Teacher],
+    recipe: Recipe,
+    *,
+    images_per_class: int,
+    workdir: Path,
+    seed: int,
+    config: DistillConfig,
+    pool: Callable[[], ScoredPool] | None = None,
+) -> DistilledDataset:
+    """The set that `distill` makes of these arguments: read, where they made it before.
+
+    Args:
+        source: what is distilled.
+        teachers: the one that the recipe is given, and the one that labels.
+        recipe: the method.
+        images_per_class: the budget.
+        workdir: the set's folder.
+        seed: of every random draw.
+        config: how distilling runs; with `overwrite` the set is made anew, with `progress` it is
+            said where one was there.
+        pool: scores the pool that the set is chosen from, where that is shared; None for its own.
+
+    Raises:
+        InputError: as `made_by` and `distill`.
+    """
+    teacher, labeller = teachers
+    if not config.overwrite:
+        scorer = scorer_of(recipe, teacher, labeller)
+        wanted = arguments(source, recipe, images_per_class, config.pool, seed)
+        wanted |= inputs(source, scorer, labeller, images_per_class)
+        del wanted["hardware"]  # which changes a set by rounding at most
+        there = made_by(workdir, wanted)
+        if there is not None:
+            if config.progress:
+                said = f"{workdir} is there already, made by the same arguments"
+                tqdm.write(said, file=sys.stderr)
+            return there
+    if pool is not None:
+        return distill_pool(
+            pool(), images_per_class=images_per_class, workdir=workdir, label_teacher=labeller
+        )
+    return distill(
+        source,
+        teacher,
+        recipe,
+        images_per_class=images_per_class,
+        workdir=workdir,
+        label_teacher=labeller,
+        seed=seed,
+        config=config,
+    )

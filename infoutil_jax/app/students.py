@@ -1,0 +1,144 @@
+"""Students of distilled sets, and what is written down of them (host)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from infoutil_jax.data.augment import channel_statistics
+from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.data.sources import Source
+from infoutil_jax.distillation.checks import check_teacher
+from infoutil_jax.errors import InputError
+from infoutil_jax.parallel import Devices
+from infoutil_jax.training.config import StudentConfig
+from infoutil_jax.training.student import StudentResult, train_student
+from infoutil_jax.training.supervision import Supervision
+from infoutil_jax.training.teacher import Teacher
+
+
+def train_students(
+    distilled: DistilledDataset | Sequence[DistilledDataset],
+    source: Source,
+    teacher: Teacher | None,
+    config: StudentConfig = StudentConfig(),
+    *,
+    classes: Sequence[int] | None = None,
+    devices: Devices | None = None,
+    progress: bool = True,
+) -> StudentResult:
+    """Trains students on a distilled set and tests them on the source's test images.
+
+    Args:
+        distilled: the set; or several of the same classes and sizes, for each seed its own.
+        source: gives the test images.
+        teacher: labels the views under the policy "online".
+        config: the network and its training.
+        classes: train and test on the images of these classes only; None for all. The student has
+            an output for every class all the same.
+        devices: that share the seeds; None for the first.
+        progress: show a progress line.
+
+    Raises:
+        InputError: the set, the source and the teacher do not fit, or a class that is not there.
+    """
+    shown = range(len(source.class_names)) if classes is None else classes
+    for index in set(shown) - set(range(len(source.class_names))):
+        raise InputError(
+            f"class {index} is not there: {source.spec} has {len(source.class_names)} classes, "
+            "counted from 0"
+        )
+    sets = [distilled] if isinstance(distilled, DistilledDataset) else list(distilled)
+    _check_sets(sets, source)
+    if teacher is not None:
+        check_teacher(teacher, source)
+    first = sets[0]
+    kept = np.isin(first.labels, shown)
+    images, soft_labels = first.images[kept], first.soft_labels[kept]
+    if not isinstance(distilled, DistilledDataset):
+        images = np.stack([one.images[kept] for one in sets])
+        soft_labels = np.stack([one.soft_labels[kept] for one in sets])
+    supervision = Supervision(
+        num_classes=len(source.class_names),
+        teacher=teacher,
+        soft_labels=soft_labels,
+        tiles=first.soft_labels.shape[1],
+    )
+    if teacher is None or config.labels != "online":
+        labeller = first.manifest["label_teacher"]
+        supervision = replace(supervision, mean=labeller["mean"], std=labeller["std"])
+    tested = source.test.take(np.flatnonzero(np.isin(source.test.labels, shown)))
+    return train_student(
+        (images, first.labels[kept]),
+        tested.labelled(),
+        config.resolve(source),
+        supervision=supervision,
+        devices=devices,
+        progress=progress,
+    )
+
+
+def _check_sets(sets: Sequence[DistilledDataset], source: Source) -> None:
+    if not sets:
+        raise InputError("no distilled set was given: give one, or one for each seed")
+    first = sets[0]
+    for one in sets:
+        if one.class_names != source.class_names:
+            raise InputError(
+                f"{one.path} has the classes {', '.join(one.class_names)} but "
+                f"{source.spec} has {', '.join(source.class_names)}"
+            )
+        if one.images.shape != first.images.shape or not np.array_equal(one.labels, first.labels):
+            raise InputError(
+                f"{one.path} has images {one.images.shape} but {first.path} {first.images.shape}, "
+                "or others of each class: sets that are trained on together are alike in both"
+            )
+
+
+def train_students_on_everything(
+    source: Source, config: StudentConfig = StudentConfig(), *, progress: bool = True
+) -> StudentResult:
+    """Trains students on all training images with hard labels, to compare distilled sets with."""
+    train = source.train.arrays()
+    mean, std = channel_statistics(train[0])
+    return train_student(
+        train,
+        source.test.labelled(),
+        replace(config, labels="hard").resolve(source),
+        supervision=Supervision(num_classes=len(source.class_names), mean=mean, std=std),
+        progress=progress,
+    )
+
+
+def summarise(result: StudentResult) -> dict[str, Any]:
+    """Figures of students, ready for JSON: percent, one a seed, with mean and deviation."""
+    top1 = np.asarray(result.top1, np.float64)
+    return {
+        "top1_mean": float(top1.mean()),
+        "top1_std": float(top1.std(ddof=1)) if len(top1) > 1 else None,
+        "top1": top1.tolist(),
+        "top5": np.asarray(result.top5, np.float64).tolist(),
+        "ece": np.asarray(result.ece, np.float64).tolist(),
+        "test_view": result.test_view,
+        "seconds": result.seconds,
+    }
+
+
+def details(result: StudentResult) -> dict[str, Any]:
+    """What a report shows of students beside their figures, ready for JSON.
+
+    Returns:
+        "loss": the mean of each epoch; "reliability": counts, summed confidences and right answers
+        by bin, over all students; "confusion": test images by class and by what they were taken
+        for, over all students, of up to 100 classes.
+    """
+    found: dict[str, Any] = {
+        "loss": [float(f"{value:.4g}") for value in result.loss],
+        "reliability": result.reliability.sum(0).round(4).tolist(),
+    }
+    if result.confusion.shape[-1] <= 100:
+        found["confusion"] = result.confusion.sum(0).tolist()
+    return found

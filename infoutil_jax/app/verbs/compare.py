@@ -1,0 +1,54 @@
+"""`infoutil compare`, as `cli.VERBS` describes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from infoutil_jax.app.config import CompareConfig
+from infoutil_jax.app.flags import Flat, Group, say_defaults
+from infoutil_jax.app.options import DeviceCount, SourceOptions, default_workdir
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Options of `infoutil compare`."""
+
+    data: Annotated[SourceOptions, Group]
+    recipes: tuple[str, ...] = ("infoutil", "rded", "random")
+    """By name; random images are always among them."""
+    workdir: Path | None = None
+    """By default runs/compare- and the source's name, as with `infoutil run`."""
+    overwrite: bool = False
+    """Replace sets that are there and were made by other arguments."""
+    devices: DeviceCount = "all"
+    """Of this machine, that share the work."""
+    config: Annotated[CompareConfig, Flat] = CompareConfig()
+
+    def __call__(self) -> None:
+        """Runs it."""
+        from infoutil_jax import parallel
+        from infoutil_jax.app.accounts import markdown
+        from infoutil_jax.app.comparison import compare
+
+        source = self.data.open()
+        workdir = self.workdir or default_workdir(source, "compare-")
+        found = compare(
+            source,
+            workdir,
+            self.recipes,
+            self.config,
+            devices=parallel.devices_of(self.devices),
+            overwrite=self.overwrite,
+        )
+        print(markdown(found.rows()))
+        print(
+            f"one set and one student for each of {len(self.config.student.seeds)} seeds: mean ± "
+            "standard deviation; leads with their 95% intervals"
+        )
+        print(found.advice())
+        print(f"teacher, sets and figures: {workdir}")
+
+
+say_defaults(Compare)

@@ -1,0 +1,13 @@
+"""Accuracies in words."""
+
+from infoutil_jax.app.accounts import accuracy_table
+
+
+def test_accuracies_are_means_and_deviations():
+    table = accuracy_table({"a": {1: [10.0, 20.0], 10: [50.0]}, "method b": {10: [61.0, 59.0]}})
+    assert table.splitlines() == [
+        "| top-1, % | 1 / class  | 10 / class |",
+        "|----------|------------|------------|",
+        "| a        | 15.0 ± 7.1 | 50.0       |",
+        "| method b | not run    | 60.0 ± 1.4 |",
+    ]

@@ -1,0 +1,230 @@
+"""One HTML page about sets: complete, quiet, for eyes and for screen readers."""
+
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from infoutil_jax.app.cli import main
+from infoutil_jax.app.report import charts, report
+from infoutil_jax.app.students import details, summarise, train_students
+from infoutil_jax.data.distilled import write_distilled
+from infoutil_jax.distillation import DistillConfig, distill
+from infoutil_jax.method.recipes import infoutil_paper
+from infoutil_jax.method.shapley_maps import ShapleyConfig
+from infoutil_jax.training.config import StudentConfig
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+HOSTILE = ("</script><script>window.hit=1</script>", '"><img src=x onerror="window.hit=1">')
+
+
+@pytest.fixture(scope="module")
+def folder(digits, teachers, teacher_dir, tmp_path_factory):
+    """As `infoutil run` leaves it: a teacher, a set and a summary."""
+    path = tmp_path_factory.mktemp("report") / "run"
+    made = distill(
+        digits,
+        teachers["converged"],
+        infoutil_paper(shapley=ShapleyConfig(budget=20)),
+        images_per_class=2,
+        workdir=path / "distilled",
+        config=DistillConfig(pool=10, progress=False),
+    )
+    (path / "teacher").symlink_to(teacher_dir)
+    student = StudentConfig(width=8, epochs=2, seeds=(0,))
+    result = train_students(made, digits, teachers["converged"], student)
+    summary = {
+        "command": "infoutil run digits --images-per-class 2",
+        "source": "digits",
+        "source_options": dict(digits.options),
+        "recipe": {"recipe": "infoutil_paper"},
+        "images_per_class": 2,
+        "teacher": {"converged": 96.0, "majority": 10.0},
+        "student": summarise(result),
+        "student_details": details(result),
+        "random": None,
+    }
+    (path / "summary.json").write_text(json.dumps(summary))
+    return path
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    """A set whose classes, files and records are named to break a page."""
+    path = tmp_path_factory.mktemp("hostile") / "set"
+    tile = {"example": None, "crop": None, "box": None, "map": None, "score": 0.5, "rank": 0}
+    return write_distilled(
+        path,
+        images=np.zeros((2, 40, 40, 3), np.uint8),
+        labels=np.arange(2),
+        soft_labels=np.zeros((2, 1, 2), np.float32),
+        class_names=HOSTILE,
+        records=[{"tiles": [{**tile, "source": HOSTILE[0]}]}] * 2,
+        manifest={},
+    )
+
+
+class Parsed(HTMLParser):
+    """What a page refers to, and the text alternatives of its pictures."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.links, self.pictures = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        found = dict(attributes)
+        self.links += [found[name] for name in ("src", "href") if name in found]
+        if tag == "img":
+            self.pictures.append(found["alt"])
+
+
+def test_the_page_holds_everything_and_asks_for_nothing(folder):
+    text = report([folder]).read_text()
+    page = Parsed(text)
+    assert len(page.pictures) == 20 and all(page.pictures)
+    assert all(link.startswith(("data:", "#")) for link in page.links)
+    assert not re.search(r"url\(|@import|https?://(?!www\.w3\.org/2000/svg)", text)
+    assert "infoutil run digits --images-per-class 2" in text
+    data = json.loads(re.search(r'id="set0-data">(.*?)</script>', text)[1])
+    assert len(data["items"]) == 20
+    tile = data["items"][0]["tiles"][0]
+    assert set(tile["opinions"]) == {"converged", "early"}
+    assert data["origins"][tile["origin"]].startswith("data:image/png")
+    assert np.shape(tile["map"]) == (4, 4)
+
+
+def test_the_same_set_gives_the_same_page(folder, tmp_path):
+    first, again = (report([folder], tmp_path / name).read_bytes() for name in ("a", "b"))
+    assert first == again
+
+
+def test_names_are_text_and_never_markup(hostile, tmp_path):
+    text = report([hostile.path], tmp_path / "page.html").read_text()
+    assert "<script>window" not in text and "<img src=x" not in text
+    assert "not written down" in text  # where the images came from
+
+
+def test_a_page_of_a_set_lies_beside_it(hostile):
+    written = report([hostile.path])
+    assert written.parent == hostile.path.parent
+    hostile.verify()
+
+
+def test_a_folder_without_a_set_is_told(tmp_path, capsys):
+    assert main(["report", str(tmp_path)]) == 2
+    assert "holds no distilled set" in capsys.readouterr().err
+
+
+def test_another_source_is_not_shown_as_the_origin(folder, photos_source, tmp_path):
+    text = report([folder], tmp_path / "page.html", source=photos_source).read_text()
+    assert "distilled from other images" in text
+    assert json.loads(re.search(r'id="set0-data">(.*?)</script>', text)[1])["origins"] == []
+
+
+@pytest.fixture
+def photos_source(tmp_path):
+    from PIL import Image
+
+    from infoutil_jax.data.sources import open_source
+
+    for name in ("a", "b"):
+        (tmp_path / "other" / name).mkdir(parents=True)
+        for number in range(3):
+            Image.new("L", (8, 8), 9 * number).save(tmp_path / "other" / name / f"{number}.png")
+    return open_source(f"folder:{tmp_path / 'other'}")
+
+
+def test_bars_of_a_histogram_are_as_high_as_values_are_many():
+    svg = str(charts.histogram([0.0, 0.0, 0.0, 1.0], "score", bins=2))
+    assert "score: 4 values from 0 to 1, median 0" in svg
+    heights = [float(h) for h in re.findall(r'class="bar"[^>]* height="([\d.]+)"', svg)]
+    assert heights[1] == pytest.approx(heights[0] / 3, abs=0.1)
+
+
+def test_the_error_beside_a_reliability_diagram_is_that_of_its_bins():
+    """Of ten images at confidence 0.9, five right; of ten at 0.5, five right: (4 + 0) / 20."""
+    svg = str(charts.reliability([[10, 5.0, 5], [10, 9.0, 5]]))
+    assert "expected calibration error 0.200" in svg
+
+
+@pytest.fixture(scope="module")
+def browser():
+    if CHROMIUM is None:
+        pytest.skip("no Chromium: apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as started:
+        running = started.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield running
+        running.close()
+
+
+def opened(browser, path, **how):
+    """The page, with all that it said and asked for."""
+    page, heard = browser.new_page(**how), []
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda asked: heard.append(asked.url))
+    page.goto(f"file://{path}")
+    page.wait_for_load_state()
+    asked_itself, *others = [line for line in heard if not line.startswith("data:")]
+    assert asked_itself.endswith(path.name) and others == []
+    return page
+
+
+def test_an_image_is_explained_by_keyboard_and_by_pointer(browser, folder):
+    page = opened(browser, report([folder]))
+    detail, cards = page.locator("#detail"), page.locator(".card")
+    assert not detail.is_visible()
+    cards.nth(0).focus()
+    first = detail.inner_text()
+    assert "rank 1" in first and "converged teacher" in first and "Shapley value" in first
+    page.keyboard.press("ArrowRight")
+    assert "rank 2" in detail.inner_text()
+    page.keyboard.press("Escape")
+    assert not detail.is_visible()
+    cards.nth(3).hover()
+    assert "rank 2" in detail.inner_text() and detail.locator("h3").inner_text() == "1"
+
+
+def test_images_are_filtered_and_sorted(browser, folder):
+    page = opened(browser, report([folder]))
+    assert page.locator("#count").inner_text() == "20 images"
+    page.select_option("#class", "3")
+    assert page.locator("#count").inner_text() == "2 of 20 images"
+    page.select_option("#class", "")
+    page.select_option("#sort", "own")
+    own = page.locator(".cards").nth(0).locator(".card")
+    values = [float(own.nth(i).get_attribute("data-own")) for i in range(2)]
+    assert values == sorted(values)
+    page.fill("#search", "no such file")
+    assert page.locator("#count").inner_text() == "0 of 20 images"
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"viewport": {"width": 1200, "height": 900}},
+        {"viewport": {"width": 1200, "height": 900}, "color_scheme": "dark"},
+        {"viewport": {"width": 360, "height": 740}, "has_touch": True},
+    ],
+    ids=["desk", "dark", "phone"],
+)
+def test_the_page_is_accessible_everywhere(browser, folder, how):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright").Axe()
+    page = opened(browser, report([folder]), **how)
+    page.evaluate("document.querySelectorAll('details').forEach(one => one.open = true)")
+    page.locator(".card").nth(0).focus()
+    found = axe.run(page).response["violations"]
+    assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
+    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_hostile_names_do_nothing(browser, hostile, tmp_path):
+    page = opened(browser, report([hostile.path], tmp_path / "page.html"))
+    page.locator(".card").nth(0).focus()
+    assert HOSTILE[0] in page.locator("#detail").inner_text()
+    assert page.evaluate("window.hit") is None
