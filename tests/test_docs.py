@@ -19,8 +19,8 @@ import tyro
 from experiments import held_out
 from experiments.report import RESULTS, page, summary
 from infoutil_jax import Teacher, create, open_source
+from infoutil_jax.app.accounts import accuracy_table
 from infoutil_jax.app.cli import commands
-from infoutil_jax.app.report import accuracy_table
 from infoutil_jax.data.distilled import write_distilled
 from infoutil_jax.models.torch_weights import to_torchvision
 
