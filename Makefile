@@ -4,7 +4,7 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 # Tests run on known versions where there is a list of them; users get the ranges of pyproject.toml.
 LOCK = $(shell .venv/bin/python -c 'import sys; print("-c requirements.lock" * (sys.version_info[:2] == (3, 11) and sys.platform == "linux"))')
 
-.PHONY: quickstart test lint lock clean
+.PHONY: quickstart test lint docs lock clean
 
 quickstart: .venv/installed
 	.venv/bin/infoutil quickstart
@@ -17,6 +17,9 @@ lint: .venv/installed-test
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/python -m tools.house
+
+docs: .venv/installed-test
+	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
 
 lock: .venv/installed-test
 	sed -i '/^[^#]/d' requirements.lock
@@ -35,4 +38,4 @@ lock: .venv/installed-test
 	touch $@ .venv/installed
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info

@@ -19,7 +19,7 @@ os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="infoutil-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
 # Most of the suite's time is compilation, which LLVM's optimisations double. And bfloat16 is wrong
-# on CPUs without the other flag (README, sharp edges).
+# on CPUs without the other flag (docs/sharp_edges.md).
 os.environ["XLA_FLAGS"] = " ".join(
     [
         "--xla_backend_optimization_level=0",

@@ -57,8 +57,8 @@ SOURCES = {
     ),
     "tifffile": ("https://github.com/cgohlke/tifffile", "`tifffile/tifffile.py`"),
     "medmnist": ("https://github.com/MedMNIST/MedMNIST", "`medmnist/dataset.py`"),
-    "ours": ("[the guide](guide.md)", "`infoutil_jax/data/`"),
-    "ours_npz": ("[the guide](guide.md)", "`infoutil_jax/data/`"),
+    "ours": ("[your own images](images.md)", "`infoutil_jax/data/`"),
+    "ours_npz": ("[your own images](images.md)", "`infoutil_jax/data/`"),
 }
 INTRODUCTION = """\
 # What readers do with the images that people have

@@ -150,7 +150,7 @@ def compare(
         InputError: a budget, tiles or settings that the source cannot fill, two recipes of one
             name, or a set that is there and was made by other arguments.
 
-    Example:
+    Examples:
         >>> compare(open_source("folder:PATH"), "runs/mine").advice()  # doctest: +SKIP
     """
     workdir, student = Path(workdir), config.student

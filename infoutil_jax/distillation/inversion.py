@@ -72,7 +72,7 @@ def sre2l(
     Raises:
         InputError: in one sentence, before anything is written.
 
-    Example:
+    Examples:
         >>> sre2l(source, teacher, images_per_class=10, workdir="sets")  # doctest: +SKIP
     """
     label_teacher = label_teacher or teacher

@@ -22,17 +22,16 @@ def utility_bound(
 ) -> Float[Array, " batch"]:
     r"""Theorem 1: an upper bound on the utility of each example under SGD on summed gradients.
 
-    .. math:: U(x_i) \le c \|g_i\|, \qquad c = \eta \max_j \|g_j\|
+    $$U(x_i) \le c \|g_i\|, \qquad c = \eta \max_j \|g_j\|$$
 
     With the batch as probes it is attained at the batch's largest gradient. The proof needs the
-    sum: under the mean the same holds of :math:`g_i - \bar g` with :math:`\eta / (n - 1)`, not
-    of :math:`g_i`.
+    sum: under the mean the same holds of $g_i - \bar g$ with $\eta / (n - 1)$, not of $g_i$.
 
     Args:
         loss_fn: as in `exact_utilities`.
         params: as in `gradient_norms`.
         batch: the mini-batch.
-        learning_rate: :math:`\eta`, positive.
+        learning_rate: $\eta$, positive.
         probes: the examples j; None is the batch itself.
         microbatch_size: gradients in memory at once; None for all.
 

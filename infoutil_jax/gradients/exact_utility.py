@@ -4,27 +4,23 @@ Definition 3 of InfoUtil (arXiv 2601.21296): the utility of example i of a mini-
 largest change that leaving it out makes to the rate at which the loss of any training example j
 falls,
 
-.. math:: U(x_i) = \max_j | \dot\ell_j(B) - \dot\ell_j(B \setminus i) |,
-          \qquad \dot\ell_j = \langle g_j, \dot\theta \rangle
+$$U(x_i) = \max_j \left| \dot\ell_j(B) - \dot\ell_j(B \backslash i) \right|, \qquad
+\dot\ell_j = \langle g_j, \dot\theta \rangle$$
 
-with :math:`g_j` the gradient of example j and :math:`\dot\theta` what the optimiser adds to the
+with $g_j$ the gradient of example j and $\dot\theta$ what the optimiser adds to the
 parameters in one step. `gradient_norms` is the cheap score that stands in for it.
 
 What the update is, decides what utility is:
 
-========================  =================================================================
-optimiser, reduction      utility of example i
-========================  =================================================================
-SGD, sum                  :math:`\eta \max_j |\langle g_j, g_i \rangle| \le c \|g_i\|`, with
-                          :math:`c = \eta \max_j \|g_j\|`: Theorem 1, proved for this case
-SGD with momentum, sum    the same in the step itself, whatever the state: the update is linear
-                          in the gradient. Nesterov's: times 1 + momentum
-SGD, mean                 :math:`\frac{\eta}{n-1} \max_j |\langle g_j, g_i - \bar g \rangle|`:
-                          the rest is averaged over one example fewer, so that it is the centred
-                          gradient that counts, and an example without any gradient has a utility
-Adam, clipping, ...       no closed form: rates depend on the state, the batch and the coordinate,
-                          and c does not bound it
-========================  =================================================================
+- SGD, sum: $\eta \max_j \lvert \langle g_j, g_i \rangle \rvert \le c \|g_i\|$, with
+  $c = \eta \max_j \|g_j\|$. Theorem 1 is proved for this case.
+- SGD with momentum, sum: the same in the step itself, whatever the state, for the update is linear
+  in the gradient. Nesterov's: times 1 + momentum.
+- SGD, mean: $\frac{\eta}{n-1} \max_j \lvert \langle g_j, g_i - \bar g \rangle \rvert$. The rest is
+  averaged over one example fewer, so that it is the centred gradient that counts, and an example
+  without any gradient has a utility.
+- Adam, clipping, ...: no closed form. Rates depend on the state, the batch and the coordinate, and
+  c does not bound it.
 
 Gradients are computed in the parameters' own precision. Updates, their differences and the inner
 products are in double precision, whatever `jax_enable_x64` says: the update of a batch and of all
@@ -65,7 +61,7 @@ def exact_utilities(
     each microbatch), and an update of the optimiser an example. Which probe attains the maximum:
     `jnp.abs(loss_rate_changes(...)).argmax(axis=1)`, at the same cost.
 
-    Example:
+    Examples:
         >>> loss = lambda params, example: (params["w"] * example) ** 2 / 2
         >>> batch = jnp.array([1.0, 2.0])
         >>> exact_utilities(loss, {"w": jnp.float32(3)}, batch, optax.sgd(0.5))
@@ -124,7 +120,7 @@ def loss_rate_changes(
     Takes what `exact_utilities` takes, and raises what it raises.
 
     Returns:
-        `<g_j, update(batch) - update(batch without i)>` at (i, j), float32: negative where the
+        `<g_j, update(batch) - update(batch without i)>` at (i, j), float32; negative where the
         step lowers the loss of probe j more with example i than without.
     """
     others = batch if probes is None else probes

@@ -36,28 +36,26 @@ def gradient_norms(
 ) -> Float[Array, " batch"]:
     r"""Norm of the gradient of every example's own loss.
 
-    .. math:: u_i = \| \nabla_\theta \ell(\theta, x_i) \|_2
+    $$u_i = \| \nabla_\theta \ell(\theta, x_i) \|_2$$
 
-    Theorem 1 of InfoUtil (arXiv 2601.21296): leaving x out of an SGD step of rate :math:`\eta`
-    changes the loss decrease of no example j by more than :math:`U(x) \le c \|g\|`, with g the
-    gradient above and :math:`c = \eta \max_j \|g_j\|`.
+    Theorem 1 of InfoUtil (arXiv 2601.21296): leaving x out of an SGD step of rate $\eta$
+    changes the loss decrease of no example j by more than $U(x) \le c \|g\|$, with g the
+    gradient above and $c = \eta \max_j \|g_j\|$.
 
-    =========================  ==========================================================
-    gradient of an example     its norm
-    =========================  ==========================================================
-    zero                       0 (no NaN)
-    infinite                   inf; or NaN, where a layer's zeros are multiplied with it
-    NaN anywhere               NaN, for this example alone
-    finite, any magnitude      exact to rounding: squares neither overflow nor underflow
-    batch of no examples       shape [0]
-    =========================  ==========================================================
+    | gradient of an example | its norm                                                |
+    | ---------------------- | ------------------------------------------------------- |
+    | zero                   | 0 (no NaN)                                              |
+    | infinite               | inf; or NaN, where a layer's zeros are multiplied by it |
+    | NaN anywhere           | NaN, for this example alone                             |
+    | finite, any magnitude  | exact to rounding: squares neither over- nor underflow  |
+    | batch of no examples   | shape [0]                                               |
 
     No gradient of a single example is formed for the weights of a product or a convolution,
     whatever modules they are written in: `loss_fn` is traced (`gradients.layerwise`).
     `experiments.benchmarks.gradient_norm_cost` measures what that costs beside one gradient of the
     batch.
 
-    Example:
+    Examples:
         >>> loss = lambda params, example: (params["w"] * example) ** 2 / 2
         >>> gradient_norms(loss, {"w": jnp.float32(3)}, jnp.array([1.0, 2.0]))
         Array([ 3., 12.], dtype=float32)

@@ -257,7 +257,7 @@ class WholeImage:
 class Union:
     """The boxes of several croppers, one after the other.
 
-    Example:
+    Examples:
         >>> from infoutil_jax import cropping
         >>> crop = cropping.Union(cropping.RandomResizedBoxes(num_crops=4), cropping.WholeImage())
     """

@@ -53,7 +53,7 @@ def create(
     Raises:
         InputError: unknown name or option, or an image size that the backbone cannot take.
 
-    Example:
+    Examples:
         >>> from infoutil_jax.models import as_predict, create
         >>> model = create("convnet3", num_classes=10, image_size=32, rngs=nnx.Rngs(0), width=8)
         >>> predict, variables = as_predict(model)

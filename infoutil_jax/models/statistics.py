@@ -55,7 +55,7 @@ def batch_norm_inputs(
             calls it inside a transformation of its own (`nnx.remat`, `nnx.scan`), out of which
             nothing can be read.
 
-    Example:
+    Examples:
         >>> from infoutil_jax.models import as_predict, create
         >>> options = {"width": 8, "norm": "batch"}
         >>> model = create("convnet3", num_classes=2, image_size=8, rngs=nnx.Rngs(0), **options)

@@ -69,7 +69,7 @@ def load_torchvision(
         InputError: the file cannot be read or holds something else, or tensors are missing,
             unexpected or of another shape.
 
-    Example:
+    Examples:
         >>> load_torchvision("resnet50", "resnet50.safetensors")  # doctest: +SKIP
     """
     tensors = read_tensors(path)

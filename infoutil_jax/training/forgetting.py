@@ -85,7 +85,7 @@ def load_forgetting(workdir: str | Path) -> Int32[np.ndarray, " n"]:
     Counted over the converged run, on the augmented mini-batches that it trained on, before each
     one's update. An epoch's remainder, which is in no mini-batch, is not seen in that epoch.
 
-    Example:
+    Examples:
         >>> recipe = forgetting(load_forgetting("teacher"))  # doctest: +SKIP
         >>> distill(source, teacher, recipe, workdir="coreset")  # doctest: +SKIP
 

@@ -114,7 +114,7 @@ def train_student(
     Raises:
         InputError: arguments that do not fit together.
 
-    Example:
+    Examples:
         >>> teaching = Supervision(num_classes=10, teacher=teacher)  # doctest: +SKIP
         >>> train_student(train, test, supervision=teaching)  # doctest: +SKIP
     """

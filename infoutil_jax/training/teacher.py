@@ -54,7 +54,7 @@ class Teacher(Classifier):
         InputError: a NaN or infinite weight, a mean and a std that do not fit or are of pixels
             from 0 to 255, or a `predict` that cannot be hashed.
 
-    Example:
+    Examples:
         >>> def predict(weights, images):
         ...     return images.mean((1, 2)) @ weights
         >>> teacher = Teacher(predict, jax.numpy.eye(3), mean=(0.5,) * 3, std=(0.25,) * 3)

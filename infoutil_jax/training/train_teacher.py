@@ -82,13 +82,13 @@ def train_teacher(
         progress: show a progress line.
 
     Returns:
-        `{"early": ..., "converged": ...}`, the first only where there is one.
+        The teachers by stage, "early" and "converged", the first only where there is one.
 
     Raises:
         InputError: labels, settings or data that do not fit, or a `workdir` that holds something
             else.
 
-    Example:
+    Examples:
         >>> config = TeacherConfig(backbone="resnet18").resolve(source)  # doctest: +SKIP
         >>> teachers = train_teacher(  # doctest: +SKIP
         ...     source.train.labelled(),

@@ -1,4 +1,4 @@
-"""The guide's figures of fitted priors are the committed ones."""
+"""The page of benchmarks: its figures of fitted priors are the committed ones."""
 
 import json
 import re
@@ -8,12 +8,12 @@ import numpy as np
 
 from experiments.benchmarks.adapted_prior import RESULT
 
-GUIDE = (Path(__file__).parents[2] / "docs" / "guide.md").read_text()
+PAGE = (Path(__file__).parents[2] / "docs" / "benchmarks.md").read_text()
 
 
-def test_the_guide_says_what_was_measured():
+def test_the_page_says_what_was_measured():
     kinds = json.loads(RESULT.read_text())["kinds"]
-    text = " ".join(GUIDE.split())
+    text = " ".join(PAGE.split())
     told = re.search(
         r"errors from 64, 128 and 256 coalitions are (.+?) on the mean; under the prior of other "
         r"networks (.+?), without a grid (.+?) \(",

@@ -29,7 +29,7 @@ def report(
     Raises:
         InputError: a folder without a set, or a set that cannot be read.
 
-    Example:
+    Examples:
         >>> report(["runs/digits"])  # doctest: +SKIP
     """
     places = [Path(folder) for folder in folders]

@@ -89,7 +89,7 @@ def forgetting(events: Any, *, tiles: int = 1, keep: selection.Keep = "highest")
     The scores that are recorded are the events. Any other number for each training image, of
     whatever origin, can take their place.
 
-    Example:
+    Examples:
         >>> recipe = forgetting(load_forgetting("teacher"))  # doctest: +SKIP
 
     Args:

@@ -64,7 +64,7 @@ class Chain:
 
     It reduces as its first selector does. Selector i draws from `fold_in(key, i)`.
 
-    Example:
+    Examples:
         >>> from infoutil_jax import selection
         >>> select = selection.Chain(
         ...     selection.Shortlist(times=4), selection.Coreset(selection.facility_location)
