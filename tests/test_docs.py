@@ -37,7 +37,11 @@ SMALLER = {
         '"resnet50", "resnet50.pth"': '"convnet3", "resnet50.npz", image_size=32',
         "(224, 224)": "(32, 32)",
     },
-    "docs/recipes.md": {"(1, 2)": "(1,)"},
+    "docs/recipes.md": {
+        "in (1, 2)": "in (1,)",
+        "TeacherConfig(epochs=20)": "TeacherConfig(epochs=1, early_epochs=0, width=8)",
+        "StudentConfig(seeds=(0, 1, 2))": "StudentConfig(seeds=(0, 1), epochs=1, width=8)",
+    },
     "docs/sets.md": {"epochs=300": "epochs=2", "range(300)": "range(2)", "128": "8"},
     "docs/tutorial.md": {
         "width=32": "width=8",
@@ -115,6 +119,7 @@ def sets(folder):
 # What stands before each page's first block, hidden: files in the folder, and names.
 SETUP = {"README.md": readme}
 SETUP |= {f"docs/{one.__name__}.md": one for one in (images, models, recipes, devices, sets)}
+SETUP["docs/report.md"] = devices
 
 
 def _weights(side):

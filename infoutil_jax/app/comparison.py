@@ -26,6 +26,7 @@ from infoutil_jax.distillation.checks import check_budget
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.parallel import Devices
+from infoutil_jax.progress import Event, listening
 from infoutil_jax.training.teacher import Teacher
 
 RECIPES = ("infoutil", "rded", "random")
@@ -163,9 +164,11 @@ def compare(
     for recipe in chosen:
         check_budget(source, recipe, budget, pool)
     shared: dict[str, Any] = {"devices": devices, "progress": progress}
-    teachers = train_teachers(
-        whole, workdir / "teacher", config.teacher, seed=config.seed, **shared
-    )
+    epochs = list[float]()
+    with listening(lambda event: epochs.extend(_converged_epoch(event))):
+        teachers = train_teachers(
+            whole, workdir / "teacher", config.teacher, seed=config.seed, **shared
+        )
     _, _, labeller = choose_teachers(teachers, config.stages, chosen[0], budget)
     text, figures = account_of(teachers, labeller, source)
     say(text)
@@ -179,6 +182,14 @@ def compare(
         "teacher": figures,
     }
     results = _Results(workdir / "comparison.json", about)
+    views = student.epochs * budget * len(source.class_names) * len(student.seeds) * len(chosen)
+    if len(epochs) > 1:
+        seconds = float(np.diff(epochs).mean()) / len(whole.train) * views
+        seconds *= 4 / 3 if student.labels == "online" else 1  # the teacher looks at every view
+        say(
+            f"{len(chosen)} recipes and {len(chosen) * len(student.seeds)} students take about "
+            f"{seconds / 60:.0f} minutes"
+        )
     started = time.perf_counter()
     for number, recipe in enumerate(chosen):
         recipe, teacher, labeller = choose_teachers(teachers, config.stages, recipe, budget)
@@ -208,6 +219,11 @@ def compare(
             minutes = (time.perf_counter() - started) / 60 * (len(chosen) - 1)
             say(f"{recipe.name} is done; the other recipes take about {minutes:.0f} minutes more")
     return Comparison.of(results.content, [recipe.name for recipe in chosen])
+
+
+def _converged_epoch(event: Event) -> list[float]:
+    """Seconds at the end of an epoch of the converged teacher; nothing at other events."""
+    return [event["seconds"]] if event.get("stage") == "converged teacher" else []
 
 
 def _built(recipes: Sequence[str | Recipe], config: CompareConfig, source: Source) -> list[Recipe]:

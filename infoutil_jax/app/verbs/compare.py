@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -49,7 +50,10 @@ class Compare:
             "standard deviation; leads with their 95% intervals"
         )
         print(found.advice())
-        print(f"teacher, sets and figures: {workdir}")
+        print(
+            f"teacher, sets and figures: {workdir}\n"
+            f"next: infoutil report {shlex.quote(str(workdir))} for a page of what was kept and why"
+        )
 
 
 say_defaults(Compare)

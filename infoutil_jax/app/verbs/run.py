@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -41,8 +42,12 @@ class Run:
         if summary["random"]:
             rows["student, random images"] = {budget: summary["random"]["top1"]}
         print(accuracy_table(rows))
-        print(f"distilled set, picture and summary: {workdir}")
         print(Compilations(**summary["programs"]))
+        print(
+            f"set: {workdir / 'distilled'}\npicture: {workdir / 'overview.png'}\n"
+            f"figures: {workdir / 'summary.json'}\n"
+            f"next: infoutil report {shlex.quote(str(workdir))} for a page of what was kept and why"
+        )
 
 
 say_defaults(Run)
