@@ -1,19 +1,25 @@
 """What several tests share: real digits, and a small teacher trained on them once a process."""
 
 import atexit
+import contextlib
 import os
 import shutil
 import tempfile
+import time
 from importlib.metadata import version
 from pathlib import Path
 
 import jaxtyping
 import pytest
 
-# What one worker has compiled, or a command that a test runs, no other compiles again. Before JAX.
-os.environ.setdefault(
-    "JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "jax")
-)
+# What one worker, a command that a test runs, or an earlier run in whichever clone has compiled, no
+# other compiles again, for two weeks. Before JAX.
+COMPILED = Path.home() / ".cache" / "infoutil_jax" / "tests"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+for old in COMPILED.glob("*") if COMPILED.is_dir() else ():
+    with contextlib.suppress(FileNotFoundError):  # another worker was there first
+        if old.stat().st_mtime < time.time() - 14 * 24 * 3600:
+            old.unlink()
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
 # No test finds what another, or a user, has found out about a folder's images.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="infoutil-tests-")

@@ -10,32 +10,64 @@ import pytest
 
 from infoutil_jax.app.cli import main
 from infoutil_jax.app.report import charts, report
-from infoutil_jax.app.students import details, summarise, train_students
+from infoutil_jax.app.students import details, summarise
 from infoutil_jax.data.distilled import write_distilled
-from infoutil_jax.distillation import DistillConfig, distill
-from infoutil_jax.method.recipes import infoutil_paper
-from infoutil_jax.method.shapley_maps import ShapleyConfig
-from infoutil_jax.training.config import StudentConfig
+from infoutil_jax.training.evaluation import model_logits
+from infoutil_jax.training.student import StudentResult
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser"))), None)
+RESULT = StudentResult(  # of two students that take every image of a class for the next one's
+    top1=np.array([50.0, 60.0]),
+    top5=np.array([90.0, 90.0]),
+    ece=np.array([0.1, 0.2]),
+    confusion=np.stack([np.roll(36 * np.eye(10, dtype=int), 1, axis=1)] * 2),
+    reliability=np.ones((2, 15, 3)),
+    test_view="whole",
+    top1_best=None,
+    loss=np.array([2.0, 1.0, 0.123456]),
+    variables={},
+    predict=lambda variables, images: images,
+    seconds=1.5,
+)
 HOSTILE = ("</script><script>window.hit=1</script>", '"><img src=x onerror="window.hit=1">')
 
 
 @pytest.fixture(scope="module")
 def folder(digits, teachers, teacher_dir, tmp_path_factory):
     """As `infoutil run` leaves it: a teacher, a set and a summary."""
-    path = tmp_path_factory.mktemp("report") / "run"
-    made = distill(
-        digits,
-        teachers["converged"],
-        infoutil_paper(shapley=ShapleyConfig(budget=20)),
-        images_per_class=2,
-        workdir=path / "distilled",
-        config=DistillConfig(pool=10, progress=False),
+    path, rng = tmp_path_factory.mktemp("report") / "run", np.random.default_rng(0)
+    images, labels = digits.train.arrays()
+    rows = np.concatenate([np.flatnonzero(labels == label)[:2] for label in range(10)])
+    teacher = teachers["converged"]
+    write_distilled(
+        path / "distilled",
+        images=images[rows],
+        labels=labels[rows],
+        soft_labels=model_logits(teacher, images[rows])[:, None],
+        class_names=digits.class_names,
+        records=[
+            {
+                "tiles": [
+                    {
+                        "source": digits.train.ids[row],
+                        "example": int(row),
+                        "crop": 0,
+                        "box": [1, 2, 4, 4],
+                        "score": float(rng.normal()),
+                        "rank": number % 2,
+                        "map": rng.normal(size=(4, 4)),
+                    }
+                ]
+            }
+            for number, row in enumerate(rows)
+        ],
+        manifest={
+            "source": {"fingerprint": digits.fingerprint(), "train_images": len(labels)},
+            "label_teacher": {"stage": "converged", "name": "convnet3", "accuracy": 96.0},
+        },
     )
     (path / "teacher").symlink_to(teacher_dir)
-    student = StudentConfig(width=8, epochs=2, seeds=(0,))
-    result = train_students(made, digits, teachers["converged"], student)
+    (path / "distilled.scoring.json").write_text('{"seconds": 12.3}')
     summary = {
         "command": "infoutil run digits --images-per-class 2",
         "source": "digits",
@@ -43,8 +75,8 @@ def folder(digits, teachers, teacher_dir, tmp_path_factory):
         "recipe": {"recipe": "infoutil_paper"},
         "images_per_class": 2,
         "teacher": {"converged": 96.0, "majority": 10.0},
-        "student": summarise(result),
-        "student_details": details(result),
+        "student": summarise(RESULT),
+        "student_details": details(RESULT),
         "random": None,
     }
     (path / "summary.json").write_text(json.dumps(summary))
@@ -95,6 +127,16 @@ def test_the_page_holds_everything_and_asks_for_nothing(folder):
     assert set(tile["opinions"]) == {"converged", "early"}
     assert data["origins"][tile["origin"]].startswith("data:image/png")
     assert np.shape(tile["map"]) == (4, 4)
+
+
+def test_what_students_take_for_what_is_a_table_of_percent(folder, tmp_path):
+    """Each class wholly for the next, of two students' 72 images."""
+    assert details(RESULT)["confusion"][0][1] == 72 and details(RESULT)["loss"][2] == 0.1235
+    text = report([folder], tmp_path / "page.html").read_text()
+    rows = re.search(r'<table class="confusion">.*?<tbody>(.*?)</tbody>', text, re.S)[1]
+    percents = [re.findall(r">(\d+)</td>", row) for row in rows.split("<tr>")[1:]]
+    assert percents == [["100" if c == (r + 1) % 10 else "0" for c in range(10)] for r in range(10)]
+    assert "55.0 ± 7.1% top-1 (2)" in text and "12 s" in text
 
 
 def test_the_same_set_gives_the_same_page(folder, tmp_path):

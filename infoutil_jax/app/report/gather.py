@@ -36,6 +36,7 @@ class Shown:
         opinions: of the teachers that are there, the one that labelled first.
         source: what it was distilled from; None where that cannot be opened.
         student: figures of its students, and details; empty if there are none.
+        scoring: what scoring its pool took, as `distill` writes it beside the set; else empty.
         bytes: of its files.
     """
 
@@ -44,6 +45,7 @@ class Shown:
     opinions: Opinions
     source: Source | None
     student: Mapping[str, Any]
+    scoring: Mapping[str, Any]
     bytes: int
 
 
@@ -105,6 +107,7 @@ def gather(path: Path, source: Source | None = None) -> Folder:
                 _opinions(distilled, teachers),
                 mine,
                 _student(summary, distilled, folder),
+                _scoring(folder),
                 sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
             )
         )
@@ -163,6 +166,11 @@ def _opinions(distilled: DistilledDataset, teachers: Mapping[str, Teacher]) -> O
             logits = label_crops(teacher, tiles.reshape(-1, *tiles.shape[2:]), size)
             found[stage] = logits.reshape(shape)
     return found
+
+
+def _scoring(folder: Path) -> Mapping[str, Any]:
+    file = folder.with_name(f"{folder.name}.scoring.json")
+    return dict(json.loads(file.read_text())) if file.is_file() else {}
 
 
 def _student(

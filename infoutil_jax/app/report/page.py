@@ -18,7 +18,7 @@ MANY = 1500
 """Images above which their pictures are smaller."""
 SIDES = 160, 80
 """Pixels of pictures of few and of many images."""
-COLUMNS = "recipe", "students", "chosen by", "storage", "labels", "own class", "training"
+COLUMNS = "recipe", "students", "chosen by", "storage", "labels", "own class", "scoring", "training"
 """Facts of sets that are shown side by side."""
 CLASSES_SHOWN = 5
 """The most probable classes of a teacher that are shown."""
@@ -157,6 +157,8 @@ def _facts(shown: Shown) -> dict[str, str]:
         "seed": str(manifest.get("seed", "unknown")),
         "sha256": str(manifest["sha256"])[:16],
     }
+    if shown.scoring:
+        facts["scoring"] = f"{shown.scoring['seconds']:.0f} s"
     if "top1" in student:
         values = student["top1"]
         deviation = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""

@@ -31,6 +31,6 @@ def data_uri(pixels: UInt8[np.ndarray, "height width channels"], most: int) -> s
         picture.save(buffer, "PNG", optimize=True)
     else:
         picture = picture.convert("RGBA" if kept in (2, 4) else "RGB")
-        picture.save(buffer, "WEBP", quality=82, method=4)
+        picture.save(buffer, "WEBP", quality=75, method=4)
     kind = "png" if small else "webp"
     return f"data:image/{kind};base64,{b64encode(buffer.getvalue()).decode()}"
