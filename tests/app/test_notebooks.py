@@ -65,7 +65,7 @@ def test_it_runs_from_top_to_bottom(path, tmp_path):
 
 
 @each
-def test_what_is_committed_is_its_last_run_and_light(path):
+def test_what_is_committed_has_outputs_and_is_clean_and_light(path):
     notebook = nbformat.read(path, as_version=4)
     assert notebook == cleaned(notebook), "python -m tools.notebooks writes it"
     assert path.stat().st_size < MOST_BYTES
