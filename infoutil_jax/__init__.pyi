@@ -1,15 +1,24 @@
 """What `__init__.py` has, each name imported when it is first asked for."""
 
 from . import gradients as gradients
+from . import progress as progress
 from . import shapley as shapley
+from .app.accounts import accuracy_table as accuracy_table
 from .app.comparison import Comparison as Comparison
 from .app.comparison import compare as compare
 from .app.config import CompareConfig as CompareConfig
+from .app.config import RecipeConfig as RecipeConfig
+from .app.config import RunConfig as RunConfig
 from .app.figures import overview as overview
 from .app.figures import plot_attributions as plot_attributions
 from .app.figures import plot_distilled as plot_distilled
 from .app.figures import plot_tradeoff as plot_tradeoff
+from .app.pipeline import choose_teacher as choose_teacher
+from .app.pipeline import run as run
+from .app.pipeline import train_teachers as train_teachers
+from .app.quickstart import quickstart as quickstart
 from .app.report import report as report
+from .app.students import train_students as train_students
 from .data.distilled import DistilledDataset as DistilledDataset
 from .data.sources import (
     Source as Source,
