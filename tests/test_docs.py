@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tyro
 
+import infoutil_jax
 from experiments import held_out
 from experiments.report import RESULTS, page, summary
 from infoutil_jax import Teacher, create, open_source
@@ -170,6 +171,17 @@ def test_a_program_of_another_library_runs(name, module, tmp_path):
     SETUP[name](tmp_path)
     (program,) = (block for block in blocks(name) if library(block) == module)
     subprocess.run([sys.executable, "-c", program], cwd=tmp_path, check=True, timeout=300)
+
+
+def test_every_public_name_is_in_the_api():
+    pages = "".join((ROOT / name).read_text() for name in DOCS)
+    shown = set(re.findall(r"^::: (\S+)$", pages, re.M))
+    for name in infoutil_jax.__all__:
+        thing = getattr(infoutil_jax, name)
+        path = getattr(thing, "__module__", None)
+        place = f"{path}.{thing.__qualname__}" if path else thing.__name__
+        within = any(one.startswith(f"{place}.") for one in shown)  # a module, by its parts
+        assert place in shown or path in shown or within, name
 
 
 def lines_of_shell(name):
