@@ -53,11 +53,10 @@ class Comparison:
     images: int
 
     @classmethod
-    def of(cls, content: Mapping[str, Any], names: Sequence[str] | None = None) -> Comparison:
-        """What a `comparison.json` holds: of these recipes, by default of all."""
-        found = content["recipes"]
+    def of(cls, content: Mapping[str, Any]) -> Comparison:
+        """What a `comparison.json` holds."""
         return cls(
-            {name: found[name]["student"]["top1"] for name in names or found},
+            {name: one["student"]["top1"] for name, one in content["recipes"].items()},
             content["images_per_class"],
             content["teacher"]["majority"],
             content["teacher"].get("converged"),
@@ -114,8 +113,9 @@ class Comparison:
             return ""
         share = float(np.clip((mean - self.majority) / room, 0, 1))
         return (
-            f"Its students come {share:.0%} of the way from the largest class to what the teacher "
-            "knows" + ("; more images a class would bring them further." if share < 0.9 else ".")
+            f"The best students come {share:.0%} of the way from the largest class to what the "
+            "teacher knows"
+            + ("; more images a class would bring them further." if share < 0.9 else ".")
         )
 
 
@@ -218,7 +218,7 @@ def compare(
         if number == 0 and len(chosen) > 1:
             minutes = (time.perf_counter() - started) / 60 * (len(chosen) - 1)
             say(f"{recipe.name} is done; the other recipes take about {minutes:.0f} minutes more")
-    return Comparison.of(results.content, [recipe.name for recipe in chosen])
+    return Comparison.of(results.content)
 
 
 def _converged_epoch(event: Event) -> list[float]:
@@ -265,21 +265,32 @@ class _Pools:
 
 
 class _Results:
-    """Students' results on disk, with what they were made from, to go on after a stop."""
+    """Students' results on disk, with what they were made from, to go on after a stop.
+
+    Those of an earlier comparison are kept apart until they turn out to be made from the same.
+    """
 
     def __init__(self, path: Path, about: Mapping[str, Any]):
         self.path = path
         there = json.loads(path.read_text()) if path.exists() else {}
-        self.content = {**about, "recipes": there.get("recipes", {})}
+        earlier = {**there.get("earlier", {}), **there.get("recipes", {})}
+        self.content = {**about, "recipes": {}, "earlier": earlier}
 
     def has(self, name: str, made_from: Mapping[str, Any]) -> bool:
-        """Whether there is a result of this recipe, made from the same."""
+        """Whether there is a result of this recipe, made from the same; it then counts."""
         wanted = json.loads(json.dumps(made_from, default=str))
-        return bool(self.content["recipes"].get(name, {}).get("made_from") == wanted)
+        found = self.content["earlier"].pop(name, None)
+        if found is None or found["made_from"] != wanted:
+            return False
+        self._save(name, found)
+        return True
 
     def add(self, name: str, made_from: Mapping[str, Any], result: Mapping[str, Any]) -> None:
         """Writes a recipe's result."""
-        self.content["recipes"][name] = {"made_from": made_from, "student": result}
+        self._save(name, {"made_from": made_from, "student": result})
+
+    def _save(self, name: str, result: Mapping[str, Any]) -> None:
+        self.content["recipes"][name] = result
         self.content["hardware"] = provenance.hardware()
         partial = self.path.with_name(f".{self.path.name}.partial")
         partial.write_text(json.dumps(self.content, indent=1, default=str) + "\n")

@@ -108,6 +108,11 @@ def test_sets_are_those_of_distill_and_what_is_there_is_used(digits, tmp_path, m
     monkeypatch.setattr("infoutil_jax.app.comparison.train_students", never)
     again = compare(digits, tmp_path, asked, CONFIG, progress=False, say=said.append)
     assert again == found
+    monkeypatch.undo()
+    compare(digits, tmp_path, ["rded"], replace(CONFIG, tiles=1), progress=False, say=said.append)
+    content = json.loads((tmp_path / "comparison.json").read_text())
+    assert list(content["recipes"]) == ["random", "rded"] and "k_means" in content["earlier"]
+    compare(digits, tmp_path, asked, CONFIG, progress=False, say=said.append)
     content = json.loads((tmp_path / "comparison.json").read_text())
     assert Comparison.of(content) == found
     assert content["command"].startswith("infoutil compare digits")
