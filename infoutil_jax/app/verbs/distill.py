@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -76,6 +77,8 @@ class Distill:
         picture = self.workdir.with_name(self.workdir.name + ".png")
         overview(distilled, source, picture)
         print(f"{distilled}\nwhat was kept and why: {picture}")
+        words = [str(self.workdir), source.spec, "--teacher", str(self.teacher)]
+        print(f"next: infoutil {shlex.join(['student', *words])}")
 
 
 def shape_of(teacher: Teacher) -> tuple[int, int, int] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -37,6 +38,8 @@ class TrainTeacher:
             source, self.workdir, self.config, seed=self.seed, devices=devices
         )
         print(account_of(teachers, teachers["converged"], source)[0])
+        words = shlex.join(["distill", source.spec, "--teacher", str(self.workdir)])
+        print(f"teachers: {self.workdir}\nnext: infoutil {words} --workdir SET")
 
 
 say_defaults(TrainTeacher)
