@@ -17,6 +17,7 @@ from infoutil_jax.app.accounts import account_of, mean_interval
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.command_line import command_of
 from infoutil_jax.app.config import CompareConfig, RecipeConfig
+from infoutil_jax.app.forecast import seconds_an_image
 from infoutil_jax.app.pipeline import choose_teachers, train_teachers
 from infoutil_jax.app.sets import found_or_distilled
 from infoutil_jax.app.students import details, summarise, train_students
@@ -26,7 +27,6 @@ from infoutil_jax.distillation.checks import check_budget
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.parallel import Devices
-from infoutil_jax.progress import Event, listening
 from infoutil_jax.training.teacher import Teacher
 
 RECIPES = ("infoutil", "rded", "random")
@@ -164,11 +164,10 @@ def compare(
     for recipe in chosen:
         check_budget(source, recipe, budget, pool)
     shared: dict[str, Any] = {"devices": devices, "progress": progress}
-    epochs = list[float]()
-    with listening(lambda event: epochs.extend(_converged_epoch(event))):
-        teachers = train_teachers(
-            whole, workdir / "teacher", config.teacher, seed=config.seed, **shared
-        )
+    say(_forecast(source, whole, budget, len(chosen), config))
+    teachers = train_teachers(
+        whole, workdir / "teacher", config.teacher, seed=config.seed, **shared
+    )
     _, _, labeller = choose_teachers(teachers, config.stages, chosen[0], budget)
     text, figures = account_of(teachers, labeller, source)
     say(text)
@@ -182,14 +181,6 @@ def compare(
         "teacher": figures,
     }
     results = _Results(workdir / "comparison.json", about)
-    views = student.epochs * budget * len(source.class_names) * len(student.seeds) * len(chosen)
-    if len(epochs) > 1:
-        seconds = float(np.diff(epochs).mean()) / len(whole.train) * views
-        seconds *= 4 / 3 if student.labels == "online" else 1  # the teacher looks at every view
-        say(
-            f"{len(chosen)} recipes and {len(chosen) * len(student.seeds)} students take about "
-            f"{seconds / 60:.0f} minutes"
-        )
     started = time.perf_counter()
     for number, recipe in enumerate(chosen):
         recipe, teacher, labeller = choose_teachers(teachers, config.stages, recipe, budget)
@@ -221,9 +212,23 @@ def compare(
     return Comparison.of(results.content)
 
 
-def _converged_epoch(event: Event) -> list[float]:
-    """Seconds at the end of an epoch of the converged teacher; nothing at other events."""
-    return [event["seconds"]] if event.get("stage") == "converged teacher" else []
+def _forecast(
+    source: Source, whole: Source, budget: int, recipes: int, config: CompareConfig
+) -> str:
+    """What there is to do, and how long it will take here: training, which is nearly all of it."""
+    teacher, student = config.teacher.resolve(whole), config.student.resolve(source)
+    students = recipes * len(student.seeds)
+    views = student.epochs * budget * len(source.class_names) * students
+    epochs = (teacher.epochs or 0) + (teacher.early_epochs or 0)
+    seconds = views * seconds_an_image(student, source)
+    if student.labels == "online":
+        seconds *= 4 / 3  # the teacher looks at every view, forward only
+    seconds += epochs * len(whole.train) * seconds_an_image(teacher, whole)
+    minutes = max(1, round(seconds / 60))
+    return (
+        f"{epochs} epochs of teachers on {len(whole.train)} images, then {students} students of "
+        f"{recipes} recipes: about {minutes} minutes if nothing is there yet"
+    )
 
 
 def _built(recipes: Sequence[str | Recipe], config: CompareConfig, source: Source) -> list[Recipe]:
