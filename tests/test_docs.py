@@ -207,7 +207,7 @@ def test_the_commands_parse(name, words):
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
         wanted = set(re.findall(r"\w+", "".join(re.findall(r"\[(.*)\]", arguments[1]))))
         assert arguments[0] == "install" and wanted <= set(extras["optional-dependencies"])
-    elif program.endswith("python"):
+    elif program.endswith(("python", "python3")):
         assert arguments[0] == "-m" and find_spec(arguments[1])
     else:
         raise AssertionError(f"{name}: what is {program}?")

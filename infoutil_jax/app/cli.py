@@ -36,7 +36,7 @@ class Verb(NamedTuple):
 VERBS = {
     "quickstart": Verb(
         "Quickstart",
-        "The whole method on scikit-learn's digits, in about two minutes on two cores.",
+        "The whole method on scikit-learn's digits, in two to three minutes on two cores.",
     ),
     "run": Verb("Run", "Teacher, distilled set, student and a summary, from a source alone."),
     "compare": Verb(

@@ -17,7 +17,7 @@ from infoutil_jax.app.accounts import account_of, mean_interval
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.command_line import command_of
 from infoutil_jax.app.config import CompareConfig, RecipeConfig
-from infoutil_jax.app.forecast import seconds_an_image
+from infoutil_jax.app.forecast import forecast
 from infoutil_jax.app.pipeline import choose_teachers, train_teachers
 from infoutil_jax.app.sets import found_or_distilled
 from infoutil_jax.app.students import details, summarise, train_students
@@ -41,8 +41,8 @@ class Comparison:
         top1: recipe -> top-1 of each seed's student on that seed's set.
         images_per_class: of each set.
         majority: share of the test images that are of the largest class.
-        everything: top-1 of the converged teacher, which has seen all training images; None if it
-            is not known.
+        everything: top-1 of the better teacher, which has seen all training images; None if it is
+            not known.
         images: how many training images there are.
     """
 
@@ -59,7 +59,7 @@ class Comparison:
             {name: one["student"]["top1"] for name, one in content["recipes"].items()},
             content["images_per_class"],
             content["teacher"]["majority"],
-            content["teacher"].get("converged"),
+            max((v for name, v in content["teacher"].items() if name != "majority"), default=None),
             content["training_images"],
         )
 
@@ -78,7 +78,7 @@ class Comparison:
             rows.append([name, f"{np.mean(values):.1f}{spread}", lead])
         rows.append(["the largest class alone", f"{self.majority:.1f}", ""])
         if self.everything is not None:
-            everything = f"all {self.images} images (the teacher)"
+            everything = f"all {self.images} images (the best teacher)"
             rows.append([everything, f"{self.everything:.1f}", ""])
         return rows
 
@@ -101,10 +101,12 @@ class Comparison:
                 f"Take {best}: it leads random images by {mean:.1f} ± {half:.1f} points. (It was "
                 "chosen on these test images; report a figure from others.)"
             )
-        sure = "one set cannot tell" if half is None else f"± {half:.1f} is too wide to tell"
+        of = len(self.top1) - 1
+        wider = f", wider than in the table since it is the best of {of}" if of > 1 else ""
+        sure = "one seed cannot tell" if half is None else f"± {half:.1f}{wider}"
         return (
-            f"{best} is ahead of random images by {mean:.1f} points, but {sure} whether that is "
-            "chance: more seeds would (--student.seeds)."
+            f"Take {best} if you have to choose now: it is ahead of random images by {mean:.1f} "
+            f"points, which may be chance ({sure}). More seeds tell (--student.seeds 0 1 2 3 4 5)."
         )
 
     def _distance(self, mean: float) -> str:
@@ -114,7 +116,7 @@ class Comparison:
         share = float(np.clip((mean - self.majority) / room, 0, 1))
         return (
             f"The best students come {share:.0%} of the way from the largest class to what the "
-            "teacher knows"
+            "best teacher knows"
             + ("; more images a class would bring them further." if share < 0.9 else ".")
         )
 
@@ -164,7 +166,7 @@ def compare(
     for recipe in chosen:
         check_budget(source, recipe, budget, pool)
     shared: dict[str, Any] = {"devices": devices, "progress": progress}
-    say(_forecast(source, whole, budget, len(chosen), config))
+    say(forecast(whole, budget, len(chosen), config.teacher, student))
     teachers = train_teachers(
         whole, workdir / "teacher", config.teacher, seed=config.seed, **shared
     )
@@ -210,25 +212,6 @@ def compare(
             minutes = (time.perf_counter() - started) / 60 * (len(chosen) - 1)
             say(f"{recipe.name} is done; the other recipes take about {minutes:.0f} minutes more")
     return Comparison.of(results.content)
-
-
-def _forecast(
-    source: Source, whole: Source, budget: int, recipes: int, config: CompareConfig
-) -> str:
-    """What there is to do, and how long it will take here: training, which is nearly all of it."""
-    teacher, student = config.teacher.resolve(whole), config.student.resolve(source)
-    students = recipes * len(student.seeds)
-    views = student.epochs * budget * len(source.class_names) * students
-    epochs = (teacher.epochs or 0) + (teacher.early_epochs or 0)
-    seconds = views * seconds_an_image(student, source)
-    if student.labels == "online":
-        seconds *= 4 / 3  # the teacher looks at every view, forward only
-    seconds += epochs * len(whole.train) * seconds_an_image(teacher, whole)
-    minutes = max(1, round(seconds / 60))
-    return (
-        f"{epochs} epochs of teachers on {len(whole.train)} images, then {students} students of "
-        f"{recipes} recipes: about {minutes} minutes if nothing is there yet"
-    )
 
 
 def _built(recipes: Sequence[str | Recipe], config: CompareConfig, source: Source) -> list[Recipe]:

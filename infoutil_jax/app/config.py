@@ -5,6 +5,7 @@ Plain dataclasses: the command line is made from them, experiments and notebooks
 
 from __future__ import annotations
 
+import difflib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
@@ -76,7 +77,9 @@ class RecipeConfig:
             InputError: an unknown recipe, or an option that it does not have.
         """
         if self.recipe not in RECIPES:
-            raise InputError(f"unknown recipe {self.recipe!r}: choose {', '.join(RECIPES)}.")
+            near = difflib.get_close_matches(self.recipe, RECIPES, 1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise InputError(f"unknown recipe {self.recipe!r}{hint}: choose {', '.join(RECIPES)}.")
         factory = RECIPES[self.recipe]
         chosen = {
             one.name: value

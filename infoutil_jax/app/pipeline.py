@@ -16,6 +16,7 @@ from infoutil_jax.app.accounts import account_of, own_class_share
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.command_line import command_of
 from infoutil_jax.app.config import RunConfig, Stage, Stages
+from infoutil_jax.app.forecast import forecast
 from infoutil_jax.app.sets import found_or_distilled, made_by
 from infoutil_jax.app.students import details, summarise, train_students
 from infoutil_jax.data.distilled import check_destination
@@ -166,6 +167,8 @@ def run(
     wanted = arguments(source, recipe, images_per_class, pool, config.seed)
     if not overwrite:
         made_by(workdir / "distilled", wanted)  # hours of training later it would be refused
+    rows = 1 + (config.baseline and recipe.name != "random")
+    say(forecast(whole, images_per_class, rows, config.teacher, config.student))
     teachers = train_teachers(
         whole,
         workdir / "teacher",

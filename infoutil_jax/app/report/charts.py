@@ -12,7 +12,7 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 320, 150
 Extent = tuple[float | int, float | int]
-LEFT, BOTTOM, TOP = 34, 20, 8  # pixels around the plot
+LEFT, BOTTOM, TOP = 46, 20, 8  # pixels around the plot
 
 
 def histogram(values: Sequence[float | int] | np.ndarray, what: str, bins: int = 24) -> Markup:

@@ -123,6 +123,8 @@ def sets_in(path: Path) -> list[Path]:
     Raises:
         InputError: there is none.
     """
+    if not path.is_dir():
+        raise InputError(f"{path} is no folder: give one of infoutil run, compare or quickstart")
     if (path / MANIFEST).is_file():
         return [path]
     found = sorted(file.parent for file in path.glob(f"*/{MANIFEST}"))
@@ -183,8 +185,9 @@ def _student(
         return dict(summary.get("random") or {})
     digest = distilled.manifest["sha256"]
     for one in summary.get("recipes", {}).values():
-        if digest in one["made_from"]["sets"]:
-            return dict(one["student"])
+        sets = one["made_from"]["sets"]
+        if digest in sets:  # each has a student of its own
+            return {**one["student"], "top1": [one["student"]["top1"][sets.index(digest)]]}
     return {}
 
 

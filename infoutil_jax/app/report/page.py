@@ -18,8 +18,18 @@ MANY = 1500
 """Images above which their pictures are smaller."""
 SIDES = 160, 80
 """Pixels of pictures of few and of many images."""
-COLUMNS = "recipe", "students", "chosen by", "storage", "labels", "own class", "scoring", "training"
+SCORES = {
+    "GradientNorm": "gradient norm",
+    "cross_entropy": "loss of the teacher",
+    "el2n": "length of the error vector",
+}
+"""Scores of crops, by the names of recipes' parts."""
+ATTRIBUTES = {"ShapleyMaps": "cut by Shapley values;", "GradCam": "cut by Grad-CAM;"}
+"""Likewise what crops are cut by, where that is a map."""
+COLUMNS = "recipe", "students", "storage", "labels", "own class", "scoring", "training"
 """Facts of sets that are shown side by side."""
+OPEN_AMONG = 2
+"""Of the first two sets, a budget each in the quickstart, the larger one is open at first."""
 CLASSES_SHOWN = 5
 """The most probable classes of a teacher that are shown."""
 
@@ -32,6 +42,7 @@ def page(folders: Sequence[Folder]) -> str:
     """
     shown = [one for folder in folders for one in folder.sets]
     side = SIDES[sum(len(one.distilled) for one in shown) > MANY]
+    sets = [_set(one, number, side) for number, one in enumerate(shown)]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("infoutil_jax.app.report"),
         autoescape=True,
@@ -42,8 +53,9 @@ def page(folders: Sequence[Folder]) -> str:
     return environment.get_template("page.html.j2").render(
         title=", ".join(folder.path.resolve().name for folder in folders),
         folders=folders,
-        sets=[_set(one, number, side) for number, one in enumerate(shown)],
-        columns=COLUMNS,
+        sets=sets,
+        columns=[name for name in COLUMNS if any(name in one["facts"] for one in sets)],
+        opened=max(sets[:OPEN_AMONG], key=lambda one: one["count"])["id"],
     )
 
 
@@ -58,6 +70,7 @@ def _set(shown: Shown, number: int, side: int) -> dict[str, Any]:
     return {
         "id": f"set{number}",
         "name": shown.name,
+        "count": len(distilled),
         "recipe": recipe.get("name", "unknown"),
         "facts": _facts(shown),
         "classes": [
@@ -172,11 +185,26 @@ def _many(count: int, what: str) -> str:
 
 
 def _chosen_by(recipe: Mapping[str, Any]) -> str:
-    """The parts of a recipe that attribute, score and select, by their names."""
-    parts = [recipe[name] for name in ("attribute", "score", "select") if recipe.get(name)]
-    names = [part.get("kind") or part.get("function") for part in parts if isinstance(part, dict)]
-    told = [str(name) for name in names if name and name != "UniformMaps"]
-    return ", ".join(told) or "unknown"
+    """What decides which crops of a recipe are kept, in words."""
+    score = _name(recipe.get("score"))
+    select = recipe.get("select") or {}
+    parts = [ATTRIBUTES.get(_name(recipe.get("attribute")), "")]
+    if _name(select) == "MostUseful":
+        parts.append(
+            f"crops of the {select['keep']} {SCORES.get(score, score)} come to choice, and"
+        )
+        parts.append("those that teach a kernel student most are taken, in the order of their rank")
+    elif _name(select) == "RandomK":
+        parts.append("drawn at random")
+    elif _name(select) == "TopK":
+        parts.append(f"{select['keep']} {SCORES.get(score, score)} first")
+    else:
+        parts.append(f"{_name(select)} of {SCORES.get(score, score)}")
+    return " ".join(part for part in parts if part) or "unknown"
+
+
+def _name(part: Any) -> str:
+    return str((part or {}).get("kind") or (part or {}).get("function") or "unknown")
 
 
 def _confusion(counts: Any, names: Sequence[str]) -> list[tuple[str, list[tuple[int, float]]]]:

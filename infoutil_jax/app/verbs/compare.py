@@ -7,9 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import tyro
+
 from infoutil_jax.app.config import CompareConfig
 from infoutil_jax.app.flags import Flat, Group, say_defaults
 from infoutil_jax.app.options import DeviceCount, Logs, SourceOptions, default_workdir
+from infoutil_jax.method.recipes import RECIPES
+
+NAMES = f"Of {', '.join(RECIPES)}; random images are always among them."
 
 
 @dataclass(frozen=True)
@@ -17,8 +22,7 @@ class Compare:
     """Options of `infoutil compare`."""
 
     data: Annotated[SourceOptions, Group]
-    recipes: tuple[str, ...] = ("infoutil", "rded", "random")
-    """By name; random images are always among them."""
+    recipes: Annotated[tuple[str, ...], tyro.conf.arg(help=NAMES)] = ("infoutil", "rded", "random")
     workdir: Path | None = None
     """By default runs/compare- and the source's name, as with `infoutil run`."""
     overwrite: bool = False
