@@ -27,8 +27,11 @@ def list_source(spec: str, data_dir: str | None, wish: Wish) -> Listing:
         return list_npz(Path(where).expanduser(), wish)
     if kind == "tfds" and where:
         return list_tfds(where, data_dir, wish)
+    place = Path(spec).expanduser()
+    near = "folder" if spec and place.is_dir() else "npz" if place.is_file() else ""
+    hint = f" (did you mean {near}:{spec}?)" if near else ""
     raise InputError(
-        f"unknown source {spec!r}; it should be digits, folder:PATH, npz:FILE or tfds:NAME"
+        f"unknown source {spec!r}{hint}; it should be digits, folder:PATH, npz:FILE or tfds:NAME"
     )
 
 

@@ -159,6 +159,13 @@ def test_a_page_of_a_set_lies_beside_it(hostile):
 def test_a_folder_without_a_set_is_told(tmp_path, capsys):
     assert main(["report", str(tmp_path)]) == 2
     assert "holds no distilled set" in capsys.readouterr().err
+    mine = tmp_path / "runs" / "mine"
+    (mine / "set").mkdir(parents=True)
+    (mine / "set" / "manifest.json").touch()
+    assert main(["report", str(tmp_path / "runs")]) == 2
+    assert f"there are some in {mine}" in capsys.readouterr().err
+    assert main(["report", str(tmp_path / "nowhere")]) == 2
+    assert "is no folder" in capsys.readouterr().err
 
 
 def test_another_source_is_not_shown_as_the_origin(folder, photos_source, tmp_path):

@@ -271,4 +271,9 @@ def test_an_unknown_source_lists_the_forms(spec):
         open_source(spec)
 
 
+def test_a_folder_without_its_kind_is_understood_but_refused(tmp_path):
+    with pytest.raises(InputError, match=f"did you mean folder:{tmp_path}"):
+        open_source(str(tmp_path))
+
+
 # --- TensorFlow Datasets

@@ -129,9 +129,11 @@ def sets_in(path: Path) -> list[Path]:
         return [path]
     found = sorted(file.parent for file in path.glob(f"*/{MANIFEST}"))
     if not found:
+        below = sorted({str(file.parents[1]) for file in path.glob(f"*/*/{MANIFEST}")})
+        hint = f"; there are some in {', '.join(below)}" if below else ""
         raise InputError(
             f"{path} holds no distilled set: give the folder of infoutil run, compare, quickstart "
-            "or distill"
+            f"or distill{hint}"
         )
     return found
 
