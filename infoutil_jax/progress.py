@@ -44,9 +44,17 @@ def listening(listener: Listener) -> Iterator[None]:
 
 
 def json_lines(path: str | Path) -> Listener:
-    """A listener that appends a line of JSON an event, with the "time" in seconds since 1970."""
+    """A listener that appends a line of JSON an event, with the "time" in seconds since 1970.
+
+    Raises:
+        InputError: `path` cannot be written to.
+    """
     path = Path(path)
-    _in_folder(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.open("a").close()
+    except OSError as error:
+        raise InputError(f"{path} cannot be written to: {error.strerror}") from None
 
     def write(event: Event) -> None:
         with path.open("a", encoding="utf-8") as file:
@@ -165,9 +173,3 @@ def _tell(event: Event) -> None:
 def _seen() -> bool:
     """Whether somebody sees a bar: in a notebook, whose kind tqdm has chosen, or a terminal."""
     return issubclass(tqdm, tqdm_notebook) or sys.stderr.isatty()
-
-
-def _in_folder(path: Path) -> None:
-    if path.parent.exists() and not path.parent.is_dir():
-        raise InputError(f"{path} cannot be a file, for {path.parent} is no folder")
-    path.parent.mkdir(parents=True, exist_ok=True)

@@ -60,6 +60,11 @@ def test_json_lines_are_appended(tmp_path):
     assert lines[0]["time"] <= lines[-1]["time"]
 
 
+def test_a_place_for_lines_that_cannot_be_written_is_told(tmp_path):
+    with pytest.raises(InputError, match="cannot be written to: Is a directory"):
+        progress.json_lines(tmp_path)
+
+
 def test_tensorboard_reads_the_figures(tmp_path):
     """By its own reader of records, whose events TensorFlow defines."""
     from tensorboardX.proto.event_pb2 import Event

@@ -165,9 +165,16 @@ def run(
             f"{recipe.tiles} equal tiles: choose another image size, or tiles"
         )
     wanted = arguments(source, recipe, images_per_class, pool, config.seed)
-    if not overwrite:
-        made_by(workdir / "distilled", wanted)  # hours of training later it would be refused
-    rows = 1 + (config.baseline and recipe.name != "random")
+    drawn = recipes.random(tiles=recipe.tiles) if config.baseline else recipe
+    compared = drawn.name != recipe.name
+    if compared:
+        check_destination(workdir / "random", overwrite=True)
+    if not overwrite:  # what would be refused after hours of training
+        made_by(workdir / "distilled", wanted)
+        if compared:
+            by_chance = arguments(source, drawn, images_per_class, pool, config.seed)
+            made_by(workdir / "random", by_chance)
+    rows = 1 + compared
     say(forecast(whole, images_per_class, rows, config.teacher, config.student))
     teachers = train_teachers(
         whole,
@@ -203,10 +210,8 @@ def run(
     )
     result = train(distilled)
     baseline = None
-    if config.baseline and recipe.name != "random":
-        drawn = recipes.random(tiles=recipe.tiles)
-        chance = distil(drawn, workdir=workdir / "random", config=replace(how, overwrite=True))
-        baseline = summarise(train(chance))
+    if compared:
+        baseline = summarise(train(distil(drawn, workdir=workdir / "random", config=how)))
     summary = {
         "command": command_of("run", source, config),
         "source": source.spec,

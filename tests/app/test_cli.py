@@ -86,6 +86,16 @@ def test_a_set_that_is_there_is_kept_or_told(photos, tmp_path, capsys):
     assert json.loads(manifest.read_text())["recipe"]["name"] == "rded"
 
 
+def test_a_place_for_random_images_that_holds_something_else_is_told_first(
+    photos, tmp_path, capsys
+):
+    (tmp_path / "w" / "random").mkdir(parents=True)
+    (tmp_path / "w" / "random" / "mine.txt").touch()
+    asked = ["run", f"folder:{photos}", "--workdir", str(tmp_path / "w"), "--images-per-class", "1"]
+    assert "holds something else" in refused([*asked, *TINY_TEACHER, *TINY_STUDENT], capsys)
+    assert not (tmp_path / "w" / "teacher").exists()
+
+
 def test_folders_of_one_name_have_two_workdirs(photos, tmp_path):
     shutil.copytree(photos, tmp_path / "elsewhere" / photos.name)
     here, there = (
