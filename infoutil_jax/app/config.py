@@ -16,9 +16,10 @@ import tyro
 from infoutil_jax.app.flags import Group, say_defaults
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.recipes import RECIPES, Recipe
+from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.method.selection import Keep
 from infoutil_jax.method.shapley_maps import Strategy
+from infoutil_jax.refine.recipes import RECIPES
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 
 RareClasses = Literal["refuse", "cap", "fill"]

@@ -22,13 +22,14 @@ from infoutil_jax.data.distilled import DistilledDataset, check_destination, wri
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation.checks import check_budget, check_teacher
 from infoutil_jax.distillation.config import DistillConfig
-from infoutil_jax.distillation.examine import SELECT, Examined, stream
+from infoutil_jax.distillation.examine import REFINE, SELECT, Examined, stream
 from infoutil_jax.distillation.manifest import arguments, inputs
 from infoutil_jax.distillation.pool import ScoredPool, score_pool
+from infoutil_jax.distillation.refining import moved, refined, refining_of, temperature_of
 from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
 from infoutil_jax.image.resampling import extract, resized
-from infoutil_jax.method.contracts import Predict
+from infoutil_jax.method.contracts import Pool, Predict
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.teacher import Teacher
 
@@ -89,6 +90,7 @@ def distill(
 
     if parallel.first_alone(finish):  # else somebody may still be reading them
         shutil.rmtree(parts, ignore_errors=True)
+        shutil.rmtree(refining_of(workdir), ignore_errors=True)
     return DistilledDataset.load(workdir)
 
 
@@ -164,18 +166,35 @@ def _write(scored: ScoredPool, labeller: Teacher, images_per_class: int, workdir
     crops = read_crops(source, kept, mosaic.tile_size(source.image_size, recipe.tiles), batch_size)
     ranks = mosaic.arrange(images_per_class, recipe.tiles, recipe.tile_order)
     rows = (np.arange(classes)[:, None, None] * per_class + ranks).reshape(-1, recipe.tiles)
+    images = np.asarray(mosaic.assemble(crops[rows], source.image_size))
+    soft_labels = label_crops(labeller, crops, source.image_size, batch_size)[rows]
+    records = [_record(source, kept, row, per_class) for row in rows]
+    manifest = {
+        **arguments(source, recipe, images_per_class, scored.config.pool, scored.seed),
+        **inputs(source, scored.teacher, labeller, images_per_class),
+        **({"attribute": provenance.describe(scored.attribute)} if scored.attribute else {}),
+    }
+    if recipe.refine is not None:
+        start = images
+        images, soft_labels = refined(
+            recipe.refine,
+            stream(scored.seed, REFINE),
+            labeller,
+            (images, soft_labels),
+            Pool(*source.train.labelled()),
+            folder=refining_of(workdir),
+            progress=scored.config.progress,
+        )
+        records = moved(records, start, images)
+        manifest["training"] |= temperature_of(recipe.refine)
     write_distilled(
         workdir,
-        images=np.asarray(mosaic.assemble(crops[rows], source.image_size)),
+        images=images,
         labels=np.repeat(np.arange(classes, dtype=np.int32), images_per_class),
-        soft_labels=label_crops(labeller, crops, source.image_size, batch_size)[rows],
+        soft_labels=soft_labels,
         class_names=source.class_names,
-        records=[_record(source, kept, row, per_class) for row in rows],
-        manifest={
-            **arguments(source, recipe, images_per_class, scored.config.pool, scored.seed),
-            **inputs(source, scored.teacher, labeller, images_per_class),
-            **({"attribute": provenance.describe(scored.attribute)} if scored.attribute else {}),
-        },
+        records=records,
+        manifest=manifest,
         overwrite=scored.config.overwrite,
     )
 

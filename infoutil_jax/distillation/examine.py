@@ -23,7 +23,7 @@ from infoutil_jax.image.resampling import centred, extract, resized
 from infoutil_jax.method.contracts import Candidates, PerImage, Predict, concatenate, take
 
 # Independent streams of one seed; an example's draws never depend on another's.
-POOL, ATTRIBUTE, CROP, SELECT = range(4)
+POOL, ATTRIBUTE, CROP, SELECT, REFINE = range(5)
 
 
 def stream(seed: int, number: int) -> Key[Array, ""]:

@@ -11,11 +11,24 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, Protocol, cast, runtime_checkable
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Float32, Int, Int32, Int64, Integer, Key, Shaped
+from jaxtyping import (
+    Array,
+    Bool,
+    Float,
+    Float32,
+    Int,
+    Int32,
+    Int64,
+    Integer,
+    Key,
+    Shaped,
+    UInt8,
+)
 
 Predict = Callable[[Any, Any], Any]
 """A classifier: (variables, normalised images `[n, h, w, c]`) -> logits `[n, classes]`."""
@@ -172,6 +185,55 @@ class Selector(Protocol):
         self, key: Key[Array, ""] | None, candidates: Candidates, per_class: int, /
     ) -> Candidates:
         """`per_class` rows of every class, best first within each; scores may be replaced."""
+        ...
+
+
+class Pool(NamedTuple):
+    """Real images, by which a refined set is judged.
+
+    Attributes:
+        images: pixels `[n, height, width, channels]`, uint8: an array, or what reads them from disk
+            (`data.streamed`).
+        labels: class of each.
+    """
+
+    images: Any
+    labels: Int32[np.ndarray, " n"]
+
+
+@runtime_checkable
+class Refine(Protocol):
+    """Improves the pixels of a set after its crops were chosen, tiled and labelled.
+
+    A function, or a frozen dataclass with such a `__call__`. It may have `temperature`, at which
+    students are to read its soft labels, and `resuming` (see `Resumable`).
+    """
+
+    def __call__(
+        self,
+        key: Key[Array, ""],
+        teacher: Any,
+        images: UInt8[np.ndarray, "n height width channels"],
+        soft_labels: Float32[np.ndarray, "n tiles classes"],
+        pool: Pool,
+        /,
+    ) -> tuple[
+        UInt8[np.ndarray, "n height width channels"], Float32[np.ndarray, "n tiles classes"]
+    ]:
+        """Images and logits of the same shapes.
+
+        Images are by class, as many of each; `teacher` is the one that labels
+        (`training.teacher.Teacher`).
+        """
+        ...
+
+
+@runtime_checkable
+class Resumable(Protocol):
+    """A `Refine` that can go on after a stop."""
+
+    def resuming(self, folder: Path, shown: bool, /) -> Refine:
+        """The same, with its state kept in `folder`, and a line of progress where `shown`."""
         ...
 
 

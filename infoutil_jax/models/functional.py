@@ -115,6 +115,15 @@ class Train:
         logits = logits_of(module(images))
         return logits, split(module)[1]
 
+    def features(
+        self, variables: Mapping[str, Any], images: Float[Array, " batch *image"]
+    ) -> Float[Array, "batch rows columns channels"]:
+        """The last convolutional maps, normalised by this batch, for modules that have them."""
+        module = merge(self.graphdef, variables)
+        module.train()
+        maps: Array = module.features(images)
+        return maps
+
 
 def as_predict(module: nnx.Module) -> tuple[Predict, Variables]:
     """The function of a module in evaluation mode, and its variables.

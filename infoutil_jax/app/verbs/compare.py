@@ -12,7 +12,7 @@ import tyro
 from infoutil_jax.app.config import CompareConfig
 from infoutil_jax.app.flags import Flat, Group, say_defaults
 from infoutil_jax.app.options import DeviceCount, Logs, SourceOptions, default_workdir
-from infoutil_jax.method.recipes import RECIPES
+from infoutil_jax.refine.recipes import RECIPES
 
 NAMES = f"Of {', '.join(RECIPES)}; random images are always among them."
 

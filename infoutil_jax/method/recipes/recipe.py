@@ -1,5 +1,7 @@
 """A distillation method is a recipe of four parts: attribute, crop, score, select.
 
+A fifth, refine, may improve the pixels of what they chose.
+
 Compose your own with `dataclasses.replace`:
 
     recipe = dataclasses.replace(infoutil(), score=mine, version="mine 1")
@@ -22,6 +24,7 @@ from infoutil_jax.method.contracts import (
     Embed,
     Fit,
     PerImage,
+    Refine,
     Score,
     Selector,
     as_selector,
@@ -49,6 +52,8 @@ class Recipe:
         embed: what a selector wants to know of a crop beside its score, as named columns.
         scorer: which teacher attributes and scores, where there are two: the "teacher", or the
             "labeller", that is the one that labels.
+        refine: improves the pixels of the set, and may improve its labels, after everything else
+            (`infoutil_jax.refine`); None: the set is of real pixels.
         version: names what your own functions compute, for parts of a pool that are kept on disk
             (`score_pool`): change it when you change them. None: nothing of theirs is resumed.
 
@@ -66,6 +71,7 @@ class Recipe:
     tile_order: TileOrder = "consecutive"
     embed: Embed | None = None
     scorer: Literal["teacher", "labeller"] = "teacher"
+    refine: Refine | None = None
     version: str | None = None
 
     def __post_init__(self) -> None:

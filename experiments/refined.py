@@ -1,0 +1,227 @@
+"""Refined sets beside selected ones: how much is gained, how soon, on which students.
+
+    python -m experiments.refined --data folder:PATH --refiner frepo --budget 1
+
+distils a set of CIFAR-10 at reduced size by a recipe, refines it, trains students on both, hard
+labels alone, and adds a line to `experiments/results/refined/<setting>.jsonl`; what has a line is
+not run again. `--validation` puts a fifth of the training images, which neither teachers nor sets
+see, in the place of the test images: refiners are chosen on them. `python -m experiments.refined
+--tables True` writes `table.md` from all lines.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tyro
+
+from experiments.cells import ROWS, Cell
+from experiments.refined_table import write_tables
+from experiments.run import Experiment
+from experiments.setting import Setting
+from infoutil_jax import distill_pool, provenance, score_pool
+from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.distillation.config import DistillConfig
+from infoutil_jax.distillation.examine import REFINE, stream
+from infoutil_jax.distillation.refining import refined
+from infoutil_jax.method.contracts import Pool
+from infoutil_jax.method.recipes import RECIPES
+from infoutil_jax.refine import REFINERS, Refiner
+from infoutil_jax.training.config import StudentConfig
+from infoutil_jax.training.student import train_student
+from infoutil_jax.training.supervision import Supervision
+
+RESULTS = Path(__file__).parent / "results" / "refined"
+STUDENTS: dict[str, dict[str, Any]] = {
+    "convnet3": {},
+    "convnet3, instance norm": {"norm": "instance"},
+    "convnet4": {"backbone": "convnet4"},
+    "resnet18": {"backbone": "resnet18", "width": 16},
+    "vgg11_bn": {"backbone": "vgg11_bn", "width": None},
+}
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """One set, refined by one refiner."""
+
+    data: str | None = None
+    """folder:PATH or tfds:NAME; by default where the dataset is published."""
+    note: str | None = "JPEG"
+    """What sets this copy of the dataset apart."""
+    refiner: str = "frepo"
+    """A name of infoutil_jax.refine.REFINERS, or "none"."""
+    start: str = "infoutil"
+    """The recipe whose set is refined."""
+    budget: int = 1
+    """Images a class."""
+    steps: int | None = None
+    """By default the refiner's."""
+    labels: str | None = None
+    """What the images are taken to be; by default the refiner's."""
+    total_variation: float = 0.0
+    """Weight of the regulariser."""
+    distance: float = 0.0
+    """Weight of the regulariser."""
+    students: tuple[str, ...] = ("convnet3",)
+    """Names of STUDENTS."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """One student each."""
+    set_seed: int = 0
+    """Of the set and of its refinement."""
+    validation: bool = False
+    """A fifth of the training images in the place of the test images."""
+    tables: bool = False
+    """Only writes the tables."""
+    teacher: Path | None = None
+    """Where the setting's teachers lie; by default they are trained in the working directory."""
+    workdir: Path = Path("runs/experiments")
+    """Teachers, states of refinement."""
+    results: Path = RESULTS
+    """Where the lines go."""
+
+    @property
+    def name(self) -> str:
+        """Names the line."""
+        parts = [self.start, self.refiner, str(self.budget), f"set{self.set_seed}"]
+        for what in ("steps", "labels"):
+            if getattr(self, what) is not None:
+                parts.append(f"{what} {getattr(self, what)}")
+        for what in ("total_variation", "distance"):
+            if getattr(self, what):
+                parts.append(f"{what} {getattr(self, what):g}")
+        return ", ".join([*parts, "/".join(self.students)])
+
+    def run(self) -> None:
+        """Adds the line, if it is not there."""
+        self.results.mkdir(parents=True, exist_ok=True)
+        if not self.tables:
+            where = "validation" if self.validation else "test"
+            file = self.results / f"cifar10_convnet3_reduced_{where}.jsonl"
+            there = file.read_text().splitlines() if file.exists() else []
+            if self.name in [json.loads(line)["name"] for line in there]:
+                print(f"{self.name}: there already")
+            else:
+                line = json.dumps(self._measured(), sort_keys=True)
+                file.write_text("\n".join(sorted([*there, line])) + "\n")
+        write_tables(self.results)
+
+    def _measured(self) -> dict[str, Any]:
+        experiment = Experiment(
+            "all",
+            dataset="cifar10",
+            backbone="convnet3",
+            data=self.data,
+            note=self.note,
+            reduced=True,
+            set_seed=self.set_seed,
+            validation=self.validation,
+            teacher=self.teacher,
+            workdir=self.workdir,
+        )
+        setting = Setting.prepare(experiment)
+        selected, labels = self._selected(setting)
+        record: dict[str, Any] = {
+            "name": self.name,
+            "arguments": {
+                k: v
+                for k, v in asdict(self).items()
+                if k not in ("data", "teacher", "workdir", "results", "tables")
+            },
+            "dataset": f"CIFAR-10 ({self.note})",
+            "reduced": setting.reduced,
+            "teacher_top1": {k: one.accuracy for k, one in setting.teachers.items()},
+            "source": {
+                "fingerprint": setting.source.fingerprint(),
+                "train_images": len(setting.source.train),
+                "test_images": len(setting.source.test),
+            },
+        }
+        images, soft = selected.images, selected.soft_labels
+        if self.refiner != "none":
+            refiner = self._refiner()
+            teacher = setting.teachers["early" if self.budget <= 10 else "converged"]
+            started = time.perf_counter()
+            images, soft = refined(
+                refiner,
+                stream(self.set_seed, REFINE),
+                teacher,
+                (images, soft),
+                Pool(*setting.source.train.labelled()),
+                folder=self.workdir / "refining",
+                progress=True,
+            )
+            change = images.astype(float) - selected.images
+            record["refiner"] = provenance.describe(refiner)
+            record["seconds"] = round(time.perf_counter() - started, 1)
+            record["moved_rms"] = round(float(np.sqrt((change**2).mean())), 2)
+        record["students"] = self._trained(setting, images, soft, labels)
+        record |= {"versions": provenance.versions(), "hardware": provenance.hardware()}
+        print(self.name, {k: one["top1"] for k, one in record["students"].items()}, flush=True)
+        return record
+
+    def _refiner(self) -> Refiner:
+        given: dict[str, Any] = {"total_variation": self.total_variation, "distance": self.distance}
+        given |= {k: v for k in ("steps", "labels") if (v := getattr(self, k)) is not None}
+        return replace(REFINERS[self.refiner], **given)
+
+    def _selected(self, setting: Setting) -> tuple[DistilledDataset, np.ndarray]:
+        """The set that is refined, and its labels."""
+        recipe = RECIPES[self.start]()
+        teacher = setting.teachers["early" if self.budget <= 10 else "converged"]
+        scorer = teacher if recipe.scorer == "labeller" else setting.teachers["converged"]
+        config = DistillConfig(overwrite=True, progress=False)
+        scored = score_pool(setting.source, scorer, recipe, seed=self.set_seed, config=config)
+        chosen = distill_pool(
+            scored,
+            images_per_class=self.budget,
+            workdir=setting.workdir / "refined_from" / f"{self.start}-{self.budget}",
+            label_teacher=teacher,
+        )
+        return chosen, chosen.labels
+
+    def _trained(
+        self, setting: Setting, images: np.ndarray, soft: np.ndarray, labels: np.ndarray
+    ) -> dict[str, Any]:
+        """Students of each kind: by hard labels, and by learnt ones where there are some."""
+        found: dict[str, Any] = {}
+        teacher = setting.teachers["early"]
+        learnt = self.refiner != "none" and self._refiner().labels == "learnt"
+        for name in self.students:
+            for policy in ("hard", *(["stored"] if learnt else [])):
+                options = asdict(setting.student(Cell(ROWS["random-hard"], self.budget)))
+                options |= {"labels": policy, "seeds": self.seeds, **STUDENTS[name]}
+                options["temperature"] = self._refiner().temperature if policy == "stored" else 20.0
+                started = time.perf_counter()
+                result = train_student(
+                    (images, labels),
+                    setting.source.test.arrays(),
+                    StudentConfig(**options).resolve(setting.source),
+                    supervision=Supervision(
+                        len(setting.source.class_names),
+                        soft_labels=soft,
+                        mean=teacher.mean,
+                        std=teacher.std,
+                    ),
+                )
+                key = name if policy == "hard" else f"{name}, learnt labels"
+                found[key] = {
+                    "top1": [round(float(top1), 2) for top1 in result.top1],
+                    "seconds": round(time.perf_counter() - started, 1),
+                    "test_view": result.test_view,
+                }
+        return found
+
+
+def main() -> None:
+    """Entry point."""
+    tyro.cli(Refinement).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Writes the table of refined sets, of the lines of `experiments.refined`."""
+
+from __future__ import annotations
+
+import json
+import statistics
+from pathlib import Path
+from typing import Any
+
+TITLES = {
+    "validation": "Chosen by: a fifth of the training images",
+    "test": "Test images",
+}
+
+
+def write_tables(results: Path) -> None:
+    """`table.md` of all lines in a folder."""
+    text = ["# Refined sets", "", "Made by `python -m experiments.refined --tables True`."]
+    for where, title in TITLES.items():
+        lines = [
+            json.loads(line)
+            for file in sorted(results.glob(f"*_{where}.jsonl"))
+            for line in file.read_text().splitlines()
+        ]
+        if lines:
+            text += ["", f"## {title}", "", _about(lines[0]), "", *_table(lines)]
+    (results / "table.md").write_text("\n".join(text) + "\n")
+
+
+def _about(line: dict[str, Any]) -> str:
+    return (
+        f"{line['dataset']}, reduced: {line['reduced']}; "
+        f"{line['source']['train_images']:,} training and {line['source']['test_images']:,} test "
+        "images. Top-1 in percent: mean ± standard deviation over students of one set. Students "
+        "learn hard labels, or where it says so those that were learnt with the pixels; no teacher "
+        "helps them."
+    )
+
+
+def _table(lines: list[dict[str, Any]]) -> list[str]:
+    rows = ["| images a class | start | refiner | steps | labels | student | top-1 | seconds |"]
+    rows.append("| --- | --- | --- | --- | --- | --- | --- | --- |")
+    for line in sorted(lines, key=_order):
+        arguments, refiner = line["arguments"], line.get("refiner", {})
+        extra = [
+            f"{what} {arguments[what]:g}"
+            for what in ("total_variation", "distance")
+            if arguments[what]
+        ]
+        name = ", ".join([arguments["refiner"], *extra]).replace("_", " ")
+        for student, found in line["students"].items():
+            kind = "learnt" if student.endswith("learnt labels") else "hard"
+            steps = refiner.get("steps", "")
+            seconds = line.get("seconds", "")
+            rows.append(
+                f"| {arguments['budget']} | {arguments['start']} | {name} | {steps} | {kind} | "
+                f"{student.removesuffix(', learnt labels')} | {_mean(found['top1'])} | {seconds} |"
+            )
+    return rows
+
+
+def _order(line: dict[str, Any]) -> tuple[Any, ...]:
+    arguments = line["arguments"]
+    steps = line.get("refiner", {}).get("steps", 0)
+    return (arguments["budget"], arguments["refiner"], arguments["start"], steps, line["name"])
+
+
+def _mean(values: list[float]) -> str:
+    deviation = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{deviation}"

@@ -1,0 +1,86 @@
+"""The recipe's last part, on a set that is otherwise finished (host)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Array, Float, Key, UInt8
+
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.contracts import Pool, Refine, Resumable
+from infoutil_jax.training.teacher import Teacher
+
+Made = tuple[UInt8[np.ndarray, "n height width channels"], Float[np.ndarray, "n tiles classes"]]
+"""Images of a set, and logits of their tiles."""
+
+
+def refined(
+    refine: Refine,
+    key: Key[Array, ""],
+    teacher: Teacher,
+    made: Made,
+    pool: Pool,
+    *,
+    folder: Path | None = None,
+    progress: bool = False,
+) -> Made:
+    """What `refine` makes of a set, checked.
+
+    Args:
+        refine: the recipe's part.
+        key: of its draws.
+        teacher: the one that labels.
+        made: the set as it was chosen.
+        pool: real images.
+        folder: where it may keep its state, to go on after a stop.
+        progress: show a line of progress.
+
+    Raises:
+        InputError: it returns something else than it promises.
+    """
+    if folder is not None and isinstance(refine, Resumable):
+        refine = refine.resuming(folder, progress)
+    images, soft_labels = map(np.asarray, refine(key, teacher, *made, pool))
+    for name, found, like in (("images", images, made[0]), ("logits", soft_labels, made[1])):
+        if found.shape != like.shape or found.dtype != like.dtype:
+            raise InputError(
+                f"the recipe's refine returned {name} {found.dtype} {list(found.shape)}; they must "
+                f"be {like.dtype} {list(like.shape)}, as those that it was given"
+            )
+    if not np.isfinite(soft_labels).all():
+        raise InputError("the recipe's refine returned logits that are NaN or infinite")
+    return images, soft_labels
+
+
+def moved(
+    records: Sequence[dict[str, Any]],
+    before: UInt8[np.ndarray, "n height width channels"],
+    after: UInt8[np.ndarray, "n height width channels"],
+) -> list[dict[str, Any]]:
+    """The audit records of refined images: each says how far its pixels went from the crops.
+
+    "refined" holds the root of the mean square and the largest of the changes, in grey levels of
+    255. Where an image started is in its record already: source and box of every tile, from which
+    `started_from` cuts it again.
+    """
+    change = after.astype(np.int16) - before.astype(np.int16)
+    each = change.reshape(len(change), -1).astype(np.float64)
+    root, most = np.sqrt((each**2).mean(1)), np.abs(each).max(1)
+    return [
+        {**record, "refined": {"rms": float(round(r, 3)), "most": int(m)}}
+        for record, r, m in zip(records, root, most, strict=True)
+    ]
+
+
+def refining_of(workdir: Path) -> Path:
+    """Where the state of refining a set is kept until the set is there."""
+    return workdir.with_name(workdir.name + ".refining")
+
+
+def temperature_of(refine: Refine) -> dict[str, float]:
+    """At which temperature students read the labels, where the recipe's part says so."""
+    temperature = getattr(refine, "temperature", None)
+    return {} if temperature is None else {"temperature": float(temperature)}

@@ -1,0 +1,147 @@
+"""What an objective of refinement is: the part that methods differ in (JAX).
+
+The loop (`refine.refiner`) is one for all: it draws batches of the pool, differentiates the
+objective in pixels and labels, and lets the objective go on with its networks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import jax
+from flax import nnx
+from jaxtyping import Array, Float, Key
+
+from infoutil_jax import models
+from infoutil_jax.blocks import flattened
+from infoutil_jax.method.contracts import Pool
+from infoutil_jax.models import Architecture
+
+Variables = dict[str, Any]
+View = Callable[[Key[Array, ""], Float[Array, "batch height width channels"]], Any]
+
+
+class Synthetic(NamedTuple):
+    """The set that is refined, as an objective sees it.
+
+    Attributes:
+        images: normalised.
+        probabilities: what each tile of each image is taken to be; rows sum to 1.
+        extra: what else the objective learns (`Objective.extra`).
+    """
+
+    images: Float[Array, "n height width channels"]
+    probabilities: Float[Array, "n tiles classes"]
+    extra: Any = ()
+
+    def taught(self) -> Float[Array, "n classes"]:
+        """What a whole image is taken to be: the mean of its tiles."""
+        return self.probabilities.mean(1)
+
+
+class Batch(NamedTuple):
+    """Real images of the pool.
+
+    Attributes:
+        images: normalised.
+        classes: one-hot.
+    """
+
+    images: Float[Array, "batch height width channels"]
+    classes: Float[Array, "batch classes"]
+
+
+@dataclass(frozen=True)
+class Network:
+    """The kind of network that an objective trains or looks through.
+
+    Attributes:
+        architecture: with what it is made for.
+        view: in which images are seen; the same key is the same view.
+    """
+
+    architecture: Architecture
+    view: View
+
+    @cached_property
+    def train(self) -> models.Train:
+        """The network as a function, in training mode: it normalises by the batch it is given."""
+        return models.Train(models.outline(self.architecture)[0].graphdef)
+
+    def init(self, key: Key[Array, ""]) -> Variables:
+        """Variables of a fresh network; may be traced."""
+        return models.as_train(models.build(self.architecture, nnx.Rngs(key)))[1]
+
+    def features(
+        self, variables: Variables, images: Float[Array, "n height width channels"]
+    ) -> Float[Array, "n features"]:
+        """What the classifier layer sees of each image, flattened."""
+        return flattened(self.train.features(variables, images))
+
+
+@runtime_checkable
+class Objective(Protocol):
+    """What a refined set is to be good for, as a loss that is differentiable in it.
+
+    A frozen dataclass: it is hashed into the compiled program and written into the manifest.
+    """
+
+    def extra(self) -> Any:
+        """What it learns beside pixels and labels: a pytree of float arrays, often ()."""
+        ...
+
+    def prepare(self, network: Network, key: Key[Array, ""], pool: Pool, scale: Any) -> Any:
+        """What it needs from the pool before the first step, on the host; often ().
+
+        `scale` makes pixels what networks take (`data.augment.Normalisation`).
+        """
+        ...
+
+    def start(self, network: Network, key: Key[Array, ""]) -> Any:
+        """Its state before the first step: networks, say. May be traced."""
+        ...
+
+    def loss(
+        self,
+        network: Network,
+        known: tuple[Any, Any],
+        step: Step,
+        synthetic: Synthetic,
+        batch: Batch,
+    ) -> Float[Array, ""]:
+        """The loss of a set on one batch.
+
+        Args:
+            network: the kind of network.
+            known: what was prepared, and the state.
+            step: the key, and how far refinement has gone.
+            synthetic: the set.
+            batch: of the pool.
+        """
+        ...
+
+    def advance(self, network: Network, state: Any, step: Step, synthetic: Synthetic) -> Any:
+        """The state after a step: a network that has learnt from the set, say."""
+        ...
+
+
+class Step(NamedTuple):
+    """One step of refinement.
+
+    Attributes:
+        key: of all that it draws.
+        progress: share of the steps that are done, 0 to 1.
+    """
+
+    key: Key[Array, ""]
+    progress: Float[Array, ""]
+
+
+def pick(key: Key[Array, ""], many: Any) -> tuple[Array, Any]:
+    """One of several stacked networks: its number, and what the stack holds of it."""
+    count = jax.tree.leaves(many)[0].shape[0]
+    number = jax.random.randint(key, (), 0, count)
+    return number, jax.tree.map(lambda leaf: leaf[number], many)

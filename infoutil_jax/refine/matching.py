@@ -1,0 +1,90 @@
+"""Distribution matching: DM, with IDM's partition (JAX).
+
+DM (Zhao & Bilen, WACV 2023, equation 4): a set whose classes have the mean features of the real
+classes, under networks that nobody has trained. IDM (Zhao et al., CVPR 2023, section 3.2) makes
+every image hold several, each enlarged before it is looked at: our tiles.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from infoutil_jax.image.resampling import resized
+from infoutil_jax.method.contracts import Pool
+from infoutil_jax.refine.contracts import Batch, Network, Step, Synthetic
+
+
+@dataclass(frozen=True)
+class DistributionMatching:
+    """DM: squared distances between the mean features of synthetic and real classes, summed.
+
+    Every step draws a new network and one view for both sides. A class that the batch lacks does
+    not count.
+
+    Attributes:
+        partition: tiles are looked at one by one, enlarged, as in IDM; else the image as it is.
+    """
+
+    partition: bool = False
+
+    def extra(self) -> Any:
+        """Nothing."""
+        return ()
+
+    def prepare(self, network: Network, key: Key[Array, ""], pool: Pool, scale: Any) -> Any:
+        """Nothing."""
+        return ()
+
+    def start(self, network: Network, key: Key[Array, ""]) -> Any:
+        """Nothing: networks are as old as their step."""
+        return ()
+
+    def loss(
+        self,
+        network: Network,
+        known: tuple[Any, Any],
+        step: Step,
+        synthetic: Synthetic,
+        batch: Batch,
+    ) -> Float[Array, ""]:
+        """The distances between means."""
+        fresh, view = jax.random.split(step.key)
+        variables = network.init(fresh)
+        images, taught = synthetic.images, synthetic.taught()
+        if self.partition:
+            images, taught = parted(synthetic)
+        seen = network.features(variables, network.view(view, images))
+        real = network.features(variables, network.view(view, batch.images))
+        real = jax.lax.stop_gradient(real)
+        there = batch.classes.sum(0) > 0
+        gaps = class_means(seen, taught) - class_means(real, batch.classes)
+        return jnp.where(there, (gaps**2).sum(1), 0).sum()
+
+    def advance(self, network: Network, state: Any, step: Step, synthetic: Synthetic) -> Any:
+        """Nothing goes on."""
+        return state
+
+
+def class_means(
+    features: Float[Array, "n dim"], classes: Float[Array, "n classes"]
+) -> Float[Array, "classes dim"]:
+    """Mean of the features, weighted by how much each row is of a class."""
+    return classes.T @ features / jnp.maximum(classes.sum(0)[:, None], 1e-12)
+
+
+def parted(
+    synthetic: Synthetic,
+) -> tuple[Float[Array, "parts height width channels"], Float[Array, "parts classes"]]:
+    """Every tile as an image of its own, enlarged, and what it is taken to be."""
+    images, probabilities = synthetic.images, synthetic.probabilities
+    count, height, width, channels = images.shape
+    tiles = probabilities.shape[1]
+    side = round(tiles**0.5)
+    cells = images.reshape(count, side, height // side, side, width // side, channels)
+    cells = cells.swapaxes(2, 3).reshape(-1, height // side, width // side, channels)
+    return resized(cells, (height, width)), probabilities.reshape(count * tiles, -1)

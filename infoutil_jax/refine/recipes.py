@@ -1,0 +1,44 @@
+"""Refiners and recipes by name: what `--recipe` and experiments choose from."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from infoutil_jax.method import recipes, selection
+from infoutil_jax.method.recipes import Recipe
+from infoutil_jax.refine.matching import DistributionMatching
+from infoutil_jax.refine.refiner import Refiner
+from infoutil_jax.refine.regression import KernelRegression, NeuralFeatureRegression
+from infoutil_jax.refine.trajectories import TrajectoryMatching
+from infoutil_jax.refine.views import Siamese
+
+FLIP = Siamese(shift=0.0, colour=(0.0, 0.0, 0.0), cutout=0.0)
+
+REFINERS = {
+    "frepo": Refiner(NeuralFeatureRegression(), learning_rate=0.05, view=FLIP),
+    "kip": Refiner(KernelRegression(), learning_rate=0.05, view=FLIP),
+    "dm": Refiner(DistributionMatching(), learning_rate=0.05),
+    "mtt": Refiner(TrajectoryMatching(), learning_rate=0.05),
+}
+"""One of each family."""
+
+
+def infoutil_refined(
+    *,
+    tiles: int = 1,
+    shortlist: int = selection.MostUseful.shortlist,
+    refiner: Refiner = REFINERS["frepo"],
+) -> Recipe:
+    """Synthetic pixels: `infoutil`'s choice, refined (FRePo), for students without a teacher.
+
+    Args:
+        tiles: crops an image: 1 at 32 and 64 pixels, 4 at 128 and 224.
+        shortlist: as of `infoutil`.
+        refiner: what refines.
+    """
+    chosen = recipes.infoutil(tiles=tiles, shortlist=shortlist)
+    return replace(chosen, name="infoutil_refined", refine=refiner)
+
+
+RECIPES = {**recipes.RECIPES, "infoutil_refined": infoutil_refined}
+"""Those of `method.recipes`, and those that refine."""

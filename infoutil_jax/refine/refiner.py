@@ -1,0 +1,235 @@
+"""The one loop of refinement: pixels and labels by gradient, whatever the objective (JAX).
+
+A chunk of steps is one call of one compiled program; its batches of the pool are gathered on the
+host meanwhile. After each chunk the state is on disk, so that a run that was stopped ends in the
+bytes of one that was not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import Array, Float32, Key, UInt8
+
+from infoutil_jax import provenance
+from infoutil_jax.data.augment import Normalisation
+from infoutil_jax.errors import InputError
+from infoutil_jax.method.contracts import Pool
+from infoutil_jax.models import Architecture
+from infoutil_jax.progress import Bar
+from infoutil_jax.refine.batches import drawn, gathered
+from infoutil_jax.refine.contracts import Network, Objective
+from infoutil_jax.refine.steps import Learnt, Program, levels
+from infoutil_jax.refine.views import Siamese
+from infoutil_jax.training import checkpoint
+from infoutil_jax.training.config import BackboneConfig, Facts
+
+Labels = Literal["hard", "soft", "learnt"]
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """Refines pixels, and labels where asked for, by an objective's gradient.
+
+    Attributes:
+        objective: what the set is to be good for: `NeuralFeatureRegression`, `KernelRegression`,
+            `DistributionMatching`, `TrajectoryMatching`, or your own `Objective`.
+        steps: gradient steps.
+        learning_rate: of the pixels, in standard deviations of a channel; Adam's, falling to
+            nought along half a cosine.
+        label_learning_rate: of learnt labels, in nats of their logits, and of what else the
+            objective learns.
+        labels: what the images are taken to be: "hard", their classes; "soft", what the teacher
+            says of them, at the temperature; "learnt", which starts nine tenths hard.
+        temperature: of soft labels, at which students must read them, too.
+        batch_size: real images a step, of all classes in proportion.
+        view: in which the set is seen, one draw for all its images.
+        network: whose student the set is for; by default as a student's.
+        total_variation: weight of the mean difference between neighbouring pixels.
+        distance: weight of the mean squared distance from the start, in variances of a channel.
+        quantise: the objective sees pixels as they are written, of 256 levels.
+        chunk: steps between two saved states.
+
+    Raises:
+        InputError: a number out of its range.
+    """
+
+    objective: Objective
+    steps: int = 2000
+    learning_rate: float = 0.01
+    label_learning_rate: float = 0.01
+    labels: Labels = "hard"
+    temperature: float = 1.0
+    batch_size: int = 256
+    view: Siamese = field(default_factory=Siamese)
+    network: BackboneConfig = field(default_factory=BackboneConfig)
+    total_variation: float = 0.0
+    distance: float = 0.0
+    quantise: bool = True
+    chunk: int = 50
+
+    def __post_init__(self) -> None:
+        if self.labels not in get_args(Labels):
+            raise InputError(f"labels is {self.labels!r}: choose {', '.join(get_args(Labels))}")
+        for name in ("steps", "batch_size", "chunk"):
+            if getattr(self, name) < 1:
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
+        for name in ("learning_rate", "label_learning_rate", "temperature"):
+            if not 0 < getattr(self, name) < float("inf"):
+                raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
+        for name in ("total_variation", "distance"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0")
+
+    def resuming(self, folder: Path, shown: bool) -> Any:
+        """The same, with its state kept in `folder`, and a line of progress where `shown`."""
+        return partial(self._refined, folder, shown)
+
+    def __call__(
+        self,
+        key: Key[Array, ""],
+        teacher: Any,
+        images: UInt8[np.ndarray, "n height width channels"],
+        soft_labels: Float32[np.ndarray, "n tiles classes"],
+        pool: Pool,
+    ) -> tuple[
+        UInt8[np.ndarray, "n height width channels"], Float32[np.ndarray, "n tiles classes"]
+    ]:
+        """The refined images, and logits: those given, or the learnt ones.
+
+        Args:
+            key: of every draw.
+            teacher: whose normalisation the networks get.
+            images: by class, as many of each.
+            soft_labels: logits of each tile.
+            pool: real images.
+
+        Raises:
+            InputError: arguments that do not fit together, or a loss that is not finite.
+        """
+        return self._refined(None, False, key, teacher, images, soft_labels, pool)
+
+    def _refined(
+        self,
+        folder: Path | None,
+        shown: bool,
+        key: Key[Array, ""],
+        teacher: Any,
+        images: UInt8[np.ndarray, "n height width channels"],
+        soft_labels: Float32[np.ndarray, "n tiles classes"],
+        pool: Pool,
+    ) -> tuple[
+        UInt8[np.ndarray, "n height width channels"], Float32[np.ndarray, "n tiles classes"]
+    ]:
+        classes = soft_labels.shape[2]
+        if len(images) % classes or len(images) != len(soft_labels):
+            raise InputError(
+                f"{len(images)} images and {len(soft_labels)} rows of labels of {classes} classes: "
+                "there must be as many images as rows, and as many of each class"
+            )
+        scale: Normalisation = teacher.normalisation
+        network = self._network(images, classes, len(pool.labels))
+        keys = jax.random.split(key, 3)
+        known = self.objective.prepare(network, keys[0], pool, scale)
+        first = self._start(images, soft_labels, scale)
+        run = Program(self, network)
+        state = run.begin(first, keys[1])
+        losses = np.full(self.steps, np.nan, np.float32)
+        name = "" if folder is None else self._name(key, teacher, images, soft_labels, pool)
+        kept = _Kept(folder, name)
+        done, (state, losses) = kept.latest((state, losses))
+        with kept, Bar("refining", self.steps, unit="step", done=done, shown=shown) as bar:
+            while done < self.steps:
+                stop = min(done + self.chunk, self.steps)
+                rows = drawn(keys[2], pool.labels, self.batch_size, done, stop, self.chunk)
+                batch = gathered(pool, rows)
+                state, found = run.chunk(state, first, known, scale, keys[2], batch, done, stop)
+                losses = np.concatenate(
+                    [losses[:done], np.asarray(found)[: stop - done], losses[stop:]]
+                )
+                if not np.isfinite(losses[done:stop]).all():
+                    raise InputError(
+                        f"the loss of refining is not finite by step {stop}: lower its "
+                        f"learning_rate, {self.learning_rate:g}"
+                    )
+                kept.save(stop, (state, losses))
+                bar.update(stop - done, loss=float(losses[done:stop].mean()))
+                done = stop
+        learnt = jax.device_get(state.learnt)
+        pixels = np.asarray(levels(jnp.asarray(learnt.images), scale)).astype(np.uint8)
+        logits = soft_labels
+        if self.labels == "learnt":
+            logits = (learnt.labels * self.temperature).astype(np.float32)
+        return pixels, logits
+
+    def _network(self, images: np.ndarray, classes: int, count: int) -> Network:
+        size = (int(images.shape[1]), int(images.shape[2]))
+        chosen = self.network.complete(Facts(size, count, classes))
+        options = tuple(sorted(chosen.options().items()))
+        name = chosen.backbone or ""
+        return Network(Architecture(name, classes, size, int(images.shape[3]), options), self.view)
+
+    def _start(self, images: np.ndarray, soft_labels: np.ndarray, scale: Normalisation) -> Learnt:
+        """What refinement starts from."""
+        count, tiles, classes = soft_labels.shape
+        hard = np.eye(classes, dtype=np.float32)[np.arange(count) // (count // classes)]
+        hard = np.repeat(hard[:, None], tiles, 1)
+        logits = jnp.asarray(soft_labels) / self.temperature
+        if self.labels != "soft":
+            rest = 0.1 if self.labels == "learnt" else 0.0
+            said = jax.nn.softmax(jnp.asarray(soft_labels))
+            logits = jnp.log(jnp.maximum((1 - rest) * hard + rest * said, 1e-30))
+        return Learnt(scale(images), logits, self.objective.extra())
+
+    def _name(
+        self, key: Array, teacher: Any, images: np.ndarray, soft_labels: np.ndarray, pool: Pool
+    ) -> str:
+        """Names everything that the result depends on."""
+        digest = hashlib.sha256()
+        about = provenance.describe(replace(self, chunk=self.chunk)), provenance.versions()
+        digest.update(json.dumps(about, sort_keys=True).encode())
+        for array in (jax.random.key_data(key), images, soft_labels, pool.labels):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        digest.update(repr((teacher.mean, teacher.std)).encode())
+        for start in range(0, len(pool.labels), 1024):
+            digest.update(np.ascontiguousarray(pool.images[start : start + 1024]).tobytes())
+        return digest.hexdigest()[:16]
+
+
+class _Kept:
+    """The latest states of a refinement on disk; nothing where there is no folder."""
+
+    def __init__(self, folder: Path | None, name: str):
+        self.manager: ocp.CheckpointManager | None = None
+        if folder is not None:
+            self.manager = ocp.CheckpointManager(
+                (folder / name).absolute(),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=1, enable_async_checkpointing=False
+                ),
+            )
+
+    def __enter__(self) -> _Kept:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.manager is not None:
+            self.manager.close()
+
+    def latest(self, like: Any) -> tuple[int, Any]:
+        """The last saved step and what was saved, or 0 and `like`."""
+        return (0, like) if self.manager is None else checkpoint.resume(self.manager, like)
+
+    def save(self, step: int, state: Any) -> None:
+        """Saves a state, which may be donated afterwards."""
+        if self.manager is not None:
+            self.manager.save(step, args=ocp.args.StandardSave(state))

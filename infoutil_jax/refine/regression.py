@@ -1,0 +1,222 @@
+"""Refinement through kernel regression: FRePo, and KIP on our own kernel (JAX).
+
+What a student learns from the set is replaced by what ridge regression on features learns from it,
+which is known in closed form and differentiable in pixels and labels. FRePo (Zhou, Nezhadarya & Ba,
+NeurIPS 2022, equations 4 and 6) regresses on features of networks that are trained on the set
+meanwhile; KIP (Nguyen, Chen & Lee, ICLR 2021, equation 7) on a kernel of untrained ones, which RFAD
+(Loo et al., NeurIPS 2022) estimates from random networks, as here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int, Key
+
+from infoutil_jax.method.contracts import Pool
+from infoutil_jax.method.selection.kernel_student import TEMPERATURE
+from infoutil_jax.refine.contracts import Batch, Network, Step, Synthetic, Variables, pick
+
+
+def answers(
+    own: Float[Array, "n n"],
+    across: Float[Array, "batch n"],
+    taught: Float[Array, "n classes"],
+    ridge: float,
+) -> Float[Array, "batch classes"]:
+    """What ridge regression answers about a batch, relative to the mean of all classes.
+
+    Args:
+        own: kernel of the set with itself.
+        across: of the batch with the set.
+        taught: what the set teaches, relative to the mean of all classes.
+        ridge: variance of the labels' noise, in units of the kernel's mean diagonal.
+    """
+    noise = ridge * jnp.trace(own) / len(own)
+    weights = jax.scipy.linalg.solve(own + noise * jnp.eye(len(own)), taught, assume_a="pos")
+    return across @ weights
+
+
+@jax.custom_jvp
+def _bend(cosine: Array) -> Array:
+    """The arc-cosine kernel of degree 1 as a function of the cosine."""
+    cosine = jnp.clip(cosine, -1, 1)
+    return (jnp.sqrt(1 - cosine**2) + cosine * (jnp.pi - jnp.arccos(cosine))) / jnp.pi
+
+
+@_bend.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    """Its slope is finite at both ends, where those of its terms are not."""
+    cosine = jnp.clip(primals[0], -1, 1)
+    return _bend(cosine), (1 - jnp.arccos(cosine) / jnp.pi) * tangents[0]
+
+
+def arc_cosine(a: Float[Array, "n dim"], b: Float[Array, "m dim"]) -> Float[Array, "n m"]:
+    """`selection.kernel_student.arc_cosine`, differentiable: 1 for the same direction."""
+    a, b = (x / jnp.maximum(jnp.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (a, b))
+    return _bend(a @ b.T)
+
+
+class Trained(NamedTuple):
+    """Networks of different ages, stacked.
+
+    Attributes:
+        variables: of each.
+        optimiser: likewise.
+        age: steps that each has learnt for.
+    """
+
+    variables: Variables
+    optimiser: Any
+    age: Int[Array, " networks"]
+
+
+@dataclass(frozen=True)
+class NeuralFeatureRegression:
+    """FRePo: ridge regression on the features of networks that learn from the set meanwhile.
+
+    Every step takes one of several networks, of whatever age. The loss is the squared error of the
+    regression's answers about a batch of real images, half its sum over the classes, on the mean.
+    Then that network learns from the set for one step, and a new one takes the place of one that
+    has reached its greatest age.
+
+    Attributes:
+        networks: how many there are at once.
+        greatest_age: steps after which a network is replaced.
+        ridge: in units of the kernel's mean diagonal.
+        learning_rate: of the networks, AdamW's.
+    """
+
+    networks: int = 10
+    greatest_age: int = 100
+    ridge: float = 1e-6
+    learning_rate: float = 0.001
+
+    def extra(self) -> Any:
+        """Nothing."""
+        return ()
+
+    def prepare(self, network: Network, key: Key[Array, ""], pool: Pool, scale: Any) -> Any:
+        """Nothing."""
+        return ()
+
+    def start(self, network: Network, key: Key[Array, ""]) -> Trained:
+        """Fresh networks; how long each has until it is replaced is drawn."""
+        fresh, ages = jax.random.split(key)
+        variables = jax.vmap(network.init)(jax.random.split(fresh, self.networks))
+        optimiser = jax.vmap(self._optimiser().init)(variables["params"])
+        age = jax.random.randint(ages, (self.networks,), 0, self.greatest_age)
+        return Trained(variables, optimiser, age)
+
+    def loss(
+        self,
+        network: Network,
+        known: tuple[Any, Trained],
+        step: Step,
+        synthetic: Synthetic,
+        batch: Batch,
+    ) -> Float[Array, ""]:
+        """Half the squared error of the regression's answers."""
+        which, view = jax.random.split(jax.random.fold_in(step.key, 0))
+        variables = pick(which, known[1].variables)[1]
+        seen = network.features(variables, network.view(view, synthetic.images))
+        real = jax.lax.stop_gradient(network.features(variables, batch.images))
+        mean = 1 / batch.classes.shape[1]
+        found = answers(seen @ seen.T, real @ seen.T, synthetic.taught() - mean, self.ridge)
+        return 0.5 * ((found - (batch.classes - mean)) ** 2).sum(1).mean()
+
+    def advance(
+        self, network: Network, state: Trained, step: Step, synthetic: Synthetic
+    ) -> Trained:
+        """The same network after a step on the set, or a new one."""
+        which, _ = jax.random.split(jax.random.fold_in(step.key, 0))
+        view, fresh = jax.random.split(jax.random.fold_in(step.key, 1))
+        number, one = pick(which, state)
+        images, taught = network.view(view, synthetic.images), synthetic.taught()
+
+        def objective(params: Any) -> tuple[Array, Variables]:
+            logits, after = network.train({**one.variables, "params": params}, images)
+            return optax.softmax_cross_entropy(logits, taught).mean(), after
+
+        params = one.variables["params"]
+        gradient, after = jax.grad(objective, has_aux=True)(params)
+        updates, optimiser = self._optimiser().update(gradient, one.optimiser, params)
+        trained = {**after, "params": optax.apply_updates(params, updates)}
+
+        def renewed(key: Array) -> Trained:
+            variables = network.init(key)
+            empty = self._optimiser().init(variables["params"])
+            return Trained(variables, empty, jnp.zeros_like(one.age))
+
+        # Both branches cost little next to the loss; a condition would copy the stack.
+        older = Trained(trained, optimiser, one.age + 1)
+        now = jax.lax.cond(one.age + 1 >= self.greatest_age, renewed, lambda _: older, fresh)
+        done: Trained = jax.tree.map(lambda many, new: many.at[number].set(new), state, now)
+        return done
+
+    def _optimiser(self) -> optax.GradientTransformation:
+        return optax.adamw(self.learning_rate, weight_decay=0.01)
+
+
+@dataclass(frozen=True)
+class KernelRegression:
+    """KIP on our own kernel: the set from which the kernel student learns most about the pool.
+
+    The kernel is that of `infoutil`'s choice: arc-cosine, of the directions of what untrained
+    networks see, here on the mean over networks that are drawn anew for every step.
+
+    Attributes:
+        networks: drawn for every step.
+        ridge: in units of the kernel's diagonal.
+        error: "cross_entropy" of the answers as log-odds, in nats, as in `infoutil`'s choice
+            (RFAD's temperature), or "squared", half of it, as in KIP.
+    """
+
+    networks: int = 2
+    ridge: float = 0.001
+    error: Literal["cross_entropy", "squared"] = "cross_entropy"
+
+    def extra(self) -> Any:
+        """Nothing."""
+        return ()
+
+    def prepare(self, network: Network, key: Key[Array, ""], pool: Pool, scale: Any) -> Any:
+        """Nothing."""
+        return ()
+
+    def start(self, network: Network, key: Key[Array, ""]) -> Any:
+        """Nothing: networks are as old as their step."""
+        return ()
+
+    def loss(
+        self,
+        network: Network,
+        known: tuple[Any, Any],
+        step: Step,
+        synthetic: Synthetic,
+        batch: Batch,
+    ) -> Float[Array, ""]:
+        """The kernel student's error about a batch."""
+        view, *keys = jax.random.split(step.key, self.networks + 1)
+        images = network.view(view, synthetic.images)
+        own, across = jnp.zeros((len(images),) * 2), jnp.zeros((len(batch.images), len(images)))
+        for key in keys:
+            variables = network.init(key)
+            seen = network.features(variables, images)
+            real = jax.lax.stop_gradient(network.features(variables, batch.images))
+            own += arc_cosine(seen, seen) / self.networks
+            across += arc_cosine(real, seen) / self.networks
+        mean = 1 / batch.classes.shape[1]
+        found = answers(own, across, synthetic.taught() - mean, self.ridge)
+        if self.error == "squared":
+            return 0.5 * ((found - (batch.classes - mean)) ** 2).sum(1).mean()
+        surprise: Array = optax.softmax_cross_entropy(found / TEMPERATURE, batch.classes)
+        return surprise.mean()
+
+    def advance(self, network: Network, state: Any, step: Step, synthetic: Synthetic) -> Any:
+        """Nothing goes on."""
+        return state

@@ -1,0 +1,146 @@
+"""Kernel regression against its closed form; FRePo's networks; KIP's kernel is the selector's."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import scipy.special
+
+from infoutil_jax.method.selection import kernel_student
+from infoutil_jax.models import Architecture
+from infoutil_jax.refine import (
+    Batch,
+    KernelRegression,
+    Network,
+    NeuralFeatureRegression,
+    Step,
+    Synthetic,
+)
+from infoutil_jax.refine.regression import answers, arc_cosine
+from infoutil_jax.refine.views import PLAIN
+
+
+@dataclass(frozen=True)
+class Pixels(Network):
+    """A network that sees pixels as they are."""
+
+    architecture: Any = None
+    view: Any = PLAIN
+
+    def init(self, key):
+        return {"params": {"nothing": jnp.zeros(1)}}
+
+    def features(self, variables, images):
+        return images.reshape(len(images), -1)
+
+
+@pytest.fixture
+def network():
+    options = (("norm", "batch"), ("width", 4))
+    return Network(Architecture("convnet3", 3, (8, 8), 3, options), PLAIN)
+
+
+@pytest.fixture
+def step():
+    return Step(jax.random.key(5), jnp.float32(0.5))
+
+
+@pytest.fixture
+def sets():
+    keys = jax.random.split(jax.random.key(0), 2)
+    synthetic = Synthetic(
+        jax.random.normal(keys[0], (6, 8, 8, 3)), jnp.repeat(jnp.eye(3), 2, 0)[:, None]
+    )
+    batch = Batch(jax.random.normal(keys[1], (9, 8, 8, 3)), jnp.tile(jnp.eye(3), (3, 1)))
+    return synthetic, batch
+
+
+def regression(own, across, taught, ridge):
+    """Ridge regression in double precision."""
+    own, across, taught = (np.asarray(a, np.float64) for a in (own, across, taught))
+    noise = ridge * np.trace(own) / len(own)
+    return across @ np.linalg.solve(own + noise * np.eye(len(own)), taught)
+
+
+def test_answers_are_those_of_ridge_regression(sets):
+    synthetic, batch = sets
+    a, b = (s.images.reshape(len(s.images), -1) for s in (synthetic, batch))
+    taught = synthetic.taught() - 1 / 3
+    found = answers(a @ a.T, b @ a.T, taught, 0.01)
+    np.testing.assert_allclose(found, regression(a @ a.T, b @ a.T, taught, 0.01), atol=1e-4)
+    # Without noise it repeats what it was taught.
+    np.testing.assert_allclose(answers(a @ a.T, a @ a.T, taught, 1e-6), taught, atol=1e-3)
+
+
+def test_frepos_loss_is_half_the_squared_error(sets, step):
+    synthetic, batch = sets
+    objective = NeuralFeatureRegression(networks=2, ridge=0.01)
+    state = objective.start(Pixels(), jax.random.key(0))
+    found = objective.loss(Pixels(), ((), state), step, synthetic, batch)
+    a, b = (np.asarray(s.images).reshape(len(s.images), -1) for s in (synthetic, batch))
+    answered = regression(a @ a.T, b @ a.T, np.asarray(synthetic.taught()) - 1 / 3, 0.01)
+    wanted = 0.5 * ((answered - (np.asarray(batch.classes) - 1 / 3)) ** 2).sum(1).mean()
+    assert float(found) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_one_network_learns_from_the_set_and_an_old_one_is_replaced(network, sets, step):
+    objective = NeuralFeatureRegression(networks=3, greatest_age=4)
+    advance = jax.jit(objective.advance, static_argnums=0)
+    before = objective.start(network, jax.random.key(0))
+    assert ((before.age >= 0) & (before.age < 4)).all()
+    seen = set()
+    for number in range(6):
+        for age in (0, 3):
+            state = before._replace(age=jnp.full(3, age))
+            now = Step(jax.random.fold_in(step.key, number), step.progress)
+            after = advance(network, state, now, sets[0])
+            kernels = [s.variables["params"]["block0"]["conv"]["kernel"] for s in (state, after)]
+            changed = np.flatnonzero(
+                [not np.array_equal(*pair) for pair in zip(*kernels, strict=True)]
+            )
+            assert len(changed) == 1
+            seen.add(int(changed[0]))
+            far = float(jnp.abs(kernels[1] - kernels[0])[changed[0]].mean())
+            if age == 0:  # a step of 0.001
+                assert far < 0.0011 and after.age[changed[0]] == 1
+            else:
+                assert far > 0.01 and after.age[changed[0]] == 0
+    assert seen == {0, 1, 2}
+
+
+def test_the_kernel_is_that_of_the_selector_and_its_slope_is_finite():
+    chance = np.random.default_rng(0)
+    a, b = chance.normal(size=(5, 7)), chance.normal(size=(4, 7))
+    a, b = a.astype(np.float32), b.astype(np.float32)
+    found = arc_cosine(jnp.asarray(a), jnp.asarray(b))
+    np.testing.assert_allclose(found, kernel_student.arc_cosine(a, b), atol=1e-5)
+    same = jax.grad(lambda rows: arc_cosine(rows, rows).sum())(jnp.asarray(a))
+    assert np.isfinite(same).all()
+    step, direction = 1e-2, chance.normal(size=a.shape).astype(np.float32)
+
+    def total(rows):
+        return np.float64(arc_cosine(jnp.asarray(rows), jnp.asarray(b)).sum())
+
+    difference = (total(a + step * direction) - total(a - step * direction)) / (2 * step)
+    gradient = jax.grad(lambda rows: arc_cosine(rows, jnp.asarray(b)).sum())(jnp.asarray(a))
+    assert float((gradient * direction).sum()) == pytest.approx(difference, rel=0.02)
+
+
+@pytest.mark.parametrize("error", ["cross_entropy", "squared"])
+def test_kips_loss_is_the_error_of_the_kernel_student(error, sets, step):
+    synthetic, batch = sets
+    objective = KernelRegression(networks=1, ridge=0.1, error=error)
+    found = objective.loss(Pixels(), ((), ()), step, synthetic, batch)
+    a, b = (np.asarray(s.images).reshape(len(s.images), -1) for s in (synthetic, batch))
+    own, across = kernel_student.arc_cosine(a, a), kernel_student.arc_cosine(b, a)
+    answered = regression(own, across, np.asarray(synthetic.taught()) - 1 / 3, 0.1)
+    classes = np.asarray(batch.classes)
+    if error == "squared":
+        wanted = 0.5 * ((answered - (classes - 1 / 3)) ** 2).sum(1).mean()
+    else:
+        logits = answered / kernel_student.TEMPERATURE
+        wanted = -(scipy.special.log_softmax(logits, 1) * classes).sum(1).mean()
+    assert float(found) == pytest.approx(wanted, rel=1e-3)
