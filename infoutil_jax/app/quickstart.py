@@ -102,6 +102,6 @@ def quickstart(
     }
     (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     say(accuracy_table(rows) + "\nsoft labels unless it says hard; mean ± standard deviation")
-    say(f"what was kept and why: {picture}   ({summary['seconds']:.0f} s; {programs})")
+    say(f"what was kept and why: {picture} (in {summary['seconds']:.0f} s; {programs})")
     say(f"next: infoutil report {workdir} for a page of all sets, infoutil run folder:PATH")
     return rows
