@@ -57,7 +57,7 @@ def quickstart(
     teachers = train_teachers(
         source,
         workdir / "teacher",
-        TeacherConfig(width=WIDTH, epochs=teacher_epochs),
+        TeacherConfig(width=WIDTH, epochs=teacher_epochs, early_epochs=min(10, teacher_epochs)),
         progress=progress,
     )
     say(

@@ -15,6 +15,8 @@ SMALLER = {
     "quickstart": {
         "STUDENT_EPOCHS = 300": "STUDENT_EPOCHS = 5",
         "TEACHER_EPOCHS = 30": "TEACHER_EPOCHS = 3",
+        "epochs=TEACHER_EPOCHS": "epochs=TEACHER_EPOCHS, early_epochs=1",
+        "width=32": "width=8",
         "IMAGES_PER_CLASS = 10": "IMAGES_PER_CLASS = 2",
         "POOL = None": "POOL = 10",
         "SEEDS = (0, 1, 2)": "SEEDS = (0, 1)",
@@ -36,7 +38,7 @@ SMALLER = {
         '"early_epochs": 5': '"early_epochs": 1',
         '"student_epochs": 30,': '"student_epochs": 2,',
     },
-    "use_in_pytorch": {"epochs=15": "epochs=3", "else 100": "else 3", "pool=60": "pool=10"},
+    "use_in_pytorch": {"epochs=15": "epochs=6", "width=32": "width=8", "else 100": "else 3"},
 }
 """What makes a notebook small: every text on the left is in its code."""
 SAYS = {

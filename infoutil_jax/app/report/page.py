@@ -34,7 +34,7 @@ OPEN_AMONG = 2
 """Of the first two sets, a budget each in the quickstart, the larger one is open at first."""
 CLASSES_SHOWN = 5
 """The most probable classes of a teacher that are shown."""
-FLAG = re.compile(r"(\(?)(--[\w.-]+(?: \d+)*)([).,;]*)")
+FLAG = re.compile(r"(\(?)(--[\w.-]*\w(?: \d+)*)([).,;]*)")
 """A flag and its values in a sentence."""
 
 
