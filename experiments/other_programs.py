@@ -2,10 +2,10 @@
 
     python -m experiments.other_programs digits --images-per-class 10 --python VENV/bin/python
 
-A set is distilled from raw images, our students are trained on its stored soft labels, and each
-program of its README.md is run as it stands, in a process of its own, then tested on the same test
-images. `--python` is an interpreter with torch, torchvision, safetensors and Pillow (the extra
-`parity`); Flax and Keras run in this one, Keras on any of its backends.
+A set is distilled from raw images, and our students are trained on its stored soft labels, with
+CutMix and without. Each program of its README.md is run as it stands, in a process of its own, and
+tested on the same test images. `--python` is an interpreter with torch, torchvision, safetensors
+and Pillow (the extra `parity`); Flax and Keras run in this one, Keras on any of its backends.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ import tyro
 from infoutil_jax import provenance
 from infoutil_jax.app.config import RecipeConfig, RunConfig
 from infoutil_jax.app.pipeline import run
+from infoutil_jax.app.students import train_students
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
@@ -107,6 +108,8 @@ class OtherPrograms:
     """Of the students, as in the programs."""
     runs: int = 3
     """Of each program, and of our students: seeds 0, 1, ..."""
+    libraries: tuple[str, ...] = tuple(TESTS)
+    """Whose programs are run; of none, the file's name ends in -ours."""
     python: dict[str, str] = field(default_factory=dict)
     """Interpreter of a library, where it is not this one: `PyTorch PATH`."""
     image_size: int | Literal["auto"] = "auto"
@@ -133,10 +136,15 @@ class OtherPrograms:
             summary = run(source, work, config, progress=False)
             print("our students:", np.round(summary["student"]["top1"], 1), flush=True)
             distilled = DistilledDataset.load(work / "distilled")
+            # Which the programs do not have.
+            alike = replace(student, cutmix=False)
+            unmixed = train_students(distilled, source, None, alike, progress=False).top1.tolist()
+            print("our students without CutMix:", np.round(unmixed, 1), flush=True)
             normalised_tests(distilled, *source.test.arrays(), work / "test.npz")
             texts = programs((work / "distilled" / "README.md").read_text())
             rows = {}
-            for library, text in texts.items():
+            for library in self.libraries:
+                text = texts[library]
                 python = self.python.get(library, sys.executable)
                 place = work / "distilled", work / "test.npz", python
                 found = [accuracy(library, text, *place) for _ in range(self.runs)]
@@ -155,12 +163,14 @@ class OtherPrograms:
         result = {
             "arguments": provenance.describe(replace(self, source=source.name, python={})),
             "ours": summary["student"]["top1"],
+            "ours_without_cutmix": unmixed,
             "programs": rows,
             "versions": provenance.versions(),
             "hardware": provenance.hardware(),
         }
         RESULTS.mkdir(parents=True, exist_ok=True)
-        file = RESULTS / f"{source.name}-{self.images_per_class}-{self.tiles}.json"
+        ours = "" if self.libraries else "-ours"
+        file = RESULTS / f"{source.name}-{self.images_per_class}-{self.tiles}{ours}.json"
         file.write_text(json.dumps(result, indent=1) + "\n")
 
 

@@ -11,7 +11,13 @@ from pathlib import Path
 
 import jaxtyping
 import pytest
+import threadpoolctl
 
+# Every worker has a core, so that each computes on one thread: threads of several that wait for one
+# another make small matrix products a hundred times slower. NumPy is there already; the variable is
+# for SciPy and for the processes that tests start.
+threadpoolctl.threadpool_limits(1)
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 # What one worker, a command that a test runs, or an earlier run in whichever clone has compiled, no
 # other compiles again, for two weeks. Before JAX.
 COMPILED = Path.home() / ".cache" / "infoutil_jax" / "tests"
@@ -20,18 +26,25 @@ for old in COMPILED.glob("*") if COMPILED.is_dir() else ():
     with contextlib.suppress(FileNotFoundError):  # another worker was there first
         if old.stat().st_mtime < time.time() - 14 * 24 * 3600:
             old.unlink()
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.2")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 # No test finds what another, or a user, has found out about a folder's images.
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="infoutil-tests-")
 atexit.register(shutil.rmtree, os.environ["XDG_CACHE_HOME"], ignore_errors=True)
-# Most of the suite's time is compilation, which LLVM's optimisations double. And bfloat16 is wrong
-# on CPUs without the other flag (docs/sharp_edges.md).
-os.environ["XLA_FLAGS"] = " ".join(
-    [
+# Most of the suite's time is compilation: these flags make it a fifth. An XLA that does not know a
+# flag stops, so that those of one version are for that version alone.
+XLA = {
+    "": [
         "--xla_backend_optimization_level=0",
-        "--xla_cpu_experimental_ynn_fusion_type=" * version("jaxlib").startswith("0.11."),
-        os.environ.get("XLA_FLAGS", ""),
-    ]
+        "--xla_cpu_parallel_codegen_split_count=1",
+        "--xla_cpu_multi_thread_eigen=false",
+    ],
+    "0.10.": ["--xla_cpu_use_fusion_emitters=false"],
+    # bfloat16 is wrong on CPUs without it (docs/sharp_edges.md).
+    "0.11.": ["--xla_cpu_experimental_ynn_fusion_type="],
+}
+os.environ["XLA_FLAGS"] = " ".join(
+    [flag for of in XLA if version("jaxlib").startswith(of) for flag in XLA[of]]
+    + [os.environ.get("XLA_FLAGS", "")]
 )
 
 

@@ -32,10 +32,7 @@ class Compilations(NamedTuple):
         )
 
     def __str__(self) -> str:
-        return (
-            f"{self.compiled} programs were compiled and {self.from_cache} taken from the cache in "
-            f"{self.seconds:.0f} s"
-        )
+        return f"compilation took {self.seconds:.0f} s"
 
 
 _programs, _found, _seconds = 0, 0, 0.0

@@ -71,8 +71,8 @@ class RecipeConfig:
     """How many times as many as are needed are chosen from; of infoutil and infoutil_kernel, at
     least how many images of a class."""
 
-    def build(self, source: Source) -> Recipe:
-        """The recipe for `source`.
+    def check(self) -> None:
+        """Checks what needs no source: names, which may be misspelt.
 
         Raises:
             InputError: an unknown recipe, or an option that it does not have.
@@ -82,19 +82,30 @@ class RecipeConfig:
             hint = f" (did you mean {near[0]}?)" if near else ""
             raise InputError(f"unknown recipe {self.recipe!r}{hint}: choose {', '.join(RECIPES)}.")
         factory = RECIPES[self.recipe]
-        chosen = {
-            one.name: value
-            for one in fields(self)
-            if one.name != "recipe" and (value := getattr(self, one.name)) is not None
-        }
-        foreign = [name for name in chosen if _place_of(name, factory) is None]
+        foreign = [name for name in self._chosen() if _place_of(name, factory) is None]
         if foreign:
             flags = ", ".join(f"--{name.replace('_', '-')}" for name in foreign)
             raise InputError(f"recipe {self.recipe!r} has no option {flags}.")
+
+    def _chosen(self) -> dict[str, Any]:
+        """The recipe's options that are set."""
+        options = {one.name: getattr(self, one.name) for one in fields(self)}
+        return {
+            name: value for name, value in options.items() if name != "recipe" and value is not None
+        }
+
+    def build(self, source: Source) -> Recipe:
+        """The recipe for `source`.
+
+        Raises:
+            InputError: as `check`.
+        """
+        self.check()
+        factory = RECIPES[self.recipe]
         even = not any(pixels % 2 for pixels in source.image_size)
         tiles = 4 if min(source.image_size) > 64 and even else 1
         arguments: dict[str, Any] = {"tiles": tiles}
-        for name, value in chosen.items():
+        for name, value in self._chosen().items():
             place = _place_of(name, factory)
             if place == name:
                 arguments[name] = value

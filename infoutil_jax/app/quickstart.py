@@ -57,7 +57,7 @@ def quickstart(
     teachers = train_teachers(
         source,
         workdir / "teacher",
-        TeacherConfig(width=WIDTH, epochs=teacher_epochs),
+        TeacherConfig(width=WIDTH, epochs=teacher_epochs, early_epochs=min(10, teacher_epochs)),
         progress=progress,
     )
     say(
@@ -102,6 +102,6 @@ def quickstart(
     }
     (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
     say(accuracy_table(rows) + "\nsoft labels unless it says hard; mean ± standard deviation")
-    say(f"what was kept and why: {picture}   ({summary['seconds']:.0f} s; {programs})")
+    say(f"what was kept and why: {picture} (in {summary['seconds']:.0f} s; {programs})")
     say(f"next: infoutil report {workdir} for a page of all sets, infoutil run folder:PATH")
     return rows

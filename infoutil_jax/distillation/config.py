@@ -20,7 +20,7 @@ class DistillConfig:
         overwrite: replace a distilled set that is already there.
         progress: show a progress line: images a second, the share of time that the host waits for
             the device, and the most memory used; and say once what cannot be resumed after a
-            stop, or keeps every row in memory. False is silent.
+            stop, or needs memory that grows with the images. False is silent.
 
     Raises:
         InputError: an empty pool or batch.

@@ -249,7 +249,7 @@ def _keep(recipe: Recipe, seed: int, per_class: int | None, shown: bool) -> Keep
     if per_class is None:
         return lambda rows: rows
     if reduce is None:
-        said = f"{recipe.name} compares all crops of the pool: every row stays in memory"
+        said = f"{recipe.name} chooses among all crops at once: more images need more memory"
         progress.note(said, shown=shown)
         return lambda rows: rows
     return lambda rows: rows.follow(reduce(key, rows.candidates, per_class))

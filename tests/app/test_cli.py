@@ -254,6 +254,21 @@ def test_an_option_that_the_recipe_lacks_is_refused(teacher_dir, tmp_path, capsy
     assert "--alpha" in refused(command, capsys)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["run", "--recipe", "infoutl"],
+        ["compare", "--recipes", "random", "infoutl"],
+        ["distill", "--recipe", "infoutl", "--teacher", "nowhere", "--workdir", "set"],
+    ],
+    ids=lambda asked: asked[0],
+)
+def test_a_misspelt_recipe_is_told_before_anything_is_opened(asked, capsys):
+    verb, *options = asked
+    sentence = refused([verb, "folder:nowhere", *options], capsys)
+    assert "unknown recipe 'infoutl' (did you mean infoutil?)" in sentence
+
+
 @pytest.mark.parametrize("verb", ["", "run", "teacher", "distill", "student", "verify"])
 def test_help_reads(verb, capsys):
     with pytest.raises(SystemExit) as stopped:

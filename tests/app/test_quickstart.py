@@ -6,7 +6,8 @@ from infoutil_jax.app.quickstart import quickstart
 from infoutil_jax.data.distilled import DistilledDataset
 
 
-def test_quickstart_at_small_settings(tmp_path):
+def test_quickstart_at_small_settings(tmp_path, monkeypatch):
+    monkeypatch.setattr("infoutil_jax.app.quickstart.WIDTH", 16)
     said = []
     rows = quickstart(
         tmp_path,

@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -10,6 +11,9 @@ import pytest
 
 from infoutil_jax.app.cli import main
 from infoutil_jax.app.report import charts, report
+from infoutil_jax.app.report.gather import gather
+from infoutil_jax.app.report.page import page as page_of
+from infoutil_jax.app.report.page import with_flags_whole
 from infoutil_jax.app.students import details, summarise
 from infoutil_jax.data.distilled import write_distilled
 from infoutil_jax.training.evaluation import model_logits
@@ -150,6 +154,12 @@ def test_names_are_text_and_never_markup(hostile, tmp_path):
     assert "not written down" in text  # where the images came from
 
 
+def test_flags_in_a_sentence_are_code_and_the_rest_is_text():
+    assert with_flags_whole("a < b (--seeds 0 1).") == (
+        'a &lt; b <span class="whole">(<code>--seeds 0 1</code>).</span>'
+    )
+
+
 def test_a_page_of_a_set_lies_beside_it(hostile):
     written = report([hostile.path])
     assert written.parent == hostile.path.parent
@@ -270,6 +280,20 @@ def test_the_page_is_accessible_everywhere(browser, folder, how):
     found = axe.run(page).response["violations"]
     assert [(one["id"], one["nodes"][0]["html"]) for one in found] == []
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_a_flag_stays_on_one_line_unless_it_is_longer_than_that(browser, folder, tmp_path):
+    flags = "--student.seeds 0 1 2 3 4 5", f"--{'long-' * 20}option"
+    told = replace(gather(folder), advice=f"More seeds tell ({flags[0]}), or so, as {flags[1]}.")
+    (tmp_path / "page.html").write_text(page_of([told]))
+    page = opened(browser, tmp_path / "page.html")
+    shown = page.locator("strong code")
+    assert shown.all_inner_texts() == list(flags)
+    lines = "one => new Set([...one.getClientRects()].map(rect => rect.top)).size"
+    for width in range(320, 420, 10):
+        page.set_viewport_size({"width": width, "height": 740})
+        assert shown.nth(0).evaluate(lines) == 1 < shown.nth(1).evaluate(lines)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
 
 
 def test_hostile_names_do_nothing(browser, hostile, tmp_path):

@@ -30,6 +30,14 @@ def digits():
     return (images[:1200], labels[:1200]), (images[1200:], labels[1200:])
 
 
+def few(classes=10):
+    """What is enough where nothing has to be learnt of all digits."""
+    (images, labels), (test_images, test_labels) = digits()
+    kept, tested = np.flatnonzero(labels < classes)[:320], np.flatnonzero(test_labels < classes)
+    tested = tested[:50]
+    return (images[kept], labels[kept]), (test_images[tested], test_labels[tested])
+
+
 NAMES = tuple("0123456789")
 CONFIG = TeacherConfig(
     width=16, epochs=6, early_epochs=2, early_schedule="same_run", batch_size=64, flip=False
@@ -238,26 +246,24 @@ def test_weights_are_the_converged_teacher_as_they_are(weights, tmp_path):
 
 def test_fine_tuning_goes_on_from_the_weights(weights, tmp_path):
     """With a rate of nearly nothing the trunk stays where it was; the new classifier is new."""
-    (images, labels), (test_images, test_labels) = digits()
-    kept, tested = labels < 3, np.flatnonzero(test_labels < 3)[:50]
-    few = ((images[kept], labels[kept]), (test_images[tested], test_labels[tested]))
-    options = {"classes": 3}
+    data, options = few(3), {"classes": 3}
     with pytest.raises(InputError, match=r"tells 10 classes apart and the data has 3"):
-        from_weights(tmp_path / "run", weights, few, epochs=0, **options)
+        from_weights(tmp_path / "run", weights, data, epochs=0, **options)
     still = from_weights(
-        tmp_path / "still", weights, few, learning_rate=1e-12, weight_decay=0.0, **options
+        tmp_path / "still", weights, data, learning_rate=1e-12, weight_decay=0.0, **options
     )["converged"]
     started = models.as_predict(load_torchvision("resnet18", weights, channels=1))[1]["params"]
     trained = still.variables["params"]
     np.testing.assert_allclose(trained["conv1"]["kernel"], started["conv1"]["kernel"], atol=1e-6)
     assert trained["fc"]["kernel"].shape == (64, 3)
     options |= {"epochs": 8, "learning_rate": 0.1}
-    assert from_weights(tmp_path / "moved", weights, few, **options)["converged"].accuracy > 90
+    assert from_weights(tmp_path / "moved", weights, data, **options)["converged"].accuracy > 90
 
 
 def test_the_early_teacher_starts_from_scratch_all_the_same(weights, tmp_path):
     options = {"early_schedule": "constant", "early_epochs": 1, "early_learning_rate": 0.0}
-    early = from_weights(tmp_path / "run", weights, epochs=0, weight_decay=0.0, **options)["early"]
+    options |= {"epochs": 0, "weight_decay": 0.0}
+    early = from_weights(tmp_path / "run", weights, few(), **options)["early"]
     fresh = models.create(
         "resnet18", num_classes=10, image_size=8, channels=1, width=8, rngs=nnx.Rngs(0)
     )
@@ -284,6 +290,6 @@ def test_weights_that_do_not_fit_are_told_before_anything_is_written(weights, tm
     with pytest.raises(InputError, match="at least 1"):
         train(workdir, epochs=0)
     assert not workdir.exists()
-    from_weights(workdir, weights)
+    from_weights(workdir, weights, few())
     with pytest.raises(InputError, match=r"trained with weights = '\w+', not None"):
-        from_weights(workdir, None, width=8, stem="cifar", learning_rate=0.005)
+        from_weights(workdir, None, few(), width=8, stem="cifar", learning_rate=0.005)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jinja2
 import numpy as np
 from jaxtyping import Float
+from markupsafe import Markup, escape
 
 from infoutil_jax.app.accounts import own_class_share
 from infoutil_jax.app.report import charts
@@ -32,6 +34,8 @@ OPEN_AMONG = 2
 """Of the first two sets, a budget each in the quickstart, the larger one is open at first."""
 CLASSES_SHOWN = 5
 """The most probable classes of a teacher that are shown."""
+FLAG = re.compile(r"(\(?)(--[\w.-]*\w(?: \d+)*)([).,;]*)")
+"""A flag and its values in a sentence."""
 
 
 def page(folders: Sequence[Folder]) -> str:
@@ -50,6 +54,7 @@ def page(folders: Sequence[Folder]) -> str:
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    environment.filters["with_flags_whole"] = with_flags_whole
     return environment.get_template("page.html.j2").render(
         title=", ".join(folder.path.resolve().name for folder in folders),
         folders=folders,
@@ -57,6 +62,11 @@ def page(folders: Sequence[Folder]) -> str:
         columns=[name for name in COLUMNS if any(name in one["facts"] for one in sets)],
         opened=max(sets[:OPEN_AMONG], key=lambda one: one["count"])["id"],
     )
+
+
+def with_flags_whole(text: str) -> Markup:
+    """HTML of a text; a flag, its values and the brackets around them stay on one line."""
+    return Markup(FLAG.sub(r'<span class="whole">\1<code>\2</code>\3</span>', str(escape(text))))
 
 
 def _set(shown: Shown, number: int, side: int) -> dict[str, Any]:

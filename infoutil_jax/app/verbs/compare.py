@@ -9,7 +9,7 @@ from typing import Annotated
 
 import tyro
 
-from infoutil_jax.app.config import CompareConfig
+from infoutil_jax.app.config import CompareConfig, RecipeConfig
 from infoutil_jax.app.flags import Flat, Group, say_defaults
 from infoutil_jax.app.options import DeviceCount, Logs, SourceOptions, default_workdir
 from infoutil_jax.refine.recipes import RECIPES
@@ -38,6 +38,8 @@ class Compare:
         from infoutil_jax.app.accounts import markdown
         from infoutil_jax.app.comparison import compare
 
+        for name in self.recipes:  # before images are read
+            RecipeConfig(name).check()
         source = self.data.open()
         workdir = self.workdir or default_workdir(source, "compare-")
         found = compare(

@@ -52,6 +52,7 @@ class Distill:
         from infoutil_jax.distillation import distill
         from infoutil_jax.training.teacher import load_teachers
 
+        self.recipe.check()  # before images are read
         devices = self.machines.join()
         teachers = load_teachers(self.teacher)
         source = self.data.open(shape_of(teachers["converged"]))

@@ -33,6 +33,7 @@ class Run:
         from infoutil_jax.app.compilations import Compilations
         from infoutil_jax.app.pipeline import run
 
+        self.config.recipe.check()  # before images are read
         source = self.data.open()
         workdir = self.workdir or default_workdir(source)
         devices = parallel.devices_of(self.devices)
