@@ -2,6 +2,7 @@
 
 from . import gradients as gradients
 from . import progress as progress
+from . import refine as refine
 from . import shapley as shapley
 from .app.accounts import accuracy_table as accuracy_table
 from .app.comparison import Comparison as Comparison
@@ -43,6 +44,9 @@ from .distillation import (
 )
 from .distillation import (
     sre2l as sre2l,
+)
+from .distillation import (
+    started_from as started_from,
 )
 from .errors import InputError as InputError
 from .gradients import gradient_norms as gradient_norms
@@ -111,6 +115,12 @@ from .models.torch_weights import (
 )
 from .models.torch_weights import (
     to_torchvision as to_torchvision,
+)
+from .refine import (
+    Refiner as Refiner,
+)
+from .refine import (
+    infoutil_refined as infoutil_refined,
 )
 from .shapley import (
     CoalitionDesign as CoalitionDesign,

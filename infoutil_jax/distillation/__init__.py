@@ -10,6 +10,7 @@ from infoutil_jax.distillation.distill import distill, distill_pool, scorer_of
 from infoutil_jax.distillation.examine import Examined
 from infoutil_jax.distillation.inversion import sre2l
 from infoutil_jax.distillation.pool import ScoredPool, score_pool
+from infoutil_jax.distillation.refining import started_from
 
 __all__ = [
     "DistillConfig",
@@ -20,4 +21,5 @@ __all__ = [
     "score_pool",
     "scorer_of",
     "sre2l",
+    "started_from",
 ]

@@ -9,7 +9,11 @@ from typing import Any
 import numpy as np
 from jaxtyping import Array, Float, Key, UInt8
 
+from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
+from infoutil_jax.image import mosaic
+from infoutil_jax.image.resampling import extract
 from infoutil_jax.method.contracts import Pool, Refine, Resumable
 from infoutil_jax.training.teacher import Teacher
 
@@ -73,6 +77,34 @@ def moved(
         {**record, "refined": {"rms": float(round(r, 3)), "most": int(m)}}
         for record, r, m in zip(records, root, most, strict=True)
     ]
+
+
+def started_from(
+    distilled: DistilledDataset, source: Source
+) -> UInt8[np.ndarray, "n height width channels"]:
+    """The set as it was before it was refined, cut again from its source.
+
+    Args:
+        distilled: of any recipe: the records say which crops its images began as.
+        source: the one that it was distilled from.
+
+    Raises:
+        InputError: another source.
+    """
+    if distilled.manifest["source"]["fingerprint"] != source.fingerprint():
+        raise InputError(
+            f"{distilled.path} was not distilled from {source.name} as it is now: open the source "
+            "that its manifest names, with the same options"
+        )
+    tiles = [tile for record in distilled.records for tile in record["tiles"]]
+    each = len(tiles) // len(distilled)
+    size = mosaic.tile_size(source.image_size, each)
+    crops = [
+        extract(source.train.image(tile["example"])[None], np.array([[tile["box"]]]), size)[0, 0]
+        for tile in tiles
+    ]
+    crops_of = np.stack(crops).reshape(len(distilled), each, *size, source.channels)
+    return np.asarray(mosaic.assemble(crops_of, source.image_size))
 
 
 def refining_of(workdir: Path) -> Path:
