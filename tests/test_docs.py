@@ -24,6 +24,7 @@ from infoutil_jax.app.accounts import accuracy_table
 from infoutil_jax.app.cli import commands
 from infoutil_jax.data.distilled import write_distilled
 from infoutil_jax.models.torch_weights import to_torchvision
+from infoutil_jax.training.config import BackboneConfig
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -43,6 +44,7 @@ SMALLER = {
         "TeacherConfig(epochs=20)": "TeacherConfig(epochs=1, early_epochs=0, width=8)",
         "StudentConfig(seeds=(0, 1, 2))": "StudentConfig(seeds=(0, 1), epochs=1, width=8)",
     },
+    "docs/refine.md": {"steps=20": "steps=2, batch_size=6, network=SMALL"},
     "docs/sets.md": {"epochs=300": "epochs=2", "range(300)": "range(2)", "128": "8"},
     "docs/tutorial.md": {
         "width=32": "width=8",
@@ -121,6 +123,7 @@ def sets(folder):
 SETUP = {"README.md": readme}
 SETUP |= {f"docs/{one.__name__}.md": one for one in (images, models, recipes, devices, sets)}
 SETUP["docs/report.md"] = devices
+SETUP["docs/refine.md"] = lambda folder: devices(folder) | {"SMALL": BackboneConfig(width=8)}
 
 
 def _weights(side):

@@ -15,7 +15,17 @@ from pathlib import Path
 PACKAGE = "infoutil_jax"
 ROOMS = (
     *("errors", "blocks", "parallel", "provenance", "progress"),
-    *("shapley", "gradients", "image", "method", "models", "data", "training", "refine", "distillation"),
+    *(
+        "shapley",
+        "gradients",
+        "image",
+        "method",
+        "models",
+        "data",
+        "training",
+        "refine",
+        "distillation",
+    ),
     "app",
 )
 """Lowest first: a room imports from itself and from the rooms before it."""

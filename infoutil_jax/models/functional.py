@@ -117,12 +117,11 @@ class Train:
 
     def features(
         self, variables: Mapping[str, Any], images: Float[Array, " batch *image"]
-    ) -> Float[Array, "batch rows columns channels"]:
-        """The last convolutional maps, normalised by this batch, for modules that have them."""
+    ) -> tuple[Float[Array, "batch rows columns channels"], Variables]:
+        """The last convolutional maps, for modules that have them, and the variables after it."""
         module = merge(self.graphdef, variables)
         module.train()
-        maps: Array = module.features(images)
-        return maps
+        return module.features(images), split(module)[1]
 
 
 def as_predict(module: nnx.Module) -> tuple[Predict, Variables]:

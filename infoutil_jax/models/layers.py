@@ -20,6 +20,9 @@ from infoutil_jax.models.convolution import conv
 # published figures of the field start.
 weight_init = variance_scaling(1 / 3, "fan_in", "uniform")
 
+MOMENTUM = 0.9
+"""Of running averages of batch normalisation: the share of the old."""
+
 
 def bias_init(fan_in: int) -> Callable[..., Array]:
     """PyTorch's default for a bias: uniform in ±1/sqrt(fan in) of the layer's weights."""
@@ -84,7 +87,7 @@ def convolution(
 
 def batch_norm(features: int, *, dtype: Any = None, rngs: nnx.Rngs) -> nnx.BatchNorm:
     """Makes PyTorch's batch norm: epsilon 1e-5, running averages that move by a tenth."""
-    return nnx.BatchNorm(features, momentum=0.9, epsilon=1e-5, dtype=dtype, rngs=rngs)
+    return nnx.BatchNorm(features, momentum=MOMENTUM, epsilon=1e-5, dtype=dtype, rngs=rngs)
 
 
 def linear(inputs: int, outputs: int, *, dtype: Any = None, rngs: nnx.Rngs) -> nnx.Linear:

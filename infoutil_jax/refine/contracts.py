@@ -12,6 +12,7 @@ from functools import cached_property
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
+import jax.numpy as jnp
 from flax import nnx
 from jaxtyping import Array, Float, Key
 
@@ -19,6 +20,7 @@ from infoutil_jax import models
 from infoutil_jax.blocks import flattened
 from infoutil_jax.method.contracts import Pool
 from infoutil_jax.models import Architecture
+from infoutil_jax.models.layers import MOMENTUM
 
 Variables = dict[str, Any]
 View = Callable[[Key[Array, ""], Float[Array, "batch height width channels"]], Any]
@@ -76,10 +78,27 @@ class Network:
         return models.as_train(models.build(self.architecture, nnx.Rngs(key)))[1]
 
     def features(
-        self, variables: Variables, images: Float[Array, "n height width channels"]
-    ) -> Float[Array, "n features"]:
-        """What the classifier layer sees of each image, flattened."""
-        return flattened(self.train.features(variables, images))
+        self,
+        variables: Variables,
+        images: Float[Array, "n height width channels"],
+        real: Float[Array, "m height width channels"],
+    ) -> tuple[Float[Array, "n features"], Float[Array, "m features"]]:
+        """What the classifier layer sees of each image of the set, and of real ones, flattened.
+
+        Both are normalised by the statistics of the set, as they are for a student that has
+        learnt from it: it has seen no others when it meets real images.
+        """
+        plain = dict(variables)
+        if "batch_stats" in plain:
+            plain["batch_stats"] = jax.tree.map(jnp.zeros_like, plain["batch_stats"])
+        maps, after = self.train.features(plain, images)
+        # A running average that begins at nought, after one batch.
+        statistics = jax.tree.map(lambda leaf: leaf / (1 - MOMENTUM), after.get("batch_stats", {}))
+        if statistics:
+            variables = {**variables, "batch_stats": statistics}
+        seen = models.Predict(self.train.graphdef).features(variables, real)
+        # Real images are as they are: nothing is differentiated in what is seen of them.
+        return flattened(maps), jax.lax.stop_gradient(flattened(seen))
 
 
 @runtime_checkable

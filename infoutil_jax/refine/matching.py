@@ -58,9 +58,8 @@ class DistributionMatching:
         images, taught = synthetic.images, synthetic.taught()
         if self.partition:
             images, taught = parted(synthetic)
-        seen = network.features(variables, network.view(view, images))
-        real = network.features(variables, network.view(view, batch.images))
-        real = jax.lax.stop_gradient(real)
+        both = network.view(view, images), network.view(view, batch.images)
+        seen, real = network.features(variables, *both)
         there = batch.classes.sum(0) > 0
         gaps = class_means(seen, taught) - class_means(real, batch.classes)
         return jnp.where(there, (gaps**2).sum(1), 0).sum()

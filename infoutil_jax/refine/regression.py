@@ -123,8 +123,8 @@ class NeuralFeatureRegression:
         """Half the squared error of the regression's answers."""
         which, view = jax.random.split(jax.random.fold_in(step.key, 0))
         variables = pick(which, known[1].variables)[1]
-        seen = network.features(variables, network.view(view, synthetic.images))
-        real = jax.lax.stop_gradient(network.features(variables, batch.images))
+        images = network.view(view, synthetic.images)
+        seen, real = network.features(variables, images, batch.images)
         mean = 1 / batch.classes.shape[1]
         found = answers(seen @ seen.T, real @ seen.T, synthetic.taught() - mean, self.ridge)
         return 0.5 * ((found - (batch.classes - mean)) ** 2).sum(1).mean()
@@ -206,8 +206,7 @@ class KernelRegression:
         own, across = jnp.zeros((len(images),) * 2), jnp.zeros((len(batch.images), len(images)))
         for key in keys:
             variables = network.init(key)
-            seen = network.features(variables, images)
-            real = jax.lax.stop_gradient(network.features(variables, batch.images))
+            seen, real = network.features(variables, images, batch.images)
             own += arc_cosine(seen, seen) / self.networks
             across += arc_cosine(real, seen) / self.networks
         mean = 1 / batch.classes.shape[1]

@@ -33,8 +33,8 @@ class Pixels(Network):
     def init(self, key):
         return {"params": {"nothing": jnp.zeros(1)}}
 
-    def features(self, variables, images):
-        return images.reshape(len(images), -1)
+    def features(self, variables, images, real):
+        return images.reshape(len(images), -1), real.reshape(len(real), -1)
 
 
 @pytest.fixture
@@ -144,3 +144,16 @@ def test_kips_loss_is_the_error_of_the_kernel_student(error, sets, step):
         logits = answered / kernel_student.TEMPERATURE
         wanted = -(scipy.special.log_softmax(logits, 1) * classes).sum(1).mean()
     assert float(found) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_real_images_are_seen_as_by_a_student_that_knows_the_set_alone(network, sets):
+    synthetic, batch = sets
+    variables = network.init(jax.random.key(0))
+    seen, real = network.features(variables, synthetic.images, batch.images)
+    assert seen.shape == (6, 4) and real.shape == (9, 4)
+    # The set itself, as if it were real, is seen as it is.
+    same = network.features(variables, synthetic.images, synthetic.images)
+    np.testing.assert_allclose(same[1], same[0], atol=1e-4)
+    # What one real image looks like does not depend on the others.
+    alone = network.features(variables, synthetic.images, batch.images[:1])[1]
+    np.testing.assert_allclose(alone[0], real[0], atol=1e-4)
