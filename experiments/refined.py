@@ -6,7 +6,7 @@ distils a set of CIFAR-10 at reduced size by a recipe, refines it, trains studen
 labels alone, and adds a line to `experiments/results/refined/<setting>.jsonl`; what has a line is
 not run again. `--validation` puts a fifth of the training images, which neither teachers nor sets
 see, in the place of the test images: refiners are chosen on them. `python -m experiments.refined
---tables True` writes `table.md` from all lines.
+--tables` writes `table.md` from all lines.
 """
 
 from __future__ import annotations

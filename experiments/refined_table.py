@@ -15,7 +15,7 @@ TITLES = {
 
 def write_tables(results: Path) -> None:
     """`table.md` of all lines in a folder."""
-    text = ["# Refined sets", "", "Made by `python -m experiments.refined --tables True`."]
+    text = ["# Refined sets", "", "Made by `python -m experiments.refined --tables`."]
     for where, title in TITLES.items():
         lines = [
             json.loads(line)
