@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from infoutil_jax import provenance
+from infoutil_jax import files, provenance
 from infoutil_jax.app.accounts import account_of, mean_interval
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.command_line import command_of
@@ -280,6 +280,4 @@ class _Results:
     def _save(self, name: str, result: Mapping[str, Any]) -> None:
         self.content["recipes"][name] = result
         self.content["hardware"] = provenance.hardware()
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        partial.write_text(json.dumps(self.content, indent=1, default=str) + "\n")
-        partial.replace(self.path)
+        files.write(self.path, json.dumps(self.content, indent=1, default=str) + "\n")

@@ -6,6 +6,7 @@ Each draws on an Axes of yours, so it stands where you want it. Save as PDF or S
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from infoutil_jax import files
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
 
@@ -186,8 +188,10 @@ def overview(
     for column, title in enumerate([*titles, "distilled images"]):
         axes[0, column].set_title(title, fontsize=9, loc="left")
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110)
+        path, drawn = Path(path), BytesIO()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(drawn, dpi=110, format=path.suffix.removeprefix(".") or "png")
+        files.write(path, drawn.getvalue())
     return figure
 
 
