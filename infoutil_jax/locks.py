@@ -39,6 +39,8 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
     if _mine.get(place) == thread:
         yield
         return
+    if not place.name:
+        raise InputError(f"{path} is the whole disk; name a folder on it")
     file = place.with_name(f".{place.name}.lock")
     missing = [folder for folder in file.parents if not folder.exists()]
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import make_dataclass
 from functools import partial
 from importlib import import_module
@@ -88,18 +88,39 @@ def main(arguments: list[str] | None = None) -> int:
     return ending(partial(_main, sys.argv[1:] if arguments is None else arguments))
 
 
+def _parsed(arguments: list[str]) -> Any:
+    """The command that is asked for.
+
+    Raises:
+        InputError: an option is out of its range; tyro would tell that in a box of its own.
+        SystemExit: help was asked for, or words are no command, and tyro has said so.
+    """
+    said = io.StringIO()
+    try:
+        with redirect_stderr(said):
+            return tyro.cli(
+                commands(arguments),
+                args=arguments,
+                prog="infoutil",
+                description="Distil an image set into a few images a class (InfoUtil, ICLR 2026).",
+            )
+    except SystemExit as stopped:
+        cause: BaseException | None = stopped
+        while cause is not None:
+            if isinstance(cause, InputError):
+                raise cause from None
+            cause = cause.__context__
+        sys.stderr.write(said.getvalue())
+        raise
+
+
 def _main(arguments: list[str]) -> int:
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))  # read when JAX is imported
     for stream in (sys.stdout, sys.stderr):  # names of files and classes may be no text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        command = tyro.cli(
-            commands(arguments),
-            args=arguments,
-            prog="infoutil",
-            description="Distil an image set into a few images a class (InfoUtil, ICLR 2026).",
-        )
+        command = _parsed(arguments)
         logs = getattr(command, "logs", None)
         with logs.watching() if logs else nullcontext():
             command()

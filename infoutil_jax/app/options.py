@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import tyro
 
-from infoutil_jax import parallel
+from infoutil_jax import parallel, ranges
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.errors import InputError
 
@@ -56,6 +56,9 @@ class SourceOptions:
     whenever they are needed."""
     verify_images: bool = False
     """Read every image of a folder, and not only those that have changed since a verb read them."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self)
 
     def open(self, shape: tuple[int, int, int] | None = None) -> Source:
         """Opens the source, and says what was left out, passed over and chosen.
@@ -118,6 +121,9 @@ class Machines:
     """How many there are; known to "auto"."""
     process: int | None = None
     """Which this is, from 0; known to "auto"."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self)
 
     def join(self) -> parallel.Devices:
         """Joins the other processes, if any, before anything is computed."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from infoutil_jax import ranges
 from infoutil_jax.app.config import RareClasses, RecipeConfig, Stages
 from infoutil_jax.app.flags import Group, say_defaults
 from infoutil_jax.app.options import Logs, Machines, SourceOptions
@@ -40,6 +41,9 @@ class Distill:
     seed: int = 0
     """Of every random draw."""
     logs: Annotated[Logs, Group] = Logs()
+
+    def __post_init__(self) -> None:
+        ranges.check(self)
 
     def __call__(self) -> None:
         """Runs it."""
