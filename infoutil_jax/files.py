@@ -17,6 +17,8 @@ from infoutil_jax.errors import InputError
 
 SMALL = 2**24
 """Bytes of a file of settings or figures; of a larger one nothing is parsed."""
+LARGE = 2**28
+"""Likewise of results, which hold a confusion of classes for every recipe."""
 OF_THE_MACHINE = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO),
     *(errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ESTALE, errno.ENXIO),

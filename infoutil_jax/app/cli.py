@@ -88,7 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     return ending(partial(_main, sys.argv[1:] if arguments is None else arguments))
 
 
-def _parsed(arguments: list[str]) -> Any:
+def parsed(arguments: list[str]) -> Any:
     """The command that is asked for.
 
     Raises:
@@ -120,7 +120,7 @@ def _main(arguments: list[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
-        command = _parsed(arguments)
+        command = parsed(arguments)
         logs = getattr(command, "logs", None)
         with logs.watching() if logs else nullcontext():
             command()

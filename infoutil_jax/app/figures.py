@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
 from infoutil_jax import files
+from infoutil_jax.data.card import printable
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
 
@@ -183,7 +184,12 @@ def overview(
         for column, member in enumerate(members):
             _show(axes[row, skipped + column], distilled.images[member])
         axes[row, 0].set_ylabel(
-            source.class_names[row], rotation=0, ha="right", va="center", fontsize=9
+            printable(source.class_names[row]),
+            rotation=0,
+            ha="right",
+            va="center",
+            fontsize=9,
+            parse_math=False,
         )
     for column, title in enumerate([*titles, "distilled images"]):
         axes[0, column].set_title(title, fontsize=9, loc="left")

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import tyro
 
-from infoutil_jax import parallel, ranges
+from infoutil_jax import files, parallel, ranges
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.errors import InputError
 
@@ -164,7 +164,7 @@ def index_of(spec: str) -> Path | None:
     if kind != "folder":
         return None
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    place = os.fsencode(Path(where).expanduser().resolve())
+    place = os.fsencode(files.real(os.path.expanduser(where)))  # noqa: PTH111, which may raise
     return caches / "infoutil_jax" / "sources" / f"{hashlib.sha256(place).hexdigest()[:16]}.npz"
 
 
@@ -173,7 +173,7 @@ def default_workdir(source: Source, before: str = "") -> Path:
     kind, _, where = source.spec.partition(":")
     if kind != "folder":
         return Path("runs") / f"{before}{source.name}"
-    path = os.fsencode(Path(where).expanduser().resolve())
+    path = os.fsencode(files.real(os.path.expanduser(where)))  # noqa: PTH111, which may raise
     return Path("runs") / f"{before}{source.name}-{hashlib.sha256(path).hexdigest()[:6]}"
 
 

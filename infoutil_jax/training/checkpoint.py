@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
-from infoutil_jax import files, kinds, provenance
+from infoutil_jax import files, kinds
 from infoutil_jax.errors import InputError
 
 
@@ -130,7 +130,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a file that is whole or not there."""
-    files.write(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+    files.write(path, json.dumps(value, indent=1) + "\n")
 
 
 def resume(manager: ocp.CheckpointManager, like: Any) -> tuple[int, Any]:
@@ -181,14 +181,20 @@ def save_stage(
     """Writes the variables of a stage, then its record, which says that they are complete."""
     with saving(workdir), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(workdir / "stages" / stage, variables, force=True)
-    sha256 = _digest(read_config(workdir), record, variables)
-    write_json(workdir / "stages" / f"{stage}.json", {**record, "sha256": sha256})
+    place = workdir / "stages" / stage
+    hashes = {
+        file.relative_to(place).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(place.rglob("*"))
+        if file.is_file()
+    }
+    whole = {**record, "files": hashes}
+    sha256 = _digest(read_config(workdir), whole)
+    write_json(workdir / "stages" / f"{stage}.json", {**whole, "sha256": sha256})
 
 
-def _digest(config: Mapping[str, Any], record: Mapping[str, Any], variables: Any) -> str:
-    """SHA-256 of all that a teacher is loaded from."""
-    told = json.dumps([config, record], sort_keys=True) + provenance.digest(variables)
-    return hashlib.sha256(told.encode()).hexdigest()
+def _digest(config: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a teacher is loaded from: the record holds that of each file."""
+    return hashlib.sha256(json.dumps([config, record], sort_keys=True).encode()).hexdigest()
 
 
 def load_stage(
@@ -214,6 +220,8 @@ def load_stage(
     place, file = workdir / "stages" / stage, workdir / "stages" / f"{stage}.json"
     record = _read(file)
     sha256 = record.pop("sha256", None)  # not there in those of earlier versions
+    if sha256 is not None:
+        _check_unchanged(workdir, stage, record, sha256, like)
     if not kinds.number(record.get("accuracy")) or not kinds.optional(kinds.number)(
         record.get("known")
     ):
@@ -225,12 +233,31 @@ def load_stage(
         raise InputError(
             f"the {stage} teacher in {workdir} cannot be read ({reason}): train it again"
         ) from error
-    if sha256 is not None and sha256 != _digest(read_config(workdir), record, variables):
-        raise InputError(
-            f"the {stage} teacher in {workdir} has changed since it was trained: its sha256 does "
-            "not match config.json, its record and its weights; train it again"
-        )
+    record.pop("files", None)
     return jax.tree.map(jnp.asarray, variables), record
+
+
+def _check_unchanged(
+    workdir: Path, stage: str, record: Mapping[str, Any], sha256: str, like: dict[str, Any]
+) -> None:
+    """Checks that configuration, record and files of a stage are as they were written.
+
+    Raises:
+        InputError: naming the file that is missing, unexpected or changed.
+    """
+    place, again = workdir / "stages" / stage, "since it was trained: train it again"
+    listed = record.get("files")
+    if sha256 != _digest(read_config(workdir), record) or not isinstance(listed, dict):
+        raise InputError(f"{workdir / 'config.json'} or {place}.json has changed {again}")
+    most = files.SMALL + 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
+    there = {f.relative_to(place).as_posix() for f in place.rglob("*") if not f.is_dir()}
+    for name in sorted(there | listed.keys()):
+        try:
+            found = hashlib.sha256(files.read(place / name, most)).hexdigest()
+        except (InputError, OSError):
+            found = ""
+        if found != listed.get(name):
+            raise InputError(f"{place / name} cannot be read or has changed {again}")
 
 
 def _restored(place: Path, like: dict[str, Any]) -> Any:
