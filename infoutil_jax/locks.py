@@ -50,7 +50,7 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
             try:
                 yield
             finally:
-                del _mine[place]
+                _mine.pop(place, None)
     finally:
         for folder in missing:  # those that nothing was written to
             with contextlib.suppress(OSError):

@@ -17,12 +17,12 @@ from infoutil_jax.app.cli import options_of, parsed
 from infoutil_jax.app.flags import flags_of
 from infoutil_jax.app.report.gather import load_shown
 from infoutil_jax.data import layout
-from infoutil_jax.data.distilled import DistilledDataset, write_distilled
+from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.teacher import load_teachers
+from tests.attacks.content import small_set
 from tests.attacks.damage import Counts, damaged, flipped, mutated, obstruct, sign
 
-CLASSES, SIDE, TILES = ("ant", "bee", "<i>moth</i>"), 4, 2
 WORDS = ("nan", "inf", "-inf", "-1", "0", "1", "2", "0.5", "1e400", "-1e-9", str(2**64), "", "x")
 """Typed in the place of an option's value."""
 NEEDED = {
@@ -33,28 +33,6 @@ NEEDED = {
     "student": ["set", "digits"],
 }
 """Words without which a verb is none."""
-
-
-def small_set(path: Path) -> DistilledDataset:
-    """Six images of noise, as infoutil would have distilled them."""
-    rng = np.random.default_rng(0)
-    tile = {"source": "a/1.png", "example": 1, "crop": 0, "box": [0, 0, 4, 4], "map": [[1.0]]}
-    teacher = {"name": "user", "stage": "early", "digest": "0" * 64, "mean": [0.5], "std": [0.5]}
-    return write_distilled(
-        path,
-        images=rng.integers(0, 256, (6, SIDE, SIDE, 3)).astype(np.uint8),
-        labels=np.repeat(np.arange(3, dtype=np.int32), 2),
-        soft_labels=rng.normal(size=(6, TILES, 3)).astype(np.float32),
-        class_names=CLASSES,
-        records=[{"tiles": [{**tile, "score": 0.5, "rank": i}] * TILES} for i in range(6)],
-        manifest={
-            "images_per_class": 2,
-            "teacher": teacher,
-            "label_teacher": teacher,
-            "source": {"name": "ants", "fingerprint": "0" * 64},
-            "recipe": {"name": "random"},
-        },
-    )
 
 
 def use(path: Path, digest: str | None = None) -> DistilledDataset:
