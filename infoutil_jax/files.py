@@ -10,6 +10,7 @@ import re
 import secrets
 import shutil
 import stat
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,21 @@ def write(path: Path, content: bytes | str) -> None:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def find_room(folder: Path, size: int) -> None:
+    """Takes and returns the room that files need, for those who fail badly where there is none.
+
+    Raises:
+        OSError: there is none.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except (AttributeError, OSError) as error:  # not every system and disk can
+            number = getattr(error, "errno", errno.EOPNOTSUPP)
+            if number not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise OSError(number, os.strerror(number), str(folder)) from None
 
 
 def read(path: Path, most: int) -> bytes:

@@ -17,6 +17,7 @@ from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import DistillConfig, ScoredPool, distill, distill_pool, scorer_of
 from infoutil_jax.distillation.distill import scoring_of
 from infoutil_jax.distillation.manifest import arguments, inputs
+from infoutil_jax.distillation.refining import refining_of
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.teacher import Teacher
@@ -113,5 +114,6 @@ def _found(
     if not said:
         return None
     if jax.process_index() == 0:  # a run that was stopped has left them
-        shutil.rmtree(scoring_of(workdir), ignore_errors=True)
+        for left in (scoring_of(workdir), refining_of(workdir)):
+            shutil.rmtree(left, ignore_errors=True)
     return there or DistilledDataset.load(workdir)

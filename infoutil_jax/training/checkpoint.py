@@ -10,6 +10,7 @@
 
 import hashlib
 import json
+import logging
 import math
 import os
 from collections.abc import Collection, Iterator, Mapping
@@ -157,9 +158,23 @@ def resume(manager: ocp.CheckpointManager, like: Any) -> tuple[int, Any]:
 
 
 @contextmanager
-def saving(workdir: Path) -> Iterator[None]:
-    """Has an error of the machine's be one, whatever Orbax makes of it."""
+def saving(workdir: Path, tree: Any) -> Iterator[None]:
+    """Has an error of the machine's be one, and told once, whatever Orbax makes of it.
+
+    Args:
+        workdir: the teacher's.
+        tree: what Orbax is going to write there.
+
+    Raises:
+        OSError: the disk refuses; nothing has begun where there is no room.
+    """
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes")]
+    files.find_room(workdir, 2**17 + sum(int(leaf.nbytes) for leaf in leaves))
+    logs = [logging.getLogger(name) for name in ("absl", "asyncio")]  # who would tell it, too
+    levels = [log.level for log in logs]
     try:
+        for log in logs:
+            log.setLevel(logging.CRITICAL)
         yield
     except OSError:
         raise
@@ -168,6 +183,9 @@ def saving(workdir: Path) -> Iterator[None]:
             if os.strerror(number) in str(error):
                 raise OSError(number, os.strerror(number), str(workdir)) from error
         raise
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def finished(workdir: Path) -> list[str]:
@@ -179,7 +197,7 @@ def save_stage(
     workdir: Path, stage: str, variables: dict[str, Any], record: Mapping[str, Any]
 ) -> None:
     """Writes the variables of a stage, then its record, which says that they are complete."""
-    with saving(workdir), ocp.StandardCheckpointer() as checkpointer:
+    with saving(workdir, variables), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(workdir / "stages" / stage, variables, force=True)
     place = workdir / "stages" / stage
     hashes = {

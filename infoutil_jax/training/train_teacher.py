@@ -329,6 +329,6 @@ def _train(run: _Run, start: _Start, data: _Data, workdir: Path) -> None:
                         forgetting.save(workdir, counts, epoch + 1)
                 if epoch + 1 in run.stages:
                     keep(epoch + 1, state.variables)
-                with checkpoint.saving(workdir):
+                with checkpoint.saving(workdir, (state, counts)):
                     manager.save(epoch + 1, args=ocp.args.StandardSave((state, counts)))
                 bar.update(loss=loss)

@@ -17,15 +17,21 @@ from typing import Any
 from infoutil_jax.data import layout
 
 
-def forked(work: Callable[[], int], log: Path, limit: int | None = None) -> int:
-    """Starts `work` in a process of its own and returns its id; `limit` bounds its files' bytes."""
+def forked(work: Callable[[], int], log: Path | int, limit: int | None = None) -> int:
+    """Starts `work` in a process of its own, and returns its id.
+
+    Args:
+        work: returns the exit status.
+        log: where what is printed goes, a file or an open pipe.
+        limit: of the bytes of each file.
+    """
     if process := os.fork():
         return process
     status = 70
     try:
-        with log.open("ab") as file:
-            for stream in (1, 2):
-                os.dup2(file.fileno(), stream)
+        said = log if isinstance(log, int) else os.open(log, os.O_WRONLY | os.O_CREAT, 0o666)
+        for stream in (1, 2):
+            os.dup2(said, stream)
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         status = work()
