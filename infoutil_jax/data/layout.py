@@ -152,7 +152,7 @@ def most_bytes(manifest: Mapping[str, Any], name: str) -> int:
     """The most bytes that a file of such a set can have."""
     pixels: int = math.prod(manifest["image_shape"])
     logits: int = manifest["tiles"] * len(manifest["class_names"])
-    count = sum(one.startswith("images/") for one in manifest["files"])
+    count: int = sum(one.startswith("images/") for one in manifest["files"])
     if name == SOFT_LABELS:
         return 4 * count * logits + MOST_RECORD
     if name == METADATA:

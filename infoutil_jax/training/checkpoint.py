@@ -275,7 +275,10 @@ def _check_unchanged(
         except (InputError, OSError):
             found = ""
         if found != listed.get(name):
-            raise InputError(f"{place / name} cannot be read or has changed {again}")
+            raise InputError(
+                f"the {stage} teacher in {workdir} cannot be read: {place / name} is missing, or "
+                f"has changed {again}"
+            )
 
 
 def _restored(place: Path, like: dict[str, Any]) -> Any:

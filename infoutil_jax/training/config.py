@@ -185,6 +185,7 @@ class TeacherConfig(BackboneConfig):
         )
 
     def _check_choices(self) -> None:
+        self.__post_init__()  # whatever has been set since
         if self.epochs == 0 and not self.weights:
             raise InputError("epochs is 0; it must be at least 1")
         _check_choice("early_schedule", self.early_schedule, get_args(EarlySchedule))
@@ -235,6 +236,7 @@ class StudentConfig(BackboneConfig):
 
     def complete(self, facts: Facts) -> StudentConfig:
         """As `resolve`, from the facts alone."""
+        self.__post_init__()  # whatever has been set since
         if not self.seeds:
             raise InputError("no seed was given: each one is a student, give at least one")
         _check_choice("label policy", self.labels, get_args(LabelPolicy))

@@ -67,4 +67,4 @@ def test_of_several_flags_of_one_name_the_typed_one_is_named():
 
 def test_a_wrong_value_is_told_with_its_flag(tmp_path, capsys):
     assert main(["run", "digits", "--workdir", str(tmp_path / "w"), "--channels", "0"]) == 2
-    assert "infoutil: --channels is 0; it should be 1 or more" in capsys.readouterr().err
+    assert "infoutil: --channels is 0; it must be at least 1" in capsys.readouterr().err

@@ -136,7 +136,7 @@ def load_shown(folder: Path) -> DistilledDataset:
     distilled = DistilledDataset.load(folder)
     keys = {"source", "example", "box", "map", "score", "rank"}
     for number, record in enumerate(distilled.records, 1):
-        tiles = record.get("tiles")
+        tiles: Any = record.get("tiles")
         if not kinds.many(_TILE)(tiles) or any(keys - tile.keys() for tile in tiles):
             raise InputError(
                 f"{folder / METADATA} line {number} does not say of its tiles where they come from "
