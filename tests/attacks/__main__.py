@@ -26,7 +26,7 @@ import numpy as np
 import tyro
 
 from infoutil_jax import provenance
-from tests.attacks import fuzz, processes
+from tests.attacks import content, death, fuzz, processes
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,10 @@ class Attacks:
 
     def _on_processes(self, folder: Path, rng: np.random.Generator, counts: dict[str, Any]) -> None:
         """What forks comes first: before JAX has threads."""
+        (folder / "deaths" / "old").mkdir(parents=True)
+        counts["death at every disk operation"] = dict(
+            death.crashes(folder / "deaths", content.rewritten)
+        )
         right, seconds = processes.undisturbed(folder)
         counts["an undisturbed run, seconds"] = round(seconds, 1)
         many = {"SIGKILL": self.kills, "SIGTERM": self.stops, "SIGINT": self.stops}

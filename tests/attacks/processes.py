@@ -31,6 +31,7 @@ TINY = [
     *("--teacher.width", "4", "--teacher.epochs", "3", "--teacher.early-epochs", "1"),
     *("--student.width", "4", "--student.epochs", "4", "--student.seeds", "0"),
 ]
+STAGES = "before", "teacher", "scoring", "writing", "students", "random", "finished"
 SENTENCES = {signal.SIGTERM: (75, "terminated"), signal.SIGINT: (130, "interrupted")}
 
 
@@ -67,7 +68,7 @@ def reached(workdir: Path) -> str:
             return "writing"
         if not (workdir / name).exists():
             return "scoring" if name == "distilled" else "students"
-    return "finished" if (workdir / "summary.json").exists() else "students"
+    return "finished" if (workdir / "summary.json").exists() else "random"
 
 
 def undisturbed(folder: Path) -> tuple[dict[str, Any], float]:
@@ -83,19 +84,25 @@ def undisturbed(folder: Path) -> tuple[dict[str, Any], float]:
 def stops(
     folder: Path, right: Mapping[str, Any], seconds: float, number: int, rng: np.random.Generator
 ) -> Counter[str]:
-    """Stops a run at a random moment by a signal, runs the same command again, and compares."""
+    """Stops a run at a random moment by a signal, runs the same command again, and compares.
+
+    The moment lies within a second of a random stage's beginning, so that short stages are hit.
+    """
     place, log, found = folder / "run", folder / "log", Counter[str]()
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    process = forked(run_in(place), log)
-    time.sleep(rng.uniform(0, seconds))
+    process, wanted = forked(run_in(place), log), int(rng.integers(len(STAGES)))
+    until = time.monotonic() + 20 * seconds
+    while STAGES.index(reached(place)) < wanted and time.monotonic() < until:
+        time.sleep(0.002)
+    time.sleep(rng.uniform(0, 1))
     os.kill(process, number)
     status = ended(process)
     said = log.read_text(errors="replace")
     found[f"in {reached(place)}"] += 1
     if number in SENTENCES and status != 0:
-        wanted, word = SENTENCES[signal.Signals(number)]
-        found["told"] += status == wanted and f"infoutil: {word}" in said
+        right_status, word = SENTENCES[signal.Signals(number)]
+        found["told"] += status == right_status and f"infoutil: {word}" in said
         found["traceback"] += "Traceback" in said
     status = ended(forked(run_in(place), folder / "log-again"))
     found["the same bytes"] += status == 0 and state(place) == right
