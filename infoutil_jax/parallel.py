@@ -10,7 +10,9 @@ from __future__ import annotations
 import atexit
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -21,6 +23,7 @@ import numpy as np
 from jax._src.distributed import global_state
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from infoutil_jax import locks
 from infoutil_jax.errors import InputError
 
 Devices = tuple[jax.Device, ...]
@@ -154,6 +157,26 @@ def first_alone(work: Callable[[], None]) -> bool:
     if failure := client.blocking_key_value_get(done, _FOREVER):
         raise InputError(f"the first process stopped with {failure}")
     return False
+
+
+@contextmanager
+def alone_in(place: Path, prepare: Callable[[], None]) -> Iterator[None]:
+    """Keeps other runs out of a folder; of several processes the first has the lock, and prepares.
+
+    Raises:
+        InputError: another run is there, or it cannot be prepared.
+    """
+    with ExitStack() as stack:
+        refusal = ""
+        if jax.process_index() == 0:
+            try:
+                stack.enter_context(locks.locked(place))
+                prepare()
+            except InputError as error:
+                refusal = str(error)
+        if refusal := agreed(refusal):
+            raise InputError(refusal)
+        yield
 
 
 def agreed(value: str) -> str:

@@ -67,6 +67,22 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
+def leaves(tree: Any) -> list[tuple[str, np.ndarray]]:
+    """The arrays of a tree by their places in it, sorted by these."""
+    found, _ = jax.tree_util.tree_flatten_with_path(tree)
+    named = [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in found]
+    return sorted(named, key=lambda pair: pair[0])
+
+
+def digest(tree: Any) -> str:
+    """SHA-256 of a tree's arrays, with names, types and shapes, in hexadecimal."""
+    whole = hashlib.sha256()
+    for path, leaf in leaves(tree):
+        whole.update(f"{path} {leaf.dtype} {leaf.shape}\n".encode())
+        whole.update(np.ascontiguousarray(leaf).tobytes())
+    return whole.hexdigest()
+
+
 def describe(value: Any) -> Any:
     """Describes functions and objects with their arguments, arrays and plain values, for JSON.
 

@@ -29,7 +29,10 @@ from infoutil_jax.training.config import BackboneConfig
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
 DOCS = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
-PAGES = ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md", *DOCS]
+PAGES = [
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "experiments/README.md"),
+    *DOCS,
+]
 IMAGES = ROOT / "tests" / "fixtures" / "imagenette"  # three photographs a class
 
 # What makes each page's blocks small: every text on the left is on the page.

@@ -14,19 +14,10 @@ from pathlib import Path
 
 PACKAGE = "infoutil_jax"
 ROOMS = (
-    *("errors", "blocks", "parallel", "provenance", "progress"),
-    *(
-        "shapley",
-        "gradients",
-        "image",
-        "method",
-        "models",
-        "data",
-        "training",
-        "refine",
-        "distillation",
-    ),
-    "app",
+    *("errors", "kinds", "ranges", "files", "locks"),
+    *("blocks", "parallel", "provenance", "progress"),
+    *("shapley", "gradients", "image", "method", "models", "data", "training"),
+    *("refine", "distillation", "app", "__main__"),
 )
 """Lowest first: a room imports from itself and from the rooms before it."""
 ALONE = {room: {room, "errors", "blocks"} for room in ("shapley", "gradients", "image")}

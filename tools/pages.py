@@ -19,7 +19,10 @@ from latex2mathml.converter import convert
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 ROOT = Path(__file__).parents[1]
-STARTS = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "experiments/README.md")
+STARTS = (
+    *("README.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md"),
+    "experiments/README.md",
+)
 """Pages outside of docs/ that the navigation names."""
 _LINK = re.compile(r"\[(?P<text>(?:[^][]|\[[^][]*\])*)\]\((?P<to>[^)\s#]+)(?P<anchor>#[^)\s]*)?\)")
 _AXIS = re.compile(r"""(?<=[> ])(["']|&#39;|&quot;) ([\w*#]+)\1""")

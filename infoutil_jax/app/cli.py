@@ -1,21 +1,26 @@
 """The command line: `infoutil VERB ...`.
 
-Exit codes: 0 done, 2 something of yours to fix (told in one sentence), 130 interrupted.
+Exit codes: 0 done, 2 something of yours or of the machine's to fix (told in one sentence), 75
+terminated by SIGTERM, 130 interrupted; after these two the same command goes on.
 """
 
 from __future__ import annotations
 
+import io
 import os
 import sys
-from contextlib import nullcontext
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import make_dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, NamedTuple, Union
 
 import tyro
 
+from infoutil_jax import files
 from infoutil_jax.app.flags import with_flags
+from infoutil_jax.app.stopping import ending
 from infoutil_jax.errors import InputError
 
 COMPILED = Path.home() / ".cache" / "infoutil_jax"  # what the next command need not compile again
@@ -69,33 +74,65 @@ def commands(arguments: list[str]) -> Any:
 
 
 def _command(name: str, verb: Verb, asked: bool) -> Any:
-    if asked:
-        options = getattr(import_module(f"infoutil_jax.app.verbs.{name}"), verb.options)
-    else:
-        options = make_dataclass(verb.options, [])
+    options = options_of(name) if asked else make_dataclass(verb.options, [])
     return Annotated[options, tyro.conf.subcommand(name, description=verb.does)]
+
+
+def options_of(name: str) -> Any:
+    """The dataclass of a verb's options."""
+    return getattr(import_module(f"infoutil_jax.app.verbs.{name}"), VERBS[name].options)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of `infoutil`; returns the exit code."""
-    arguments = sys.argv[1:] if arguments is None else arguments
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))  # read when JAX is imported
-    command = tyro.cli(
-        commands(arguments),
-        args=arguments,
-        prog="infoutil",
-        description="Distil an image set into a few images a class (InfoUtil, ICLR 2026).",
-    )
-    logs = getattr(command, "logs", None)
+    return ending(partial(_main, sys.argv[1:] if arguments is None else arguments))
+
+
+def parsed(arguments: list[str]) -> Any:
+    """The command that is asked for.
+
+    Raises:
+        InputError: an option is out of its range; tyro would tell that in a box of its own.
+        SystemExit: help was asked for, or words are no command, and tyro has said so.
+    """
+    said = io.StringIO()
     try:
+        with redirect_stderr(said):
+            return tyro.cli(
+                commands(arguments),
+                args=arguments,
+                prog="infoutil",
+                description="Distil an image set into a few images a class (InfoUtil, ICLR 2026).",
+            )
+    except SystemExit as stopped:
+        cause: BaseException | None = stopped
+        while cause is not None:
+            if isinstance(cause, InputError):
+                raise cause from None
+            cause = cause.__context__
+        sys.stderr.write(said.getvalue())
+        raise
+
+
+def _main(arguments: list[str]) -> int:
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))  # read when JAX is imported
+    for stream in (sys.stdout, sys.stderr):  # names of files and classes may be no text
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        command = parsed(arguments)
+        logs = getattr(command, "logs", None)
         with logs.watching() if logs else nullcontext():
             command()
     except InputError as error:
-        print(f"infoutil: {with_flags(str(error), command)}", file=sys.stderr)
+        sentence = with_flags(str(error), options_of(arguments[0]), arguments)
+        print(f"infoutil: {sentence}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("infoutil: interrupted; run the same command again to go on.", file=sys.stderr)
-        return 130
+    except OSError as error:
+        if error.errno not in files.OF_THE_MACHINE:
+            raise
+        print(f"infoutil: {files.told(error)}", file=sys.stderr)
+        return 2
     return 0
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from infoutil_jax import provenance
+from infoutil_jax import files, kinds, provenance
 from infoutil_jax.app.accounts import account_of, mean_interval
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.command_line import command_of
@@ -260,7 +260,9 @@ class _Results:
 
     def __init__(self, path: Path, about: Mapping[str, Any]):
         self.path = path
-        there = json.loads(path.read_text()) if path.exists() else {}
+        there = files.parse(files.read(path, files.LARGE), path) if path.exists() else {}
+        if not kinds.having(earlier=kinds.mapping, recipes=kinds.mapping)(there):
+            raise InputError(f"{path} is not a comparison's file: remove it, or choose another")
         earlier = {**there.get("earlier", {}), **there.get("recipes", {})}
         self.content = {**about, "recipes": {}, "earlier": earlier}
 
@@ -268,7 +270,7 @@ class _Results:
         """Whether there is a result of this recipe, made from the same; it then counts."""
         wanted = json.loads(json.dumps(made_from, default=str))
         found = self.content["earlier"].pop(name, None)
-        if found is None or found["made_from"] != wanted:
+        if not isinstance(found, dict) or found.get("made_from") != wanted:
             return False
         self._save(name, found)
         return True
@@ -280,6 +282,4 @@ class _Results:
     def _save(self, name: str, result: Mapping[str, Any]) -> None:
         self.content["recipes"][name] = result
         self.content["hardware"] = provenance.hardware()
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        partial.write_text(json.dumps(self.content, indent=1, default=str) + "\n")
-        partial.replace(self.path)
+        files.write(self.path, json.dumps(self.content, indent=1, default=str) + "\n")

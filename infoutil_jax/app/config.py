@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
+from infoutil_jax import ranges
 from infoutil_jax.app.flags import Group, say_defaults
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
@@ -70,6 +71,9 @@ class RecipeConfig:
     shortlist: int | None = None
     """How many times as many as are needed are chosen from; of infoutil and infoutil_kernel, at
     least how many images of a class."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self)
 
     def check(self) -> None:
         """Checks what needs no source: names, which may be misspelt.
@@ -164,6 +168,9 @@ class RunConfig:
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
 
+    def __post_init__(self) -> None:
+        ranges.check(self)
+
 
 @dataclass(frozen=True)
 class CompareConfig:
@@ -185,3 +192,6 @@ class CompareConfig:
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
     """Seed s draws the set s of each recipe and trains one student on it."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self)

@@ -6,6 +6,7 @@ Each draws on an Axes of yours, so it stands where you want it. Save as PDF or S
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from infoutil_jax import files
+from infoutil_jax.data.card import printable
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
 
@@ -181,13 +184,20 @@ def overview(
         for column, member in enumerate(members):
             _show(axes[row, skipped + column], distilled.images[member])
         axes[row, 0].set_ylabel(
-            source.class_names[row], rotation=0, ha="right", va="center", fontsize=9
+            printable(source.class_names[row]),
+            rotation=0,
+            ha="right",
+            va="center",
+            fontsize=9,
+            parse_math=False,
         )
     for column, title in enumerate([*titles, "distilled images"]):
         axes[0, column].set_title(title, fontsize=9, loc="left")
     if path is not None:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=110)
+        path, drawn = Path(path), BytesIO()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(drawn, dpi=110, format=path.suffix.removeprefix(".") or "png")
+        files.write(path, drawn.getvalue())
     return figure
 
 

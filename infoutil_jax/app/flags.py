@@ -7,7 +7,7 @@ both become what somebody types.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -49,27 +49,35 @@ def _what_to_type(hint: Any) -> str | None:
     return "{True,False}" if kind is bool else str(kind.__name__.upper())
 
 
-def flags_of(config: Any, prefix: str = "") -> Iterator[tuple[str, str]]:
+def flags_of(kind: type, prefix: str = "") -> Iterator[tuple[str, str]]:
     """The names of a command's options, as Python has them, each with its flag."""
-    hints = get_type_hints(type(config), include_extras=True)
-    for one in fields(config):
-        hint, value = hints[one.name], getattr(config, one.name)
-        if is_dataclass(value):
+    hints = get_type_hints(kind, include_extras=True)
+    for one in fields(kind):
+        hint = hints[one.name]
+        if is_dataclass(inner := bare(hint)) and isinstance(inner, type):
             flat = get_origin(hint) is Annotated and {Flat, Group} & set(get_args(hint)[1:])
-            yield from flags_of(value, prefix if flat else f"{prefix}{one.name}.")
+            yield from flags_of(inner, prefix if flat else f"{prefix}{one.name}.")
         else:
             yield one.name, "--" + (prefix + one.name).replace("_", "-")
 
 
-def with_flags(sentence: str, command: Any) -> str:
-    """A sentence of the library's with the flags of `command` for Python's arguments.
+def with_flags(sentence: str, kind: type, typed: Sequence[str] = ()) -> str:
+    """A sentence of the library's with the flags of a command for Python's arguments.
 
     "pass overwrite=True" becomes "pass --overwrite", "lower early_epochs" "lower --early-epochs",
-    "channels is 0" "--channels is 0". Where several options share a name, all flags are named.
+    "channels is 0" "--channels is 0". Where several options share a name, those that were typed
+    are named, or all flags.
+
+    Args:
+        sentence: the library's.
+        kind: dataclass of the command's options.
+        typed: what was typed.
     """
     flags: dict[str, list[str]] = {}
-    for name, flag in flags_of(command):
+    for name, flag in flags_of(kind):
         flags.setdefault(name, []).append(flag)
+    words = {word.partition("=")[0].replace("_", "-") for word in typed}
+    flags = {name: [one for one in of if one in words] or of for name, of in flags.items()}
 
     def in_flags(match: re.Match[str]) -> str:
         name, value = match["name"], match["value"] or ""

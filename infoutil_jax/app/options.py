@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import tyro
 
-from infoutil_jax import parallel
+from infoutil_jax import files, parallel, ranges
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.errors import InputError
 
@@ -56,6 +56,9 @@ class SourceOptions:
     whenever they are needed."""
     verify_images: bool = False
     """Read every image of a folder, and not only those that have changed since a verb read them."""
+
+    def __post_init__(self) -> None:
+        ranges.check(self)
 
     def open(self, shape: tuple[int, int, int] | None = None) -> Source:
         """Opens the source, and says what was left out, passed over and chosen.
@@ -119,6 +122,9 @@ class Machines:
     process: int | None = None
     """Which this is, from 0; known to "auto"."""
 
+    def __post_init__(self) -> None:
+        ranges.check(self)
+
     def join(self) -> parallel.Devices:
         """Joins the other processes, if any, before anything is computed."""
         if self.coordinator is not None:
@@ -158,7 +164,7 @@ def index_of(spec: str) -> Path | None:
     if kind != "folder":
         return None
     caches = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    place = os.fsencode(Path(where).expanduser().resolve())
+    place = os.fsencode(files.real(os.path.expanduser(where)))  # noqa: PTH111, which may raise
     return caches / "infoutil_jax" / "sources" / f"{hashlib.sha256(place).hexdigest()[:16]}.npz"
 
 
@@ -167,7 +173,7 @@ def default_workdir(source: Source, before: str = "") -> Path:
     kind, _, where = source.spec.partition(":")
     if kind != "folder":
         return Path("runs") / f"{before}{source.name}"
-    path = os.fsencode(Path(where).expanduser().resolve())
+    path = os.fsencode(files.real(os.path.expanduser(where)))  # noqa: PTH111, which may raise
     return Path("runs") / f"{before}{source.name}-{hashlib.sha256(path).hexdigest()[:6]}"
 
 

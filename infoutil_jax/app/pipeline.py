@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from infoutil_jax import provenance
+from infoutil_jax import files, provenance
 from infoutil_jax.app import compilations
 from infoutil_jax.app.accounts import account_of, own_class_share
 from infoutil_jax.app.budget import budget_of
@@ -222,6 +222,7 @@ def run(
         "skipped": list(source.skipped),
         "notes": [*source.notes, text],
         "recipe": provenance.describe(config.recipe),
+        "digest": distilled.digest,
         "images_per_class": images_per_class,
         "seed": config.seed,
         "teacher": figures,
@@ -236,5 +237,5 @@ def run(
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
     }
-    (workdir / "summary.json").write_text(json.dumps(summary, indent=1, default=str) + "\n")
+    files.write(workdir / "summary.json", json.dumps(summary, indent=1, default=str) + "\n")
     return summary

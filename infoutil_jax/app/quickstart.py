@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from infoutil_jax import provenance
+from infoutil_jax import files, provenance
 from infoutil_jax.app import compilations
 from infoutil_jax.app.accounts import accuracy_table
 from infoutil_jax.app.figures import overview
@@ -100,7 +100,7 @@ def quickstart(
         "hardware": provenance.hardware(),
         "seconds": round(time.perf_counter() - started, 1),
     }
-    (workdir / "summary.json").write_text(json.dumps(summary, indent=1) + "\n")
+    files.write(workdir / "summary.json", json.dumps(summary, indent=1) + "\n")
     say(accuracy_table(rows) + "\nsoft labels unless it says hard; mean ± standard deviation")
     say(f"what was kept and why: {picture} (in {summary['seconds']:.0f} s; {programs})")
     say(f"next: infoutil report {workdir} for a page of all sets, infoutil run folder:PATH")

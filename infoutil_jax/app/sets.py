@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from infoutil_jax import progress
+import jax
+
+from infoutil_jax import parallel, progress
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.layout import MANIFEST
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import DistillConfig, ScoredPool, distill, distill_pool, scorer_of
+from infoutil_jax.distillation.distill import scoring_of
 from infoutil_jax.distillation.manifest import arguments, inputs
+from infoutil_jax.distillation.refining import refining_of
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.teacher import Teacher
@@ -60,24 +65,23 @@ def found_or_distilled(
         images_per_class: the budget.
         workdir: the set's folder.
         seed: of every random draw.
-        config: how distilling runs; with `overwrite` the set is made anew, with `progress` it is
-            said where one was there.
+        config: how distilling runs; with `overwrite` another set is replaced, with `progress` it
+            is said where the same one was there.
         pool: scores the pool that the set is chosen from, where that is shared; None for its own.
 
     Raises:
         InputError: as `made_by` and `distill`.
     """
     teacher, labeller = teachers
-    if not config.overwrite:
-        scorer = scorer_of(recipe, teacher, labeller)
-        wanted = arguments(source, recipe, images_per_class, config.pool, seed)
-        wanted |= inputs(source, scorer, labeller, images_per_class)
-        del wanted["hardware"]  # which changes a set by rounding at most
-        there = made_by(workdir, wanted)
-        if there is not None:
-            said = f"{workdir} is there already, made by the same arguments"
-            progress.note(said, shown=config.progress)
-            return there
+    scorer = scorer_of(recipe, teacher, labeller)
+    wanted = arguments(source, recipe, images_per_class, config.pool, seed)
+    wanted |= inputs(source, scorer, labeller, images_per_class)
+    del wanted["hardware"]  # which changes a set by rounding at most
+    there = _found(workdir, wanted, config)
+    if there is not None:
+        said = f"{workdir} is there already, made by the same arguments"
+        progress.note(said, shown=config.progress)
+        return there
     if pool is not None:
         return distill_pool(
             pool(), images_per_class=images_per_class, workdir=workdir, label_teacher=labeller
@@ -92,3 +96,24 @@ def found_or_distilled(
         seed=seed,
         config=config,
     )
+
+
+def _found(
+    workdir: Path, wanted: Mapping[str, Any], config: DistillConfig
+) -> DistilledDataset | None:
+    """The set that is there already; the first of several processes looks, for it writes there."""
+    refusal, there = "", None
+    if jax.process_index() == 0:
+        try:
+            there = made_by(workdir, wanted)
+        except InputError as error:
+            refusal = "" if config.overwrite else str(error)
+    said = parallel.agreed(refusal or ("there" if there else ""))
+    if said not in ("", "there"):
+        raise InputError(said)
+    if not said:
+        return None
+    if jax.process_index() == 0:  # a run that was stopped has left them
+        for left in (scoring_of(workdir), refining_of(workdir)):
+            shutil.rmtree(left, ignore_errors=True)
+    return there or DistilledDataset.load(workdir)

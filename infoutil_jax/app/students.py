@@ -68,8 +68,8 @@ def train_students(
         tiles=first.soft_labels.shape[1],
     )
     if teacher is None or config.labels != "online":
-        labeller = first.manifest["label_teacher"]
-        supervision = replace(supervision, mean=labeller["mean"], std=labeller["std"])
+        mean, std = (first.said("label_teacher", one) for one in ("mean", "std"))
+        supervision = replace(supervision, mean=mean, std=std)
     tested = source.test.take(np.flatnonzero(np.isin(source.test.labels, shown)))
     return train_student(
         (images, first.labels[kept]),

@@ -15,7 +15,6 @@ machine.
 import hashlib
 import json
 import os
-import secrets
 import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +26,12 @@ import numpy as np
 import safetensors.numpy
 from jaxtyping import Float32, Int32, Shaped, UInt8
 
+from infoutil_jax import files, locks
 from infoutil_jax.data import layout
 from infoutil_jax.data.augment import channel_statistics
 from infoutil_jax.data.card import card
 from infoutil_jax.data.loading import threaded, threads_for
+from infoutil_jax.data.manifest import read_manifest, said
 from infoutil_jax.errors import InputError
 
 TRAINING = {
@@ -67,23 +68,30 @@ class DistilledDataset:
     manifest: dict[str, Any]
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> "DistilledDataset":
-        """Reads a set.
+    def load(cls, path: str | os.PathLike[str], *, digest: str | None = None) -> "DistilledDataset":
+        """Reads a set; every file that is read is compared with its sha256 in the manifest.
+
+        Args:
+            path: its folder.
+            digest: of the set, as `DistilledDataset.digest` and `infoutil verify` say it: another
+                set is refused, however consistent it is. None takes any.
 
         Raises:
-            InputError: a file is missing, cannot be read, or disagrees with another.
+            InputError: a file is missing, has changed, cannot be read, or disagrees with another;
+                or the set is another one than `digest` says.
         """
         path = Path(path)
-        manifest = layout.read_manifest(path)
+        manifest = read_manifest(path)
+        if digest is not None and digest != manifest["sha256"]:
+            layout.wrong(path, f"is another set: its digest is {manifest['sha256']}, not {digest}")
         class_names = tuple(manifest["class_names"])
         rows = layout.read_rows(path, manifest)
-        shape = tuple(manifest["image_shape"])
-        soft_labels = layout.read_soft_labels(
-            path, (len(rows), manifest["tiles"], len(class_names))
-        )
+        names, shape = [row["file_name"] for row in rows], tuple(manifest["image_shape"])
+        soft_labels = layout.read_soft_labels(path, manifest, len(rows))
         layout.check_soft_labels(path, rows, soft_labels)
+        layout.check_sizes(path, names, shape)
         images = np.empty((len(rows), *shape), np.uint8)
-        read = partial(layout.read_image, path, [row["file_name"] for row in rows], shape)
+        read = partial(layout.read_image, path, manifest, names)
         for i, image in enumerate(threaded(read, range(len(rows)), threads_for([shape[:2]]))):
             images[i] = image
         return cls(
@@ -96,21 +104,31 @@ class DistilledDataset:
             manifest=manifest,
         )
 
+    @property
+    def digest(self) -> str:
+        """Sha256 of the manifest, which holds that of every other file: it names the set."""
+        return str(self.manifest["sha256"])
+
+    def said(self, *keys: str) -> Any:
+        """What the manifest says under nested keys.
+
+        Raises:
+            InputError: it does not say it.
+        """
+        return said(self.path, self.manifest, *keys)
+
     def verify(self) -> None:
         """Compares every file on disk with the manifest, and the files with one another.
 
         Raises:
             InputError: naming the file that is missing, unexpected or changed, and how.
         """
-        if layout.read_manifest(self.path) != self.manifest:
+        if read_manifest(self.path) != self.manifest:
             layout.wrong(self.path / layout.MANIFEST, "has changed since the set was loaded")
         for name in layout.foreign_files(self.path, self.manifest):
             layout.wrong(self.path / name, "is not part of the set; it should not be there")
-        for name, sha256 in self.manifest["files"].items():
-            found = hashlib.sha256(layout.read_bytes(self.path, name)).hexdigest()
-            if found != sha256:
-                layout.wrong(self.path / name, f"has sha256 {found}; it should be {sha256}")
-        DistilledDataset.load(self.path)
+        layout.read_listed(self.path, self.manifest, layout.CARD)
+        DistilledDataset.load(self.path, digest=self.digest)  # reads all the others
 
     def __len__(self) -> int:
         return len(self.images)
@@ -133,17 +151,18 @@ def check_destination(path: str | os.PathLike[str], *, overwrite: bool = False) 
             is not set, or that is one with other files in it; or `path` is the current folder, or
             below a file.
     """
-    path = Path(path)
-    if path.resolve() == Path.cwd():
-        raise InputError(f"{path} is the current folder, which cannot be replaced; name another")
-    there = next(parent for parent in path.resolve().parents if parent.exists())
+    path, place = Path(path), files.real(path)
+    if place == Path.cwd() or place in Path.cwd().parents:
+        what = "the current folder" if place == Path.cwd() else "a folder above the current one"
+        raise InputError(f"{path} is {what}, which cannot be replaced; name another")
+    there = next(parent for parent in place.parents if parent.exists())
     if not there.is_dir():
         raise InputError(f"{path} cannot be a folder, for {there} is a file; choose another path")
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
-    if not (path / layout.MANIFEST).is_file():
+    if not path.is_dir() or not (path / layout.MANIFEST).is_file():
         raise InputError(f"{path} holds something else than a distilled set; choose another path")
-    for name in layout.foreign_files(path, layout.read_manifest(path)):
+    for name in layout.foreign_files(path, read_manifest(path)):
         layout.wrong(path / name, "is not part of the distilled set there; move it elsewhere first")
     if not overwrite:
         raise InputError(f"{path} holds a distilled set already; pass overwrite=True to replace it")
@@ -179,7 +198,6 @@ def write_distilled(
     Raises:
         InputError: an argument is wrong, or something else is at `path`.
     """
-    path = Path(path)
     check_destination(path, overwrite=overwrite)
     _check_arrays(images, labels, soft_labels, class_names)
     if len(records) != len(images):
@@ -211,33 +229,46 @@ def write_distilled(
         "tiles": soft_labels.shape[1],
     }
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial_path = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        hashes = {}
-        encoded = threaded(
-            partial(layout.encode, images, suffix),
-            range(len(images)),
-            threads_for([images.shape[1:3]]),
-        )
-        for name, data in zip(names, encoded, strict=True):
-            hashes[name] = _write(partial_path / name, data)
-        tensors = {"soft_labels": np.ascontiguousarray(soft_labels)}
-        hashes[layout.SOFT_LABELS] = _write(
-            partial_path / layout.SOFT_LABELS, safetensors.numpy.save(tensors)
-        )
-        lines = "".join(json.dumps(row) + "\n" for row in rows)
-        hashes[layout.METADATA] = _write(partial_path / layout.METADATA, lines.encode())
-        text = card(head, rows).encode()
-        hashes[layout.CARD] = _write(partial_path / layout.CARD, text)
-        head["files"] = hashes
-        head["sha256"] = layout.digest(head)
-        _write(partial_path / layout.MANIFEST, json.dumps(head, indent=2, sort_keys=True).encode())
-        _move(partial_path, path)
-    except BaseException:
-        shutil.rmtree(partial_path, ignore_errors=True)
-        raise
+    place = files.real(path)  # where a link leads is replaced, and the link stays
+    with locks.locked(place):
+        files.recover(place)
+        check_destination(path, overwrite=overwrite)
+        partial_path = files.beside(place)
+        try:
+            _write_files(partial_path, images, suffix, (head, rows, soft_labels))
+            files.move(partial_path, place)
+        except BaseException:
+            shutil.rmtree(partial_path, ignore_errors=True)
+            raise
     return DistilledDataset.load(path)
+
+
+def _write_files(
+    folder: Path,
+    images: np.ndarray,
+    suffix: str,
+    told: tuple[dict[str, Any], list[dict[str, Any]], np.ndarray],
+) -> None:
+    """Writes the files of a set to a new folder, the manifest last."""
+    head, rows, soft_labels = told
+    hashes = {}
+    encoded = threaded(
+        partial(layout.encode, images, suffix),
+        range(len(images)),
+        threads_for([images.shape[1:3]]),
+    )
+    for row, data in zip(rows, encoded, strict=True):
+        hashes[row["file_name"]] = _write(folder / row["file_name"], data)
+    tensors = {"soft_labels": np.ascontiguousarray(soft_labels)}
+    hashes[layout.SOFT_LABELS] = _write(
+        folder / layout.SOFT_LABELS, safetensors.numpy.save(tensors)
+    )
+    lines = "".join(json.dumps(row) + "\n" for row in rows)
+    hashes[layout.METADATA] = _write(folder / layout.METADATA, lines.encode())
+    hashes[layout.CARD] = _write(folder / layout.CARD, card(head, rows).encode())
+    head["files"] = hashes
+    head["sha256"] = layout.digest(head)
+    _write(folder / layout.MANIFEST, layout.text_of(head))
 
 
 def _check_arrays(
@@ -303,18 +334,3 @@ def _write(file: Path, data: bytes) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_bytes(data)
     return hashlib.sha256(data).hexdigest()
-
-
-def _move(source: Path, target: Path) -> None:
-    """Puts a finished folder in its place; what was there comes back if that fails."""
-    if not target.exists():
-        source.rename(target)
-        return
-    old = source.with_suffix(".old")
-    target.rename(old)
-    try:
-        source.rename(target)
-    except BaseException:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)

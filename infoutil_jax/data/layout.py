@@ -3,11 +3,14 @@
 What is wrong with a file is told by an InputError that begins with its path.
 """
 
+import contextlib
 import hashlib
 import json
+import math
 import os
 import re
 import stat
+import struct
 import unicodedata
 from collections.abc import Mapping, Sequence
 from io import BytesIO
@@ -21,8 +24,17 @@ import safetensors.numpy
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
+from infoutil_jax import files
 from infoutil_jax.errors import InputError
 
+MOST_SIDE = 2**14
+"""Pixels of an image's side, and bands of it, in a set."""
+MOST_MANIFEST = 2**26
+"""Bytes of a manifest: it then lists some 500,000 images."""
+MOST_RECORD = 2**17
+"""Bytes of a line of the metadata, beside its soft labels; and of a header."""
+DEFLATED = 1100
+"""Bytes that one of a PNG's can stand for, at most: a file of fewer is no image of its size."""
 MANIFEST, METADATA, SOFT_LABELS = "manifest.json", "metadata.jsonl", "soft_labels.safetensors"
 CARD = "README.md"
 FORMAT, EARLIER = "infoutil-distilled-2", ("infoutil-distilled-1",)
@@ -94,6 +106,11 @@ def encode(images: UInt8[np.ndarray, "n h w c"], ending: str, index: int) -> byt
     return buffer.getvalue()
 
 
+def text_of(manifest: Mapping[str, Any]) -> bytes:
+    """The manifest as it is written: the same bytes for the same content."""
+    return json.dumps(manifest, indent=2, sort_keys=True).encode()
+
+
 def check_name(path: Path, name: str) -> None:
     """Checks that `name` is a relative path that stays inside the set at `path`."""
     parts = name.split("/")
@@ -102,78 +119,56 @@ def check_name(path: Path, name: str) -> None:
         raise InputError(f"{path} names the file {name!r}; it should be a path inside the set")
 
 
-def read_bytes(path: Path, name: str) -> bytes:
+def read_bytes(path: Path, name: str, most: int) -> bytes:
     """Reads the regular file `name` of the set at `path`; links are never followed.
 
     Raises:
-        InputError: the name leaves the set, goes through a link, or is not of a readable file.
+        InputError: the name leaves the set, goes through a link, or is not of a readable file of
+            at most `most` bytes.
     """
     check_name(path, name)
     file = path
     try:
         for part in name.split("/"):
             file = file / part
-            mode = file.lstat().st_mode
-            if stat.S_ISLNK(mode):
+            if stat.S_ISLNK(file.lstat().st_mode):
                 wrong(path / name, f"goes through the link {file}; a set should hold no links")
-        if not stat.S_ISREG(mode):  # opening a FIFO would block
-            wrong(file, "is not a regular file; it should be one")
-        return file.read_bytes()
+        return files.read(file, most)
     except OSError as error:
         raise InputError(f"{path / name} cannot be read: {error.strerror}") from error
 
 
-def read_manifest(path: Path) -> dict[str, Any]:
-    """Reads the manifest, and checks that it is of a distilled set and unchanged."""
-    file = path / MANIFEST
-    try:
-        manifest = json.loads(read_bytes(path, MANIFEST))
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{file} is not JSON: {error}") from error
-    if isinstance(manifest, dict) and manifest.get("format") in EARLIER:
-        wrong(file, f"has format {manifest['format']}, of an earlier version; distil the set again")
-    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
-        wrong(file, f'is not of a distilled set; it should say "format": "{FORMAT}"')
-    if manifest.get("sha256") != digest(manifest):
-        wrong(file, "has changed since it was written: its sha256 does not match its content")
-    _check_types(file, manifest)
-    return manifest
+def read_listed(path: Path, manifest: Mapping[str, Any], name: str) -> bytes:
+    """Reads a file that the manifest lists, and checks that it has not changed."""
+    right = manifest["files"][name]
+    content = read_bytes(path, name, most_bytes(manifest, name))
+    found = hashlib.sha256(content).hexdigest()
+    if found != right:
+        wrong(path / name, f"has sha256 {found}; it should be {right}")
+    return content
 
 
-def _check_types(file: Path, manifest: Mapping[str, Any]) -> None:
-    for key in ("class_names", "class_folders"):
-        value = manifest.get(key)
-        if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-            wrong(file, f"has {key} {value!r}; it should be a list of strings")
-    names, folders = manifest["class_names"], manifest["class_folders"]
-    if len(names) != len(folders):
-        wrong(file, f"has {len(folders)} class_folders for {len(names)} class_names")
-    shape, tiles, files = (manifest.get(key) for key in ("image_shape", "tiles", "files"))
-    if not isinstance(shape, list) or len(shape) != 3 or not all(map(_is_positive, shape)):
-        wrong(file, f"has image_shape {shape!r}; it should be three positive integers")
-    if not _is_positive(tiles):
-        wrong(file, f"has tiles {tiles!r}; it should be a positive integer")
-    if not isinstance(files, dict):
-        wrong(file, f"has files {files!r}; it should map each file to its sha256")
-    for name, sha256 in files.items():
-        check_name(file.parent, name)
-        if not isinstance(sha256, str) or not re.fullmatch("[0-9a-f]{64}", sha256):
-            wrong(file, f"has sha256 {sha256!r} for {name}; it should be 64 hexadecimal digits")
-
-
-def _is_positive(value: object) -> bool:
-    return type(value) is int and value > 0
+def most_bytes(manifest: Mapping[str, Any], name: str) -> int:
+    """The most bytes that a file of such a set can have."""
+    pixels: int = math.prod(manifest["image_shape"])
+    logits: int = manifest["tiles"] * len(manifest["class_names"])
+    count: int = sum(one.startswith("images/") for one in manifest["files"])
+    if name == SOFT_LABELS:
+        return 4 * count * logits + MOST_RECORD
+    if name == METADATA:
+        return count * (32 * logits + MOST_RECORD)
+    return files.SMALL if name == CARD else 2 * pixels + MOST_RECORD
 
 
 def foreign_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
-    """Files under `path` that the manifest does not list, and all links."""
-    known, foreign = {*manifest["files"], MANIFEST}, []
-    for folder, folders, files in os.walk(path, followlinks=False):
-        for item in (Path(folder, name) for name in folders + files):
+    """Files and folders under `path` that the manifest does not list, and all links."""
+    known = {*manifest["files"], MANIFEST}
+    folders = {parent.as_posix() for name in known for parent in Path(name).parents}
+    foreign = []
+    for folder, below, names in os.walk(path, followlinks=False):
+        for item in (Path(folder, name) for name in below + names):
             name = item.relative_to(path).as_posix()
-            if item.is_symlink() or (name not in known and not item.is_dir()):
+            if item.is_symlink() or name not in (folders if item.is_dir() else known):
                 foreign.append(name)
     return sorted(foreign)
 
@@ -181,11 +176,13 @@ def foreign_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
 def read_rows(path: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Reads the lines of metadata.jsonl, and checks that label, class and folder agree."""
     file = path / METADATA
-    lines = read_bytes(path, METADATA).splitlines()
+    lines = read_listed(path, manifest, METADATA).splitlines()
     try:
-        rows = [json.loads(line) for line in lines]
+        rows = [files.parse(line, file) for line in lines]
         said = [tuple(row[key] for key in ROW[:3]) for row in rows]
-    except (ValueError, KeyError, TypeError) as error:
+    except InputError:
+        raise
+    except (KeyError, TypeError) as error:
         raise InputError(f"{file} is not JSON lines with {', '.join(ROW)}: {error!r}") from error
     classes = zip(manifest["class_names"], manifest["class_folders"], strict=True)
     right = [(label, name, f"images/{folder}") for label, (name, folder) in enumerate(classes)]
@@ -204,34 +201,59 @@ def read_rows(path: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
+def check_sizes(path: Path, names: Sequence[str], shape: tuple[int, int, int]) -> None:
+    """Checks that files are large enough for images of a shape, before memory is taken for them."""
+    for name in names:
+        with contextlib.suppress(OSError):  # which reading it tells
+            size = (path / name).lstat().st_size
+            if math.prod(shape) > DEFLATED * size:
+                wrong(path / name, f"has {size} bytes, too few for an image {list(shape)}")
+
+
 def read_image(
-    path: Path, names: list[str], shape: tuple[int, int, int], index: int
+    path: Path,
+    manifest: Mapping[str, Any],
+    names: list[str],
+    index: int,
 ) -> UInt8[np.ndarray, "h w c"]:
-    """Image `index` as uint8 pixels of `shape` [h, w, c]."""
-    file = path / names[index]
-    data = read_bytes(path, names[index])
+    """Image `index` as uint8 pixels [h, w, c], of the shape that the manifest says."""
+    file, data = path / names[index], read_listed(path, manifest, names[index])
+    height, width, channels = shape = tuple(manifest["image_shape"])
     try:
         if file.suffix == ".npy":
-            pixels: np.ndarray = np.load(BytesIO(data), allow_pickle=False)
-        else:
-            pixels = np.array(Image.open(BytesIO(data)))
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
+            return _array(data, shape)
+        if struct.unpack(">4x4s2I", data[8:24]) != (b"IHDR", width, height):
+            wrong(file, f"is no PNG of {height}x{width} pixels, as the manifest says")
+        image = Image.open(BytesIO(data), formats=("PNG",))
+        if image.mode != {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}.get(channels):
+            wrong(file, f"has the mode {image.mode}; it should have {channels} channels")
+        return np.array(image).reshape(shape)
+    except InputError:
+        raise
+    except Exception as error:  # decoders fail in as many ways as files are damaged
         raise InputError(f"{file} cannot be read as an image: {error}") from error
-    pixels = pixels[..., None] if pixels.ndim == 2 else pixels
-    if pixels.dtype != np.uint8 or pixels.shape != shape:
-        wrong(file, f"is {pixels.dtype} {pixels.shape}; it should be uint8 {shape}")
-    return pixels
+
+
+def _array(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
+    """The array of a .npy file; memory is taken only where it is of this shape."""
+    content = BytesIO(data)
+    if np.lib.format.read_magic(content) != (1, 0):
+        raise ValueError("it is no array of NumPy's format 1.0")
+    found, by_columns, dtype = np.lib.format.read_array_header_1_0(content)
+    if found != shape or by_columns or dtype != np.uint8:
+        raise ValueError(f"it is {dtype} {found}; it should be uint8 {shape}")
+    return np.frombuffer(data, np.uint8, offset=content.tell()).reshape(shape)
 
 
 def read_soft_labels(
-    path: Path, shape: tuple[int, int, int]
+    path: Path, manifest: Mapping[str, Any], count: int
 ) -> Float32[np.ndarray, "n tiles classes"]:
     """The teacher's logits, float32 [images, tiles, classes] and finite."""
-    file = path / SOFT_LABELS
-    data = read_bytes(path, SOFT_LABELS)
+    file, shape = path / SOFT_LABELS, (count, manifest["tiles"], len(manifest["class_names"]))
+    data = read_listed(path, manifest, SOFT_LABELS)
     try:
         soft_labels = safetensors.numpy.load(data)["soft_labels"]
-    except (safetensors.SafetensorError, KeyError) as error:
+    except Exception as error:  # as for images
         raise InputError(f"{file} holds no readable tensor soft_labels: {error}") from error
     if soft_labels.dtype != np.float32 or soft_labels.shape != shape:
         wrong(file, f"is {soft_labels.dtype} {soft_labels.shape}; it should be float32 {shape}")
@@ -249,7 +271,7 @@ def check_soft_labels(
     for number, (row, right) in enumerate(zip(rows, soft_labels, strict=True), 1):
         try:
             same = np.array_equal(np.array(row["soft_labels"], np.float32), right)
-        except (KeyError, TypeError, ValueError):
+        except (KeyError, TypeError, ValueError, OverflowError):
             same = False
         if not same:
             wrong(path / METADATA, f"line {number} has other soft labels than {SOFT_LABELS}")

@@ -61,7 +61,7 @@ def read_header(data: Encoded) -> Header:
     with found as image:
         width, height = image.size
         # Asking a PNG without an EXIF block for its EXIF would decode it.
-        if "exif" in image.info and image.getexif().get(_EXIF_ORIENTATION, 1) >= 5:
+        if "exif" in image.info and _turn(image) >= 5:
             width, height = height, width
         bands, alpha = 3 if _is_colour(image) else 1, image.has_transparency_data
         return Header((height, width), bands, alpha, None, several_frames(image), digest)
@@ -85,8 +85,24 @@ def decode(data: Encoded, view: View) -> UInt8[np.ndarray, "h w c"]:
             return np.concatenate(bands, axis=2)
         image = picture(values, found.alpha)
     else:
-        image = ImageOps.exif_transpose(found)
+        image = _upright(found)
     return _fitted(_as_mode(image, _MODES[view.channels], view.background), view.size)
+
+
+def _turn(image: Image.Image) -> int:
+    """EXIF's orientation; 1 where its block is broken, for the pixels need not be."""
+    try:
+        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
+    except Exception:  # it fails in as many ways as blocks are broken
+        return 1
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    image.load()  # what is wrong with the pixels is told
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # likewise
+        return image
 
 
 def eight_bits(

@@ -6,6 +6,7 @@ Of a file with several frames or pages the first is taken. Nothing is unpickled.
 import io
 import re
 import sys
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,6 +15,11 @@ from PIL import Image, ImageOps
 
 from infoutil_jax.data.formats import formats
 from infoutil_jax.errors import InputError
+
+MOST_PIXELS = 2**27
+"""Of an image that is decoded; Pillow would warn of fewer and refuse more."""
+TOO_LARGE = f"it has more than {MOST_PIXELS} pixels, the most that are decoded"
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # the limit is ours
 
 Encoded = bytes | np.ndarray  # a file's bytes, or pixels [h, w] or [h, w, bands] as they are
 
@@ -99,7 +105,13 @@ def _is_picture(bands: Bands) -> bool:
 
 
 def _open(data: bytes) -> Image.Image:
-    return Image.open(io.BytesIO(data), formats=formats())
+    try:
+        image = Image.open(io.BytesIO(data), formats=formats())
+    except Image.DecompressionBombError:
+        raise ValueError(TOO_LARGE) from None
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(TOO_LARGE)
+    return image
 
 
 def _raw_mode(image: Any) -> str:
@@ -185,6 +197,8 @@ def _by_tifffile(data: bytes) -> Image.Image | Bands:
         ) from error
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         page: Any = file.pages[0]
+        if page.imagelength * page.imagewidth > MOST_PIXELS:
+            raise ValueError(TOO_LARGE)
         try:
             values, axes = page.asarray(maxworkers=1), page.axes
         except ValueError as error:

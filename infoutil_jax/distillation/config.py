@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from infoutil_jax.errors import InputError
+from infoutil_jax import ranges
 from infoutil_jax.parallel import Devices
 
 
@@ -23,7 +23,7 @@ class DistillConfig:
             stop, or needs memory that grows with the images. False is silent.
 
     Raises:
-        InputError: an empty pool or batch.
+        InputError: a number out of its range.
     """
 
     pool: int | None = 300
@@ -33,7 +33,4 @@ class DistillConfig:
     progress: bool = True
 
     def __post_init__(self) -> None:
-        if self.pool is not None and self.pool < 1:
-            raise InputError(f"the pool is {self.pool} images a class; it must be at least 1")
-        if self.batch_size < 1:
-            raise InputError(f"batch_size is {self.batch_size}; it must be at least 1")
+        ranges.check(self)

@@ -15,7 +15,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
-from infoutil_jax import parallel, provenance
+from infoutil_jax import files, parallel, provenance
 from infoutil_jax.blocks import each_block, padded
 from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
@@ -73,25 +73,36 @@ def distill(
     check_budget(source, recipe, images_per_class, config.pool)
     check_destination(workdir, overwrite=config.overwrite)
     workdir = Path(workdir)
-    parts = workdir.with_name(workdir.name + ".scoring")
-    scored = score_pool(
-        source,
-        scorer,
-        recipe,
-        seed=seed,
-        per_class=images_per_class * recipe.tiles,
-        folder=parts,
-        config=config,
-    )
 
-    def finish() -> None:
-        by = scored.teacher if labeller is scorer else labeller
-        _write(scored, by, images_per_class, workdir)
+    def prepare() -> None:
+        files.recover(files.real(workdir))
+        check_destination(workdir, overwrite=config.overwrite)
 
-    if parallel.first_alone(finish):  # else somebody may still be reading them
-        shutil.rmtree(parts, ignore_errors=True)
-        shutil.rmtree(refining_of(workdir), ignore_errors=True)
+    with parallel.alone_in(workdir, prepare):
+        parts = scoring_of(workdir)
+        scored = score_pool(
+            source,
+            scorer,
+            recipe,
+            seed=seed,
+            per_class=images_per_class * recipe.tiles,
+            folder=parts,
+            config=config,
+        )
+
+        def finish() -> None:
+            by = scored.teacher if labeller is scorer else labeller
+            _write(scored, by, images_per_class, workdir)
+
+        if parallel.first_alone(finish):  # else somebody may still be reading them
+            shutil.rmtree(parts, ignore_errors=True)
+            shutil.rmtree(refining_of(workdir), ignore_errors=True)
     return DistilledDataset.load(workdir)
+
+
+def scoring_of(workdir: Path) -> Path:
+    """Where the parts of a scored pool lie until the set at `workdir` is there."""
+    return workdir.with_name(workdir.name + ".scoring")
 
 
 def _alike(one: Teacher, other: Teacher) -> bool:

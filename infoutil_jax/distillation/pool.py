@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Int32, Key
 
-from infoutil_jax import parallel, progress, provenance
+from infoutil_jax import files, parallel, progress, provenance
 from infoutil_jax.blocks import padded
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import lazily, parts
@@ -120,7 +120,7 @@ def score_pool(
         else:
             rows = _lazily(run, windows, indices, keep, per_class, bar, place)
     if folder is not None and run.images and jax.process_index() == 0:
-        Path(f"{folder}.json").write_text(json.dumps(run.cost(), indent=1) + "\n")
+        files.write(Path(f"{folder}.json"), json.dumps(run.cost(), indent=1) + "\n")
     changed = attribute if attribute is not recipe.attribute else None
     return ScoredPool(source, teacher, recipe, seed, config, rows, changed)
 

@@ -11,6 +11,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, Float, Key
 
+from infoutil_jax import ranges
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.grid import both
 from infoutil_jax.method.attribution import Images, Labels, Maps
@@ -87,12 +88,7 @@ class ShapleyConfig:
     pilot: int = 32
 
     def __post_init__(self) -> None:
-        if self.pilot < 0:
-            raise InputError(f"pilot is {self.pilot}; give a number of images, 0 or more")
-        if not self.confidence >= 0:
-            raise InputError(
-                f"confidence is {self.confidence}; give standard deviations, 0 or more"
-            )
+        ranges.check(self)
         if isinstance(self.output, str) and self.output not in OUTPUTS:
             raise InputError(
                 f"unknown output {self.output!r}: choose {', '.join(OUTPUTS)} or a function."

@@ -20,7 +20,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import Array, Float32, Key, UInt8
 
-from infoutil_jax import provenance
+from infoutil_jax import provenance, ranges
 from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Pool
@@ -80,15 +80,14 @@ class Refiner:
     def __post_init__(self) -> None:
         if self.labels not in get_args(Labels):
             raise InputError(f"labels is {self.labels!r}: choose {', '.join(get_args(Labels))}")
-        for name in ("steps", "batch_size", "chunk"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("learning_rate", "label_learning_rate", "temperature"):
-            if not 0 < getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}; it must be positive")
-        for name in ("total_variation", "distance"):
-            if not 0 <= getattr(self, name) < float("inf"):
-                raise InputError(f"{name} is {getattr(self, name)}; it must be at least 0")
+        ranges.check(
+            self,
+            steps=ranges.COUNT,
+            chunk=ranges.COUNT,
+            label_learning_rate=ranges.AMOUNT,
+            total_variation=ranges.AMOUNT,
+            distance=ranges.AMOUNT,
+        )
 
     def resuming(self, folder: Path, shown: bool) -> Any:
         """The same, with its state kept in `folder`, and a line of progress where `shown`."""

@@ -4,13 +4,17 @@
   config.json              arguments and fingerprints of the data
   running/<run>/<epoch>/   state after the last finished epoch
   stages/<stage>/          variables of a finished stage
-  stages/<stage>.json      its epoch and accuracies; the stage exists once this does
+  stages/<stage>.json      its epoch, accuracies and digest; the stage exists once this does
   stages/forgetting.safetensors  events of each training image; there before the stage converged
 """
 
+import hashlib
 import json
+import logging
 import math
-from collections.abc import Mapping
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
 
+from infoutil_jax import files, kinds
 from infoutil_jax.errors import InputError
 
 
@@ -55,31 +60,78 @@ def _same(one: Any, other: Any) -> bool:
     return bool(one == other)
 
 
+def is_of(workdir: Path, config: dict[str, Any], stages: Collection[str]) -> bool:
+    """Whether these stages of `config` are finished, so that nothing has to be written."""
+    if not (workdir / "config.json").exists() or not set(stages) <= set(finished(workdir)):
+        return False
+    claim(workdir, config)
+    return True
+
+
+CONFIG: Mapping[str, tuple[kinds.Kind, str]] = {
+    "backbone": (kinds.text, "the name of a backbone"),
+    "options": (kinds.mapping, "a mapping of the backbone's options"),
+    "image_size": (lambda v: kinds.many(kinds.count)(v) and len(v) == 2, "height and width"),
+    "num_classes": (kinds.count, "a positive integer"),
+    "class_names": (kinds.optional(kinds.many(kinds.text)), "a list of names"),
+    "mean": (kinds.many(kinds.number), "a list of numbers"),
+    "std": (kinds.many(kinds.number), "a list of numbers"),
+    "early_epochs": (lambda v: v == 0 or kinds.count(v), "an integer of 0 or more"),
+}
+"""What a teacher is loaded by."""
+
+
 def read_config(workdir: Path) -> dict[str, Any]:
-    """The arguments of the teacher in `workdir`; raises InputError if there is none."""
+    """The arguments of the teacher in `workdir`.
+
+    Raises:
+        InputError: there is none, or a file that says something else.
+    """
     path = workdir / "config.json"
     if not path.exists():
         raise InputError(f"{workdir} holds no teacher (no config.json): train one first")
-    try:
-        config: dict[str, Any] = json.loads(path.read_text())
-        version = config["format"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not a teacher's configuration: train it again") from error
-    if version != 1:
-        raise InputError(f"{path} has format {version}: this version reads format 1")
+    config = _read(path)
+    if "format" not in config:
+        raise InputError(f"{path} is not a teacher's configuration: train it again")
+    if config["format"] != 1:
+        raise InputError(f"{path} has format {config['format']}: this version reads format 1")
     return config
+
+
+def check_config(path: Path, config: Mapping[str, Any]) -> None:
+    """Checks that a configuration says what a teacher is loaded by.
+
+    Raises:
+        InputError: naming what it says instead.
+    """
+    for key, (is_right, what) in CONFIG.items():
+        if not is_right(config.get(key)):
+            said = kinds.short(config.get(key))
+            raise InputError(f"{path} has {key} {said}; it should be {what}: train it again")
+    names = config["class_names"]
+    if names is not None and len(names) != config["num_classes"]:
+        raise InputError(
+            f"{path} has {len(names)} class_names for num_classes {config['num_classes']}; they "
+            "should be as many: train it again"
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        found = files.parse(files.read(path, files.SMALL), path)
+    except (InputError, OSError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"{path} is not a teacher's configuration ({reason}): train it again"
+        ) from error
+    if not isinstance(found, dict):
+        raise InputError(f"{path} is not a teacher's configuration: train it again")
+    return found
 
 
 def write_json(path: Path, value: Any) -> None:
     """Writes a file that is whole or not there."""
-    write_bytes(path, (json.dumps(value, indent=1, ensure_ascii=False) + "\n").encode())
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Writes a file that is whole or not there."""
-    part = path.with_name(path.name + ".part")
-    part.write_bytes(content)
-    part.replace(path)
+    files.write(path, json.dumps(value, indent=1) + "\n")
 
 
 def resume(manager: ocp.CheckpointManager, like: Any) -> tuple[int, Any]:
@@ -98,11 +150,42 @@ def resume(manager: ocp.CheckpointManager, like: Any) -> tuple[int, Any]:
     try:
         # NumPy targets: the checkpoint may have been written on other devices.
         return done, manager.restore(done, args=ocp.args.StandardRestore(jax.device_get(like)))
-    except ValueError as error:
+    except Exception as error:  # Orbax fails in as many ways as files are damaged
         raise InputError(
-            f"the unfinished training in {manager.directory} was saved by another version and "
-            "cannot be resumed: choose another directory, or remove this teacher's"
+            f"the unfinished training in {manager.directory} is damaged, or was saved by another "
+            "version, and cannot be resumed: choose another directory, or remove this teacher's"
         ) from error
+
+
+@contextmanager
+def saving(workdir: Path, tree: Any) -> Iterator[None]:
+    """Has an error of the machine's be one, and told once, whatever Orbax makes of it.
+
+    Args:
+        workdir: the teacher's.
+        tree: what Orbax is going to write there.
+
+    Raises:
+        OSError: the disk refuses; nothing has begun where there is no room.
+    """
+    leaves = [leaf for leaf in jax.tree.leaves(tree) if hasattr(leaf, "nbytes")]
+    files.find_room(workdir, 2**17 + sum(int(leaf.nbytes) for leaf in leaves))
+    logs = [logging.getLogger(name) for name in ("absl", "asyncio")]  # who would tell it, too
+    levels = [log.level for log in logs]
+    try:
+        for log in logs:
+            log.setLevel(logging.CRITICAL)
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        for number in files.OF_THE_MACHINE:
+            if os.strerror(number) in str(error):
+                raise OSError(number, os.strerror(number), str(workdir)) from error
+        raise
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.setLevel(level)
 
 
 def finished(workdir: Path) -> list[str]:
@@ -114,9 +197,22 @@ def save_stage(
     workdir: Path, stage: str, variables: dict[str, Any], record: Mapping[str, Any]
 ) -> None:
     """Writes the variables of a stage, then its record, which says that they are complete."""
-    with ocp.StandardCheckpointer() as checkpointer:
+    with saving(workdir, variables), ocp.StandardCheckpointer() as checkpointer:
         checkpointer.save(workdir / "stages" / stage, variables, force=True)
-    write_json(workdir / "stages" / f"{stage}.json", dict(record))
+    place = workdir / "stages" / stage
+    hashes = {
+        file.relative_to(place).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
+        for file in sorted(place.rglob("*"))
+        if file.is_file()
+    }
+    whole = {**record, "files": hashes}
+    sha256 = _digest(read_config(workdir), whole)
+    write_json(workdir / "stages" / f"{stage}.json", {**whole, "sha256": sha256})
+
+
+def _digest(config: Mapping[str, Any], record: Mapping[str, Any]) -> str:
+    """SHA-256 of all that a teacher is loaded from: the record holds that of each file."""
+    return hashlib.sha256(json.dumps([config, record], sort_keys=True).encode()).hexdigest()
 
 
 def load_stage(
@@ -130,7 +226,8 @@ def load_stage(
         like: anything of the same structure, shapes and types.
 
     Raises:
-        InputError: no such stage, or files that cannot be read.
+        InputError: no such stage, or files that cannot be read, are of another network, or have
+            changed since they were written.
     """
     done = finished(workdir)
     if stage not in done:
@@ -138,16 +235,69 @@ def load_stage(
             f"{workdir} has no teacher of the stage {stage!r}: finished stages are "
             f"{', '.join(done) or 'none'}"
         )
-    # NumPy targets: the checkpoint may have been written on other devices.
-    target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+    place, file = workdir / "stages" / stage, workdir / "stages" / f"{stage}.json"
+    record = _read(file)
+    sha256 = record.pop("sha256", None)  # not there in those of earlier versions
+    if sha256 is not None:
+        _check_unchanged(workdir, stage, record, sha256, like)
+    if not kinds.number(record.get("accuracy")) or not kinds.optional(kinds.number)(
+        record.get("known")
+    ):
+        raise InputError(f"{file} has no accuracy that is a number: train the teacher again")
     try:
-        record = json.loads((workdir / "stages" / f"{stage}.json").read_text())
-        record["accuracy"] = float(record["accuracy"])
-        with ocp.StandardCheckpointer() as checkpointer:
-            variables = checkpointer.restore(workdir / "stages" / stage, target)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        variables = _restored(place, like)
+    except Exception as error:  # Orbax fails in as many ways as files are damaged
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise InputError(
             f"the {stage} teacher in {workdir} cannot be read ({reason}): train it again"
         ) from error
+    record.pop("files", None)
     return jax.tree.map(jnp.asarray, variables), record
+
+
+def _check_unchanged(
+    workdir: Path, stage: str, record: Mapping[str, Any], sha256: str, like: dict[str, Any]
+) -> None:
+    """Checks that configuration, record and files of a stage are as they were written.
+
+    Raises:
+        InputError: naming the file that is missing, unexpected or changed.
+    """
+    place, again = workdir / "stages" / stage, "since it was trained: train it again"
+    listed = record.get("files")
+    if sha256 != _digest(read_config(workdir), record) or not isinstance(listed, dict):
+        raise InputError(f"{workdir / 'config.json'} or {place}.json has changed {again}")
+    most = files.SMALL + 2 * sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(like))
+    there = {f.relative_to(place).as_posix() for f in place.rglob("*") if not f.is_dir()}
+    for name in sorted(there | listed.keys()):
+        try:
+            found = hashlib.sha256(files.read(place / name, most)).hexdigest()
+        except (InputError, OSError):
+            found = ""
+        if found != listed.get(name):
+            raise InputError(
+                f"the {stage} teacher in {workdir} cannot be read: {place / name} is missing, or "
+                f"has changed {again}"
+            )
+
+
+def _restored(place: Path, like: dict[str, Any]) -> Any:
+    """The variables in a checkpoint, of the shapes of `like`: Orbax alone would cut or fill them.
+
+    NumPy arrays, for the checkpoint may have been written on other devices.
+    """
+    for file in place.rglob("*"):
+        if not file.is_file() and not file.is_dir():  # which would be waited for
+            raise ValueError(f"{file} is not a regular file")
+    with ocp.StandardCheckpointer() as checkpointer:
+        there = checkpointer.metadata(place).item_metadata.tree
+        found, wanted = (
+            {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
+            for leaves, _ in map(jax.tree_util.tree_flatten_with_path, (there, like))
+        )
+        for name in sorted(found.keys() | wanted.keys()):
+            if found.get(name) != wanted.get(name):
+                shapes = f"has the shape {found.get(name)}, not {wanted.get(name)}"
+                raise ValueError(f"it is of another network: {name} {shapes}")
+        target = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), like)
+        return checkpointer.restore(place, target)

@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, TypeVar, cast, get_args
 import jax
 import numpy as np
 
+from infoutil_jax import ranges
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
 from infoutil_jax.models import options_of
@@ -72,6 +73,9 @@ class BackboneConfig:
     flip: bool | None = None
     """Mirror images at random; by default yes, except for digits and letters."""
 
+    def __post_init__(self) -> None:
+        ranges.check(self, epochs=ranges.RANGES["epochs"]._replace(least=0))
+
     def resolve(self: Config, source: Source) -> Config:
         """The same config, each None that depends on the source replaced by its default.
 
@@ -85,13 +89,13 @@ class BackboneConfig:
         side = min(facts.image_size)
         depth = 3 + (side >= 48) + (side >= 96) + (side >= 192)
         name = facts.spec.lower()
-        backbone = self.backbone or f"convnet{depth}"
+        backbone = f"convnet{depth}" if self.backbone is None else self.backbone
         width = 64 if jax.default_backend() == "cpu" else 128
         return replace(
             self,
             backbone=backbone,
-            width=self.width or (width if backbone.startswith("convnet") else None),
-            norm=self.norm or ("batch" if "norm" in options_of(backbone) else None),
+            width=width if self.width is None and backbone.startswith("convnet") else self.width,
+            norm="batch" if self.norm is None and "norm" in options_of(backbone) else self.norm,
             flip=not any(word in name for word in NEVER_FLIPPED)
             if self.flip is None
             else self.flip,
@@ -144,11 +148,11 @@ class TeacherConfig(BackboneConfig):
 
     def complete(self, facts: Facts) -> TeacherConfig:
         """As `resolve`, from the facts alone."""
-        if self.weights and not self.backbone:
+        if self.weights and self.backbone is None:
             raise InputError(f"say whose weights {self.weights} holds: --backbone resnet18, say.")
         self._check_choices()
         few = 2 ** int(np.log2(max(1, facts.num_images // 32)))
-        batch_size = self.batch_size or int(np.clip(few, 16, 128))
+        batch_size = int(np.clip(few, 16, 128)) if self.batch_size is None else self.batch_size
         steps = max(1, facts.num_images // batch_size)
         epochs = int(np.clip(round(4000 / steps), 10, 100))
         config = super().complete(facts)
@@ -181,11 +185,9 @@ class TeacherConfig(BackboneConfig):
         )
 
     def _check_choices(self) -> None:
-        least = {"batch_size": 1, "epochs": 0 if self.weights else 1, "early_epochs": 0}
-        for name, lowest in least.items():
-            value = getattr(self, name)
-            if value is not None and value < lowest:
-                raise InputError(f"{name} is {value}; it must be at least {lowest}")
+        self.__post_init__()  # whatever has been set since
+        if self.epochs == 0 and not self.weights:
+            raise InputError("epochs is 0; it must be at least 1")
         _check_choice("early_schedule", self.early_schedule, get_args(EarlySchedule))
         _check_choice("early_optimiser", self.early_optimiser, get_args(EarlyOptimiser))
 
@@ -226,12 +228,15 @@ class StudentConfig(BackboneConfig):
     evaluate_every: int | None = None
     """Epochs between evaluations, for the best one; by default only the last is evaluated."""
 
+    def __post_init__(self) -> None:
+        ranges.check(self)
+        scale = self.crop_scale
+        if scale is not None and not (len(scale) == 2 and scale[0] <= scale[1]):
+            raise InputError(f"crop_scale is {scale}; it must be two shares, low then high")
+
     def complete(self, facts: Facts) -> StudentConfig:
         """As `resolve`, from the facts alone."""
-        for name in ("epochs", "batch_size", "seeds_at_once", "evaluate_every"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise InputError(f"{name} is {value}; it must be at least 1")
+        self.__post_init__()  # whatever has been set since
         if not self.seeds:
             raise InputError("no seed was given: each one is a student, give at least one")
         _check_choice("label policy", self.labels, get_args(LabelPolicy))

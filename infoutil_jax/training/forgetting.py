@@ -13,6 +13,7 @@ import safetensors
 import safetensors.numpy
 from jaxtyping import Array, Bool, Float, Int, Int32
 
+from infoutil_jax import files
 from infoutil_jax.errors import InputError
 from infoutil_jax.training import checkpoint
 
@@ -76,7 +77,7 @@ def save(workdir: Path, state: Forgetting, epochs: int) -> None:
     """Writes the marked events of a run of `epochs`, to a file that is whole or not there."""
     content = safetensors.numpy.save({"events": marked(state, epochs)})
     (workdir / FILE).parent.mkdir(exist_ok=True)
-    checkpoint.write_bytes(workdir / FILE, content)
+    files.write(workdir / FILE, content)
 
 
 def load_forgetting(workdir: str | Path) -> Int32[np.ndarray, " n"]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -15,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import UInt8
 
-from infoutil_jax import models
+from infoutil_jax import models, provenance
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.logits import as_logits
 from infoutil_jax.models import Architecture
@@ -85,7 +84,7 @@ class Teacher(Classifier):
                 f"the predict of teacher {self.name!r} cannot be hashed ({error}): give a "
                 "function, or an object that can be, such as a frozen dataclass"
             ) from None
-        for path, leaf in _leaves(self.variables):
+        for path, leaf in provenance.leaves(self.variables):
             if jnp.issubdtype(leaf.dtype, jnp.floating) and not np.isfinite(leaf).all():
                 raise InputError(
                     f"teacher {self.name!r} has a weight in {path} that is NaN or infinite: "
@@ -143,22 +142,12 @@ class Teacher(Classifier):
 
     def digest(self) -> str:
         """SHA-256 of the variables, with names, types and shapes, in hexadecimal."""
-        digest = hashlib.sha256()
-        for path, leaf in _leaves(self.variables):
-            digest.update(f"{path} {leaf.dtype} {leaf.shape}\n".encode())
-            digest.update(np.ascontiguousarray(leaf).tobytes())
-        return digest.hexdigest()
+        return provenance.digest(self.variables)
 
 
 @partial(jax.jit, static_argnums=0)
 def _outputs(predict: Any, variables: Any, images: Any) -> Any:
     return predict(variables, images)
-
-
-def _leaves(variables: Any) -> list[tuple[str, np.ndarray]]:
-    leaves, _ = jax.tree_util.tree_flatten_with_path(variables)
-    named = [(jax.tree_util.keystr(path), np.asarray(leaf)) for path, leaf in leaves]
-    return sorted(named, key=lambda pair: pair[0])
 
 
 def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
@@ -173,8 +162,13 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
     """
     workdir = Path(workdir).absolute()
     config = checkpoint.read_config(workdir)
+    checkpoint.check_config(workdir / "config.json", config)
     architecture = architecture_of(config)
-    predict, like = models.outline(architecture)
+    try:
+        predict, like = models.outline(architecture)
+    except Exception as error:  # whatever options of a damaged file make a network do
+        reason = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"{workdir / 'config.json'} describes no network: {reason}") from error
     variables, record = checkpoint.load_stage(workdir, stage, like)
     return Teacher(
         predict,
@@ -201,7 +195,9 @@ def load_teachers(workdir: str | Path) -> dict[str, Teacher]:
     Raises:
         InputError: as `load_teacher`.
     """
-    early = checkpoint.read_config(Path(workdir).absolute())["early_epochs"]
+    config = checkpoint.read_config(Path(workdir).absolute())
+    checkpoint.check_config(Path(workdir) / "config.json", config)
+    early = config["early_epochs"]
     stages = ("early", "converged") if early else ("converged",)
     return {stage: load_teacher(workdir, stage) for stage in stages}
 

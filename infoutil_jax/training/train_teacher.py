@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from flax import nnx
 from jaxtyping import Array, Int, Key, UInt8
 
-from infoutil_jax import models, parallel
+from infoutil_jax import locks, models, parallel
 from infoutil_jax.data import augment
 from infoutil_jax.data.streamed import Pixels, fingerprint
 from infoutil_jax.errors import InputError
@@ -111,12 +111,14 @@ def train_teacher(
     loaded = None
     if config.weights is not None and "converged" not in checkpoint.finished(workdir):
         loaded = _load(record, config.weights)
-    checkpoint.claim(workdir, record)
-    data = _Data(train, test, devices, progress)
-    for run in _runs(record, len(train.labels)):
-        if not set(run.stages.values()) <= set(checkpoint.finished(workdir)):
-            start = loaded if run.name == "converged" else None
-            _train(run, start or _fresh(record), data, workdir)
+    runs, data = list(_runs(record, len(train.labels))), _Data(train, test, devices, progress)
+    if not checkpoint.is_of(workdir, record, [s for run in runs for s in run.stages.values()]):
+        with locks.locked(workdir):
+            checkpoint.claim(workdir, record)
+            for run in runs:
+                if not set(run.stages.values()) <= set(checkpoint.finished(workdir)):
+                    start = loaded if run.name == "converged" else None
+                    _train(run, start or _fresh(record), data, workdir)
     return load_teachers(workdir)
 
 
@@ -327,5 +329,6 @@ def _train(run: _Run, start: _Start, data: _Data, workdir: Path) -> None:
                         forgetting.save(workdir, counts, epoch + 1)
                 if epoch + 1 in run.stages:
                     keep(epoch + 1, state.variables)
-                manager.save(epoch + 1, args=ocp.args.StandardSave((state, counts)))
+                with checkpoint.saving(workdir, (state, counts)):
+                    manager.save(epoch + 1, args=ocp.args.StandardSave((state, counts)))
                 bar.update(loss=loss)

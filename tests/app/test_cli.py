@@ -136,7 +136,15 @@ def test_verbs_one_by_one(teacher_dir, tmp_path, capsys):
     assert main(["student", out, "digits", *common, *tiny]) == 0
     assert main(["student", out, "digits", "--labels", "stored", *tiny]) == 0
     assert "±" in capsys.readouterr().out
-    assert "already" in refused(distill, capsys)
+    assert "made with another recipe" in refused(distill, capsys)
+    manifest = tmp_path / "set" / "manifest.json"
+    digest = json.loads(manifest.read_text())["sha256"]
+    before = manifest.stat().st_mtime_ns
+    (tmp_path / "set.png").unlink()  # as where a run was killed before it was drawn
+    assert main([*distill, "--recipe", "rded", "--pool", "10"]) == 0
+    said = capsys.readouterr()
+    assert f"digest: {digest}" in said.out and "is there already" in said.err
+    assert (tmp_path / "set.png").exists() and manifest.stat().st_mtime_ns == before
     assert "--teacher" in refused(["student", out, "digits", *tiny], capsys)
 
 

@@ -1,21 +1,15 @@
 """What the command line says of its options: flags for Python's names, defaults for None."""
 
-from pathlib import Path
-
 import pytest
 
 from infoutil_jax.app.cli import main
 from infoutil_jax.app.flags import flags_of, with_flags
-from infoutil_jax.app.options import SourceOptions
 from infoutil_jax.app.verbs.distill import Distill
 from infoutil_jax.app.verbs.run import Run
 from infoutil_jax.app.verbs.student import TrainStudent
 from infoutil_jax.app.verbs.teacher import TrainTeacher
 
-SOURCE = SourceOptions("digits")
-RUN = Run(SOURCE)
-DISTILL = Distill(SOURCE, Path("t"), Path("w"))
-TEACHER = TrainTeacher(SOURCE, Path("w"))
+RUN, DISTILL, TEACHER = Run, Distill, TrainTeacher
 
 
 @pytest.mark.parametrize(
@@ -35,7 +29,7 @@ TEACHER = TrainTeacher(SOURCE, Path("w"))
             "batch_size is 0; it must be at least 1",
             "--teacher.batch-size or --student.batch-size is 0; it must be at least 1",
         ),
-        (TrainStudent(Path("s"), SOURCE), "seeds_at_once is 0", "--seeds-at-once is 0"),
+        (TrainStudent, "seeds_at_once is 0", "--seeds-at-once is 0"),
         # Neither paths nor quoted names nor words of English are options.
         (RUN, "a/batch_size.png and 'batch_size' stay", "a/batch_size.png and 'batch_size' stay"),
         (RUN, "the source has no teacher, seed or pool", "the source has no teacher, seed or pool"),
@@ -48,7 +42,7 @@ def test_sentences_name_flags(command, sentence, said):
 
 @pytest.mark.parametrize("command", [RUN, DISTILL, TEACHER])
 def test_every_flag_that_is_named_is_there(command, capsys):
-    verb = {Run: "run", Distill: "distill", TrainTeacher: "teacher"}[type(command)]
+    verb = {Run: "run", Distill: "distill", TrainTeacher: "teacher"}[command]
     with pytest.raises(SystemExit):
         main([verb, "--help"])
     printed = capsys.readouterr().out
@@ -66,6 +60,11 @@ def test_help_has_groups_a_line_of_each_recipe_and_no_default_of_none(capsys):
     assert "rded: RDED (Sun et al., CVPR 2024)" in printed
 
 
+def test_of_several_flags_of_one_name_the_typed_one_is_named():
+    words = ["run", "digits", "--student.batch-size=0"]
+    assert with_flags("batch_size is 0", RUN, words) == "--student.batch-size is 0"
+
+
 def test_a_wrong_value_is_told_with_its_flag(tmp_path, capsys):
     assert main(["run", "digits", "--workdir", str(tmp_path / "w"), "--channels", "0"]) == 2
-    assert "infoutil: --channels is 0; it should be 1 or more" in capsys.readouterr().err
+    assert "infoutil: --channels is 0; it must be at least 1" in capsys.readouterr().err

@@ -59,6 +59,12 @@ def test_files_that_do_not_belong_are_found(written):
         written.verify()
 
 
+def sign(path, manifest):
+    """Write a manifest as a set's author does."""
+    manifest["sha256"] = layout.digest(manifest)
+    (path / "manifest.json").write_bytes(layout.text_of(manifest))
+
+
 def forge(path, change):
     """Change metadata rows and sign the set anew: only its own consistency can tell."""
     rows = [json.loads(line) for line in (path / "metadata.jsonl").read_text().splitlines()]
@@ -66,8 +72,7 @@ def forge(path, change):
     manifest = json.loads((path / "manifest.json").read_text())
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
     manifest["files"]["metadata.jsonl"] = distilled._write(path / "metadata.jsonl", data)
-    manifest["sha256"] = layout.digest(manifest)
-    (path / "manifest.json").write_text(json.dumps(manifest))
+    sign(path, manifest)
 
 
 @pytest.mark.parametrize(
@@ -101,8 +106,7 @@ def test_loading_something_else_is_told(tmp_path):
 def test_a_manifest_cannot_name_a_file_outside_the_set(written, name):
     manifest = json.loads((written.path / "manifest.json").read_text())
     manifest["files"][name] = "0" * 64
-    manifest["sha256"] = layout.digest(manifest)
-    (written.path / "manifest.json").write_text(json.dumps(manifest))
+    sign(written.path, manifest)
     with pytest.raises(InputError, match="should be a path inside the set"):
         DistilledDataset.load(written.path)
 
@@ -144,12 +148,11 @@ def test_the_folder_of_a_set_may_be_reached_through_a_link(tmp_path, written):
         ("image_shape", [20, 24]),
         ("tiles", True),
         ("files", []),
-        ("files", {"a": 1}),
+        ("files", {"README.md": 1}),
     ],
 )
 def test_the_types_in_a_manifest_are_checked(written, key, value):
     manifest = json.loads((written.path / "manifest.json").read_text()) | {key: value}
-    manifest["sha256"] = layout.digest(manifest)
-    (written.path / "manifest.json").write_text(json.dumps(manifest))
+    sign(written.path, manifest)
     with pytest.raises(InputError, match=r"manifest.json has "):
         DistilledDataset.load(written.path)

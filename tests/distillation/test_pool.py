@@ -52,7 +52,7 @@ def test_a_pool_depends_on_each_example_alone(digits):
     assert not np.array_equal(chosen, choose_pool(labels, 10, seed=1))
     assert set(chosen) <= set(choose_pool(labels, 20, seed=0))
     np.testing.assert_array_equal(choose_pool(labels, None, seed=0), np.arange(len(labels)))
-    with pytest.raises(InputError, match="pool is 0 images a class"):
+    with pytest.raises(InputError, match="pool is 0; it must be at least 1"):
         DistillConfig(pool=0)
     with pytest.raises(InputError, match="batch_size is 0"):
         DistillConfig(batch_size=0)

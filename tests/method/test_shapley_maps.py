@@ -140,5 +140,5 @@ def test_maps_that_are_fitted_to_a_teacher_err_less_on_images_they_were_not_fitt
 def test_only_what_knows_a_prior_is_fitted():
     for options in ({"strategy": "kernel"}, {"strategy": "leverage"}, {"pilot": 0}):
         assert ShapleyMaps(ShapleyConfig(**options)).pilot == 0
-    with pytest.raises(InputError, match="pilot is -1; give a number of images"):
+    with pytest.raises(InputError, match="pilot is -1; it must be at least 0"):
         ShapleyConfig(pilot=-1)

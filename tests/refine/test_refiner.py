@@ -193,8 +193,8 @@ def test_it_is_what_a_recipe_asks_for():
     ("fields", "said"),
     [
         ({"steps": 0}, "steps is 0; it must be at least 1"),
-        ({"learning_rate": float("nan")}, "learning_rate is nan; it must be positive"),
-        ({"temperature": 0.0}, "temperature is 0.0; it must be positive"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan; it must be a number"),
+        ({"temperature": 0.0}, "temperature is 0.0; it must be above 0"),
         ({"distance": -1.0}, "distance is -1.0; it must be at least 0"),
     ],
 )

@@ -207,7 +207,7 @@ def test_bad_arguments_are_told_before_anything_is_written(tmp_path):
         with pytest.raises(InputError, match=f"{name} is 0; it must be at least 1"):
             train(workdir, **{name: 0})
     for statistics in ({"mean": (0.5,) * 3}, {"std": (0.5,) * 3}, {"std": (0.0,)}):
-        with pytest.raises(InputError, match=r"one of each per channel|each must be pos"):
+        with pytest.raises(InputError, match=r"one of each per channel|must be above 0"):
             train(workdir, **statistics)
     assert not workdir.exists()
 

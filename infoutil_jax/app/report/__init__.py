@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from infoutil_jax import files
 from infoutil_jax.app.report.gather import gather
 from infoutil_jax.app.report.page import page
 from infoutil_jax.data.sources import Source
@@ -39,5 +40,5 @@ def report(
     is_set = (first / "manifest.json").is_file()
     target = Path(path) if path is not None else beside if is_set else first / "report.html"
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(text, encoding="utf-8")
+    files.write(target, text)
     return target

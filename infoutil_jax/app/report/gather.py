@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from infoutil_jax import files, kinds
 from infoutil_jax.app.accounts import accuracy_rows
 from infoutil_jax.app.comparison import Comparison
 from infoutil_jax.app.options import index_of
 from infoutil_jax.data.distilled import DistilledDataset
-from infoutil_jax.data.layout import MANIFEST
+from infoutil_jax.data.layout import MANIFEST, METADATA
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.distillation.distill import label_crops
 from infoutil_jax.errors import InputError
@@ -83,16 +84,16 @@ def gather(path: Path, source: Source | None = None) -> Folder:
     folders = sets_in(path)
     written = [path / name for name in ("comparison.json", "summary.json")]
     there = [file for file in written if file.is_file()]
-    summary: dict[str, Any] = json.loads(there[0].read_text()) if there else {}
-    loaded = [DistilledDataset.load(folder) for folder in folders]
+    summary: dict[str, Any] = _json(there[0]) if there else {}
+    sets = [load_shown(folder) for folder in folders]
     missing = list[str]()
     if source is None:
-        source, reason = _reopened(summary, loaded[0])
+        source, reason = _reopened(summary, sets[0])
         missing += [reason] if reason else []
     trained = path / "teacher" / "config.json"
     teachers = load_teachers(trained.parent) if trained.exists() else {}
     shown = []
-    for folder, distilled in zip(folders, loaded, strict=True):
+    for folder, distilled in zip(folders, sets, strict=True):
         mine = source
         if source is not None and _fingerprint(distilled) != source.fingerprint():
             mine = None
@@ -100,21 +101,65 @@ def gather(path: Path, source: Source | None = None) -> Folder:
                 f"{folder.name}: its origins are not shown, for it was distilled from other "
                 f"images than {source.spec} has now"
             )
+        with _as_written(*there[:1]):
+            student = _student(summary, distilled, folder)
         shown.append(
             Shown(
                 folder.name if folder != path else path.resolve().name,
                 distilled,
                 _opinions(distilled, teachers),
                 mine,
-                _student(summary, distilled, folder),
+                student,
                 _scoring(folder),
                 sum(file.stat().st_size for file in folder.rglob("*") if file.is_file()),
             )
         )
-    compared = Comparison.of(summary) if "recipes" in summary else None
-    table = compared.rows() if compared else _accuracies(summary)
-    advice = compared.advice() if compared else ""
+    with _as_written(*there[:1]):
+        compared = Comparison.of(summary) if "recipes" in summary else None
+        table = compared.rows() if compared else _accuracies(summary)
+        advice = compared.advice() if compared else ""
     return Folder(path, summary, table, advice, tuple(shown), tuple(missing))
+
+
+_TILE = kinds.having(
+    source=kinds.optional(kinds.text),
+    example=kinds.optional(lambda value: type(value) is int),
+    box=kinds.optional(lambda value: kinds.many(kinds.number)(value) and len(value) == 4),
+    map=kinds.optional(kinds.many(kinds.many(kinds.number))),
+    score=kinds.number,
+    rank=lambda value: type(value) is int,
+)
+
+
+def load_shown(folder: Path) -> DistilledDataset:
+    """A set, whose records say of each tile what a report shows."""
+    distilled = DistilledDataset.load(folder)
+    keys = {"source", "example", "box", "map", "score", "rank"}
+    for number, record in enumerate(distilled.records, 1):
+        tiles: Any = record.get("tiles")
+        if not kinds.many(_TILE)(tiles) or any(keys - tile.keys() for tile in tiles):
+            raise InputError(
+                f"{folder / METADATA} line {number} does not say of its tiles where they come from "
+                "and why they were kept, as infoutil distill writes it"
+            )
+    return distilled
+
+
+def _json(file: Path) -> dict[str, Any]:
+    found = files.parse(files.read(file, files.LARGE), file)
+    with _as_written(file):
+        return dict(found)
+
+
+@contextmanager
+def _as_written(*file: Path) -> Iterator[None]:
+    """Tells where a file that infoutil writes says something else."""
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        if isinstance(error, InputError) or not file:
+            raise
+        raise InputError(f"{file[0]} is not as infoutil writes it: {error!r}") from error
 
 
 def sets_in(path: Path) -> list[Path]:
@@ -174,7 +219,7 @@ def _opinions(distilled: DistilledDataset, teachers: Mapping[str, Teacher]) -> O
 
 def _scoring(folder: Path) -> Mapping[str, Any]:
     file = folder.with_name(f"{folder.name}.scoring.json")
-    return dict(json.loads(file.read_text())) if file.is_file() else {}
+    return _json(file) if file.is_file() else {}
 
 
 def _student(

@@ -34,7 +34,7 @@ class Compare:
 
     def __call__(self) -> None:
         """Runs it."""
-        from infoutil_jax import parallel
+        from infoutil_jax import locks, parallel
         from infoutil_jax.app.accounts import markdown
         from infoutil_jax.app.comparison import compare
 
@@ -42,14 +42,15 @@ class Compare:
             RecipeConfig(name).check()
         source = self.data.open()
         workdir = self.workdir or default_workdir(source, "compare-")
-        found = compare(
-            source,
-            workdir,
-            self.recipes,
-            self.config,
-            devices=parallel.devices_of(self.devices),
-            overwrite=self.overwrite,
-        )
+        with locks.locked(workdir):
+            found = compare(
+                source,
+                workdir,
+                self.recipes,
+                self.config,
+                devices=parallel.devices_of(self.devices),
+                overwrite=self.overwrite,
+            )
         print(markdown(found.rows()))
         print(
             f"one set and one student for each of {len(self.config.student.seeds)} seeds: mean ± "

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from infoutil_jax import ranges
 from infoutil_jax.app.config import RareClasses, RecipeConfig, Stages
 from infoutil_jax.app.flags import Group, say_defaults
 from infoutil_jax.app.options import Logs, Machines, SourceOptions
@@ -41,6 +42,9 @@ class Distill:
     """Of every random draw."""
     logs: Annotated[Logs, Group] = Logs()
 
+    def __post_init__(self) -> None:
+        ranges.check(self)
+
     def __call__(self) -> None:
         """Runs it."""
         import jax
@@ -49,7 +53,7 @@ class Distill:
         from infoutil_jax.app.budget import budget_of
         from infoutil_jax.app.figures import overview
         from infoutil_jax.app.pipeline import choose_teachers
-        from infoutil_jax.distillation import distill
+        from infoutil_jax.app.sets import found_or_distilled
         from infoutil_jax.training.teacher import load_teachers
 
         self.recipe.check()  # before images are read
@@ -63,13 +67,12 @@ class Distill:
         recipe, teacher, labeller = choose_teachers(teachers, self.stages, recipe, budget)
         print(text)
         print(account_of(teachers, labeller, source)[0])
-        distilled = distill(
+        distilled = found_or_distilled(
             source,
-            teacher,
+            (teacher, labeller),
             recipe,
             images_per_class=budget,
             workdir=self.workdir,
-            label_teacher=labeller,
             seed=self.seed,
             config=DistillConfig(self.pool, self.batch_size, devices, self.overwrite),
         )
@@ -77,7 +80,7 @@ class Distill:
             return
         picture = self.workdir.with_name(self.workdir.name + ".png")
         overview(distilled, source, picture)
-        print(f"{distilled}\nwhat was kept and why: {picture}")
+        print(f"{distilled}\ndigest: {distilled.digest}\nwhat was kept and why: {picture}")
         words = [str(self.workdir), source.spec, "--teacher", str(self.teacher)]
         print(f"next: infoutil {shlex.join(['student', *words])}")
 

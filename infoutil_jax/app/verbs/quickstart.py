@@ -20,6 +20,8 @@ class Quickstart:
 
     def __call__(self) -> None:
         """Runs it."""
+        from infoutil_jax import locks
         from infoutil_jax.app.quickstart import quickstart
 
-        quickstart(self.workdir)
+        with locks.locked(self.workdir):
+            quickstart(self.workdir)

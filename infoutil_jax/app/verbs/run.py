@@ -28,7 +28,7 @@ class Run:
 
     def __call__(self) -> None:
         """Runs it."""
-        from infoutil_jax import parallel
+        from infoutil_jax import locks, parallel
         from infoutil_jax.app.accounts import accuracy_table
         from infoutil_jax.app.compilations import Compilations
         from infoutil_jax.app.pipeline import run
@@ -37,7 +37,8 @@ class Run:
         source = self.data.open()
         workdir = self.workdir or default_workdir(source)
         devices = parallel.devices_of(self.devices)
-        summary = run(source, workdir, self.config, devices=devices, overwrite=self.overwrite)
+        with locks.locked(workdir):
+            summary = run(source, workdir, self.config, devices=devices, overwrite=self.overwrite)
         budget = summary["images_per_class"]
         rows = {f"student, {self.config.recipe.recipe}": {budget: summary["student"]["top1"]}}
         if summary["random"]:
@@ -45,7 +46,8 @@ class Run:
         print(accuracy_table(rows))
         print(Compilations(**summary["programs"]))
         print(
-            f"set: {workdir / 'distilled'}\npicture: {workdir / 'overview.png'}\n"
+            f"set: {workdir / 'distilled'}, digest {summary['digest']}\n"
+            f"picture: {workdir / 'overview.png'}\n"
             f"figures: {workdir / 'summary.json'}\n"
             f"next: infoutil report {shlex.quote(str(workdir))} for a page of what was kept and why"
         )

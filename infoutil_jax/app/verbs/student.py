@@ -22,6 +22,8 @@ class TrainStudent:
     distilled: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DISTILLED")]
     """Folder of `infoutil distill`."""
     data: Annotated[SourceOptions, Group]
+    digest: str | None = None
+    """Of the set that it has to be, as `infoutil verify` prints it: another one is refused."""
     teacher: Path | None = None
     """Folder of `infoutil teacher`; needed where labels are online."""
     label_stage: Stage = "auto"
@@ -40,15 +42,15 @@ class TrainStudent:
         from infoutil_jax.data.distilled import DistilledDataset
         from infoutil_jax.training.teacher import load_teachers
 
-        distilled = DistilledDataset.load(self.distilled)
+        distilled = DistilledDataset.load(self.distilled, digest=self.digest)
         if self.teacher is None and self.config.labels == "online":
             raise InputError("online labels need --teacher; or choose --labels stored or hard.")
-        budget = distilled.manifest["images_per_class"]
+        budget = distilled.said("images_per_class")
         teacher = None
         if self.teacher:
             teachers, stage = load_teachers(self.teacher), self.label_stage
             if stage == "auto":  # the one that labelled the set, if it is there
-                labelled = distilled.manifest["label_teacher"]["stage"]
+                labelled = distilled.said("label_teacher", "stage")
                 stage = labelled if labelled in teachers else stage
             teacher = choose_teacher(teachers, stage, budget)
         devices = parallel.devices_of(self.devices)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+from infoutil_jax import ranges
 from infoutil_jax.app.flags import Flat, Group, say_defaults
 from infoutil_jax.app.options import DeviceCount, Logs, SourceOptions
 from infoutil_jax.training.config import TeacherConfig
@@ -25,6 +26,9 @@ class TrainTeacher:
     devices: DeviceCount = "all"
     """Of this machine, that share each batch."""
     logs: Annotated[Logs, Group] = Logs()
+
+    def __post_init__(self) -> None:
+        ranges.check(self)
 
     def __call__(self) -> None:
         """Runs it."""

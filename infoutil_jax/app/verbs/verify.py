@@ -15,11 +15,13 @@ class Verify:
 
     distilled: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="DISTILLED")]
     """Folder of `infoutil distill`."""
+    digest: str | None = None
+    """Of the set that it has to be, as this command prints it: another one is refused."""
 
     def __call__(self) -> None:
         """Runs it."""
         from infoutil_jax.data.distilled import DistilledDataset
 
-        distilled = DistilledDataset.load(self.distilled)
+        distilled = DistilledDataset.load(self.distilled, digest=self.digest)
         distilled.verify()
-        print(f"{distilled}: complete, every checksum holds")
+        print(f"{distilled}: complete, every checksum holds\ndigest: {distilled.digest}")
