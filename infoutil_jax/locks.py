@@ -57,6 +57,14 @@ def locked(path: str | os.PathLike[str]) -> Iterator[None]:
                 folder.rmdir()
 
 
+def sweep(path: str | os.PathLike[str]) -> None:
+    """Removes what a dead run's lock has left beside a folder that needs no lock any more."""
+    place = real(path)
+    if place.with_name(f".{place.name}.lock").exists():
+        with contextlib.suppress(InputError, OSError), locked(place):
+            pass
+
+
 @contextmanager
 def _held(file: Path, path: Path) -> Iterator[None]:
     """Holds the lock file, and removes it in the end."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from infoutil_jax import parallel, progress
+from infoutil_jax import locks, parallel, progress
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.layout import MANIFEST
 from infoutil_jax.data.sources import Source
@@ -114,6 +114,7 @@ def _found(
     if not said:
         return None
     if jax.process_index() == 0:  # a run that was stopped has left them
+        locks.sweep(workdir)
         for left in (scoring_of(workdir), refining_of(workdir)):
             shutil.rmtree(left, ignore_errors=True)
     return there or DistilledDataset.load(workdir)

@@ -119,6 +119,8 @@ def train_teacher(
                 if not set(run.stages.values()) <= set(checkpoint.finished(workdir)):
                     start = loaded if run.name == "converged" else None
                     _train(run, start or _fresh(record), data, workdir)
+    else:
+        locks.sweep(workdir)
     return load_teachers(workdir)
 
 
