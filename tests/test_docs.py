@@ -127,6 +127,7 @@ SETUP = {"README.md": readme}
 SETUP |= {f"docs/{one.__name__}.md": one for one in (images, models, recipes, devices, sets)}
 SETUP["docs/report.md"] = devices
 SETUP["docs/refine.md"] = lambda folder: devices(folder) | {"SMALL": BackboneConfig(width=8)}
+SETUP["docs/trust.md"] = sets
 
 
 def _weights(side):
