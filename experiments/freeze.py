@@ -33,8 +33,11 @@ def choices() -> dict[str, Any]:
     # One width for every machine.
     teachers = [asdict(TeacherConfig(width=64).complete(one)) for one in facts]
     students = [asdict(StudentConfig(width=64, test_view=TEST_VIEW).complete(one)) for one in facts]
+    recipe = provenance.describe(infoutil())
+    if recipe["refine"] is None:  # as before recipes had such a part
+        del recipe["refine"]
     described = {
-        "recipe": provenance.describe(infoutil()),
+        "recipe": recipe,
         "teachers": teachers,
         "students": students,
     }

@@ -9,6 +9,7 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.method import recipes
 from infoutil_jax.method.selection import TopK
 from infoutil_jax.method.shapley_maps import ShapleyConfig
+from infoutil_jax.refine.recipes import RECIPES
 
 
 @pytest.mark.parametrize(("size", "tiles"), [(32, 1), (64, 1), (75, 1), (128, 4), (224, 4)])
@@ -47,6 +48,6 @@ def test_a_bug_of_ours_keeps_its_traceback(digits, monkeypatch):
     def broken(*, tiles=1, num_crops=5):
         raise TypeError("a bug inside")
 
-    monkeypatch.setitem(recipes.RECIPES, "rded", broken)
+    monkeypatch.setitem(RECIPES, "rded", broken)
     with pytest.raises(TypeError, match="a bug inside"):
         RecipeConfig("rded", num_crops=3).build(digits)
