@@ -32,7 +32,7 @@ from experiments.run import Experiment
 from experiments.setting import Setting
 from infoutil_jax import provenance
 from infoutil_jax.distillation import DistillConfig, Examined, score_pool
-from infoutil_jax.distillation.distill import read_crops
+from infoutil_jax.distillation.crops import read_crops
 from infoutil_jax.method import scores as utility
 from infoutil_jax.method.contracts import Candidates
 from infoutil_jax.method.features import StudentFeatures
@@ -104,7 +104,7 @@ class Measurement:
         source, labeller = setting.source, setting.teachers["early"]
         rows = self._candidates(setting)
         table = rows.candidates
-        crops = read_crops(source, rows, source.image_size)
+        crops = read_crops(source, rows.candidates.ids, rows.boxes, source.image_size)
         test = self._held_out(setting, table)
         sets, outcomes = self._trials(setting, crops, test)
         held = np.zeros((self.students, len(table.ids)), bool)

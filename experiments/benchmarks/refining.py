@@ -27,7 +27,7 @@ from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.method.contracts import Pool
 from infoutil_jax.models import Architecture
 from infoutil_jax.refine import REFINERS, Network, Refiner, TrajectoryMatching
-from infoutil_jax.refine.steps import Learnt, Program
+from infoutil_jax.refine.steps import Given, Learnt, Program
 from infoutil_jax.refine.views import PLAIN
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "refining.json"
@@ -87,7 +87,8 @@ class Refining:
         program = Program(refiner, network)
         state = program.begin(first, jax.random.key(2))
         rows = np.arange(self.steps * self.batch_size).reshape(self.steps, -1) % 256
-        rest = first, known, scale, jax.random.key(3), (pixels[rows], pool.labels[rows]), 0
+        given = Given(first, known, scale, jax.random.key(3))
+        rest = given, (pixels[rows], pool.labels[rows]), 0
         compiled = Program.chunk.lower(program, state, *rest, self.steps).compile()
         return compiled, (state, *rest, self.steps)
 

@@ -16,19 +16,20 @@ import numpy as np
 from jaxtyping import Array, Float, Int, UInt8
 
 from infoutil_jax import files, parallel, provenance
-from infoutil_jax.blocks import each_block, padded
+from infoutil_jax.blocks import each_block
 from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation.checks import check_budget, check_teacher
 from infoutil_jax.distillation.config import DistillConfig
+from infoutil_jax.distillation.crops import read_crops
 from infoutil_jax.distillation.examine import REFINE, SELECT, Examined, stream
 from infoutil_jax.distillation.manifest import arguments, inputs
 from infoutil_jax.distillation.pool import ScoredPool, score_pool
 from infoutil_jax.distillation.refining import moved, refined, refining_of, temperature_of
 from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
-from infoutil_jax.image.resampling import extract, resized
+from infoutil_jax.image.resampling import resized
 from infoutil_jax.method.contracts import Pool, Predict
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.teacher import Teacher
@@ -174,7 +175,8 @@ def _write(scored: ScoredPool, labeller: Teacher, images_per_class: int, workdir
     source, recipe, batch_size = scored.source, scored.recipe, scored.config.batch_size
     classes, per_class = len(source.class_names), images_per_class * recipe.tiles
     kept = selected(scored, per_class)
-    crops = read_crops(source, kept, mosaic.tile_size(source.image_size, recipe.tiles), batch_size)
+    size = mosaic.tile_size(source.image_size, recipe.tiles)
+    crops = read_crops(source, kept.candidates.ids, kept.boxes, size, batch_size)
     ranks = mosaic.arrange(images_per_class, recipe.tiles, recipe.tile_order)
     rows = (np.arange(classes)[:, None, None] * per_class + ranks).reshape(-1, recipe.tiles)
     images = np.asarray(mosaic.assemble(crops[rows], source.image_size))
@@ -192,7 +194,7 @@ def _write(scored: ScoredPool, labeller: Teacher, images_per_class: int, workdir
             stream(scored.seed, REFINE),
             labeller,
             (images, soft_labels),
-            Pool(*source.train.labelled()),
+            Pool(*source.train.labelled(), flip=manifest["training"]["flip"]),
             folder=refining_of(workdir),
             progress=scored.config.progress,
         )
@@ -230,26 +232,6 @@ def _label(
     crops: Array,
 ) -> Any:
     return predict(variables, resized(normalise(crops), image_size))
-
-
-def read_crops(
-    source: Source,
-    kept: Examined,
-    size: tuple[int, int],
-    batch_size: int = DistillConfig.batch_size,
-) -> UInt8[np.ndarray, "rows height width channels"]:
-    """Reads the pixels of the kept crops, in the table's order."""
-    ids = kept.candidates.ids
-    order = np.argsort(ids, kind="stable")
-    crops = np.empty((len(order), *size, source.channels), np.uint8)
-    start = 0
-    for some, images in source.train.batches(ids[order], batch_size):
-        rows = order[start : start + len(some)]
-        boxes = kept.boxes[rows][:, None]
-        cut = extract(padded(images, batch_size), padded(boxes, batch_size), size)
-        crops[rows] = cut[: len(some), 0]
-        start += len(some)
-    return crops
 
 
 def _record(

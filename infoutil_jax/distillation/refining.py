@@ -11,9 +11,9 @@ from jaxtyping import Array, Float, Key, UInt8
 
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
+from infoutil_jax.distillation.crops import read_crops
 from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
-from infoutil_jax.image.resampling import extract
 from infoutil_jax.method.contracts import Pool, Refine, Resumable
 from infoutil_jax.training.teacher import Teacher
 
@@ -99,12 +99,10 @@ def started_from(
     tiles = [tile for record in distilled.records for tile in record["tiles"]]
     each = len(tiles) // len(distilled)
     size = mosaic.tile_size(source.image_size, each)
-    crops = [
-        extract(source.train.image(tile["example"])[None], np.array([[tile["box"]]]), size)[0, 0]
-        for tile in tiles
-    ]
-    crops_of = np.stack(crops).reshape(len(distilled), each, *size, source.channels)
-    return np.asarray(mosaic.assemble(crops_of, source.image_size))
+    ids, boxes = (np.array([tile[key] for tile in tiles]) for key in ("example", "box"))
+    crops = read_crops(source, ids, boxes, size)
+    crops = crops.reshape(len(distilled), each, *size, source.channels)
+    return np.asarray(mosaic.assemble(crops, source.image_size))
 
 
 def refining_of(workdir: Path) -> Path:

@@ -195,10 +195,12 @@ class Pool(NamedTuple):
         images: pixels `[n, height, width, channels]`, uint8: an array, or what reads them from disk
             (`data.streamed`).
         labels: class of each.
+        flip: whether a mirror image shows the same: not of digits and letters.
     """
 
     images: Any
     labels: Int32[np.ndarray, " n"]
+    flip: bool = True
 
 
 @runtime_checkable

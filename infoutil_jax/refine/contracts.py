@@ -6,10 +6,11 @@ objective in pixels and labels, and lets the objective go on with its networks.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, runtime_checkable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -101,28 +102,41 @@ class Network:
         return flattened(maps), jax.lax.stop_gradient(flattened(seen))
 
 
-@runtime_checkable
-class Objective(Protocol):
+class Step(NamedTuple):
+    """One step of refinement.
+
+    Attributes:
+        key: of all that it draws.
+        progress: share of the steps that are done, 0 to 1.
+    """
+
+    key: Key[Array, ""]
+    progress: Float[Array, ""]
+
+
+class Objective(ABC):
     """What a refined set is to be good for, as a loss that is differentiable in it.
 
-    A frozen dataclass: it is hashed into the compiled program and written into the manifest.
+    Subclass it as a frozen dataclass: it is hashed into the compiled program and written into the
+    manifest. Only `loss` is needed; the rest is for objectives that learn or know more.
     """
 
     def extra(self) -> Any:
-        """What it learns beside pixels and labels: a pytree of float arrays, often ()."""
-        ...
+        """What it learns beside pixels and labels: a pytree of float arrays."""
+        return ()
 
     def prepare(self, network: Network, key: Key[Array, ""], pool: Pool, scale: Any) -> Any:
-        """What it needs from the pool before the first step, on the host; often ().
+        """What it needs from the pool before the first step, on the host.
 
         `scale` makes pixels what networks take (`data.augment.Normalisation`).
         """
-        ...
+        return ()
 
     def start(self, network: Network, key: Key[Array, ""]) -> Any:
         """Its state before the first step: networks, say. May be traced."""
-        ...
+        return ()
 
+    @abstractmethod
     def loss(
         self,
         network: Network,
@@ -140,23 +154,10 @@ class Objective(Protocol):
             synthetic: the set.
             batch: of the pool.
         """
-        ...
 
     def advance(self, network: Network, state: Any, step: Step, synthetic: Synthetic) -> Any:
         """The state after a step: a network that has learnt from the set, say."""
-        ...
-
-
-class Step(NamedTuple):
-    """One step of refinement.
-
-    Attributes:
-        key: of all that it draws.
-        progress: share of the steps that are done, 0 to 1.
-    """
-
-    key: Key[Array, ""]
-    progress: Float[Array, ""]
+        return state
 
 
 def pick(key: Key[Array, ""], many: Any) -> tuple[Array, Any]:

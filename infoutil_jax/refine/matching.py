@@ -1,7 +1,7 @@
 """Distribution matching: DM, with IDM's partition (JAX).
 
-DM (Zhao & Bilen, WACV 2023, equation 4): a set whose classes have the mean features of the real
-classes, under networks that nobody has trained. IDM (Zhao et al., CVPR 2023, section 3.2) makes
+DM (Zhao & Bilen, WACV 2023): a set whose classes have the mean features of the real
+classes, under networks that nobody has trained. IDM (Zhao et al., CVPR 2023) makes
 every image hold several, each enlarged before it is looked at: our tiles.
 """
 
@@ -12,15 +12,14 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Float
 
 from infoutil_jax.image.resampling import resized
-from infoutil_jax.method.contracts import Pool
-from infoutil_jax.refine.contracts import Batch, Network, Step, Synthetic
+from infoutil_jax.refine.contracts import Batch, Network, Objective, Step, Synthetic
 
 
 @dataclass(frozen=True)
-class DistributionMatching:
+class DistributionMatching(Objective):
     """DM: squared distances between the mean features of synthetic and real classes, summed.
 
     Every step draws a new network and one view for both sides. A class that the batch lacks does
@@ -31,18 +30,6 @@ class DistributionMatching:
     """
 
     partition: bool = False
-
-    def extra(self) -> Any:
-        """Nothing."""
-        return ()
-
-    def prepare(self, network: Network, key: Key[Array, ""], pool: Pool, scale: Any) -> Any:
-        """Nothing."""
-        return ()
-
-    def start(self, network: Network, key: Key[Array, ""]) -> Any:
-        """Nothing: networks are as old as their step."""
-        return ()
 
     def loss(
         self,
@@ -63,10 +50,6 @@ class DistributionMatching:
         there = batch.classes.sum(0) > 0
         gaps = class_means(seen, taught) - class_means(real, batch.classes)
         return jnp.where(there, (gaps**2).sum(1), 0).sum()
-
-    def advance(self, network: Network, state: Any, step: Step, synthetic: Synthetic) -> Any:
-        """Nothing goes on."""
-        return state
 
 
 def class_means(

@@ -1,7 +1,7 @@
 """The one loop of refinement: pixels and labels by gradient, whatever the objective (JAX).
 
-A chunk of steps is one call of one compiled program; its batches of the pool are gathered on the
-host meanwhile. After each chunk the state is on disk, so that a run that was stopped ends in the
+A chunk of steps is one call of one compiled program, to which its batches of the pool are sent at
+once. After each chunk the state is on disk, so that a run that was stopped ends in the
 bytes of one that was not.
 """
 
@@ -28,7 +28,7 @@ from infoutil_jax.models import Architecture
 from infoutil_jax.progress import Bar
 from infoutil_jax.refine.batches import drawn, gathered
 from infoutil_jax.refine.contracts import Network, Objective
-from infoutil_jax.refine.steps import Learnt, Program, levels
+from infoutil_jax.refine.steps import Given, Learnt, Program, levels
 from infoutil_jax.refine.views import Siamese
 from infoutil_jax.training import checkpoint
 from infoutil_jax.training.config import BackboneConfig, Facts
@@ -52,7 +52,8 @@ class Refiner:
             says of them, at the temperature; "learnt", which starts nine tenths hard.
         temperature: of soft labels, at which students must read them, too.
         batch_size: real images a step, of all classes in proportion.
-        view: in which the set is seen, one draw for all its images.
+        view: in which the set is seen, one draw for all its images; never mirrored where the pool
+            says that a mirror image shows something else.
         network: whose student the set is for; by default as a student's.
         total_variation: weight of the mean difference between neighbouring pixels.
         distance: weight of the mean squared distance from the start, in variances of a channel.
@@ -90,7 +91,10 @@ class Refiner:
         )
 
     def resuming(self, folder: Path, shown: bool) -> Any:
-        """The same, with its state kept in `folder`, and a line of progress where `shown`."""
+        """The same, with its state kept in `folder`, and a line of progress where `shown`.
+
+        Under an objective of your own nothing is kept.
+        """
         return partial(self._refined, folder, shown)
 
     def __call__(
@@ -136,32 +140,32 @@ class Refiner:
                 "there must be as many images as rows, and as many of each class"
             )
         scale: Normalisation = teacher.normalisation
-        network = self._network(images, classes, len(pool.labels))
+        network = self._network(images, classes, pool)
         keys = jax.random.split(key, 3)
-        known = self.objective.prepare(network, keys[0], pool, scale)
         first = self._start(images, soft_labels, scale)
+        known = self.objective.prepare(network, keys[0], pool, scale)
+        given = Given(first, known, scale, keys[2])
         run = Program(self, network)
-        state = run.begin(first, keys[1])
-        losses = np.full(self.steps, np.nan, np.float32)
-        name = "" if folder is None else self._name(key, teacher, images, soft_labels, pool)
-        kept = _Kept(folder, name)
-        done, (state, losses) = kept.latest((state, losses))
+        if folder is not None and provenance.is_plain(self):
+            folder = folder / self._name(key, teacher, images, soft_labels, pool)
+        else:  # what an objective of the user's computes has no name by which to find it again
+            folder = None
+        kept = _Kept(folder)
+        done, state = kept.latest(run.begin(first, keys[1]))
         with kept, Bar("refining", self.steps, unit="step", done=done, shown=shown) as bar:
             while done < self.steps:
                 stop = min(done + self.chunk, self.steps)
                 rows = drawn(keys[2], pool.labels, self.batch_size, done, stop, self.chunk)
                 batch = gathered(pool, rows)
-                state, found = run.chunk(state, first, known, scale, keys[2], batch, done, stop)
-                losses = np.concatenate(
-                    [losses[:done], np.asarray(found)[: stop - done], losses[stop:]]
-                )
-                if not np.isfinite(losses[done:stop]).all():
+                state, losses = run.chunk(state, given, batch, done, stop)
+                loss = float(losses[: stop - done].mean())
+                if not np.isfinite(loss):
                     raise InputError(
                         f"the loss of refining is not finite by step {stop}: lower its "
                         f"learning_rate, {self.learning_rate:g}"
                     )
-                kept.save(stop, (state, losses))
-                bar.update(stop - done, loss=float(losses[done:stop].mean()))
+                kept.save(stop, state)
+                bar.update(stop - done, loss=loss)
                 done = stop
         learnt = jax.device_get(state.learnt)
         pixels = np.asarray(levels(jnp.asarray(learnt.images), scale)).astype(np.uint8)
@@ -170,12 +174,13 @@ class Refiner:
             logits = (learnt.labels * self.temperature).astype(np.float32)
         return pixels, logits
 
-    def _network(self, images: np.ndarray, classes: int, count: int) -> Network:
+    def _network(self, images: np.ndarray, classes: int, pool: Pool) -> Network:
         size = (int(images.shape[1]), int(images.shape[2]))
-        chosen = self.network.complete(Facts(size, count, classes))
+        chosen = self.network.complete(Facts(size, len(pool.labels), classes))
+        view = replace(self.view, flip=self.view.flip and pool.flip)
         options = tuple(sorted(chosen.options().items()))
         name = chosen.backbone or ""
-        return Network(Architecture(name, classes, size, int(images.shape[3]), options), self.view)
+        return Network(Architecture(name, classes, size, int(images.shape[3]), options), view)
 
     def _start(self, images: np.ndarray, soft_labels: np.ndarray, scale: Normalisation) -> Learnt:
         """What refinement starts from."""
@@ -194,7 +199,7 @@ class Refiner:
     ) -> str:
         """Names everything that the result depends on."""
         digest = hashlib.sha256()
-        about = provenance.describe(replace(self, chunk=self.chunk)), provenance.versions()
+        about = provenance.describe(self), provenance.versions(), pool.flip
         digest.update(json.dumps(about, sort_keys=True).encode())
         for array in (jax.random.key_data(key), images, soft_labels, pool.labels):
             digest.update(np.ascontiguousarray(array).tobytes())
@@ -207,11 +212,11 @@ class Refiner:
 class _Kept:
     """The latest states of a refinement on disk; nothing where there is no folder."""
 
-    def __init__(self, folder: Path | None, name: str):
+    def __init__(self, folder: Path | None):
         self.manager: ocp.CheckpointManager | None = None
         if folder is not None:
             self.manager = ocp.CheckpointManager(
-                (folder / name).absolute(),
+                folder.absolute(),
                 options=ocp.CheckpointManagerOptions(
                     max_to_keep=1, enable_async_checkpointing=False
                 ),

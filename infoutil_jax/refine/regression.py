@@ -2,8 +2,8 @@
 
 What a student learns from the set is replaced by what ridge regression on features learns from it,
 which is known in closed form and differentiable in pixels and labels. FRePo (Zhou, Nezhadarya & Ba,
-NeurIPS 2022, equations 4 and 6) regresses on features of networks that are trained on the set
-meanwhile; KIP (Nguyen, Chen & Lee, ICLR 2021, equation 7) on a kernel of untrained ones, which RFAD
+NeurIPS 2022) regresses on features of networks that are trained on the set
+meanwhile; KIP (Nguyen, Chen & Lee, ICLR 2021) on a kernel of untrained ones, which RFAD
 (Loo et al., NeurIPS 2022) estimates from random networks, as here.
 """
 
@@ -17,9 +17,16 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, Key
 
-from infoutil_jax.method.contracts import Pool
 from infoutil_jax.method.selection.kernel_student import TEMPERATURE
-from infoutil_jax.refine.contracts import Batch, Network, Step, Synthetic, Variables, pick
+from infoutil_jax.refine.contracts import (
+    Batch,
+    Network,
+    Objective,
+    Step,
+    Synthetic,
+    Variables,
+    pick,
+)
 
 
 def answers(
@@ -76,7 +83,7 @@ class Trained(NamedTuple):
 
 
 @dataclass(frozen=True)
-class NeuralFeatureRegression:
+class NeuralFeatureRegression(Objective):
     """FRePo: ridge regression on the features of networks that learn from the set meanwhile.
 
     Every step takes one of several networks, of whatever age. The loss is the squared error of the
@@ -95,14 +102,6 @@ class NeuralFeatureRegression:
     greatest_age: int = 100
     ridge: float = 1e-6
     learning_rate: float = 0.001
-
-    def extra(self) -> Any:
-        """Nothing."""
-        return ()
-
-    def prepare(self, network: Network, key: Key[Array, ""], pool: Pool, scale: Any) -> Any:
-        """Nothing."""
-        return ()
 
     def start(self, network: Network, key: Key[Array, ""]) -> Trained:
         """Fresh networks; how long each has until it is replaced is drawn."""
@@ -152,7 +151,7 @@ class NeuralFeatureRegression:
             empty = self._optimiser().init(variables["params"])
             return Trained(variables, empty, jnp.zeros_like(one.age))
 
-        # Both branches cost little next to the loss; a condition would copy the stack.
+        # The condition is about one network: about the stack, it would copy all of it.
         older = Trained(trained, optimiser, one.age + 1)
         now = jax.lax.cond(one.age + 1 >= self.greatest_age, renewed, lambda _: older, fresh)
         done: Trained = jax.tree.map(lambda many, new: many.at[number].set(new), state, now)
@@ -163,7 +162,7 @@ class NeuralFeatureRegression:
 
 
 @dataclass(frozen=True)
-class KernelRegression:
+class KernelRegression(Objective):
     """KIP on our own kernel: the set from which the kernel student learns most about the pool.
 
     The kernel is that of `infoutil`'s choice: arc-cosine, of the directions of what untrained
@@ -172,25 +171,13 @@ class KernelRegression:
     Attributes:
         networks: drawn for every step.
         ridge: in units of the kernel's diagonal.
-        error: "cross_entropy" of the answers as log-odds, in nats, as in `infoutil`'s choice
-            (RFAD's temperature), or "squared", half of it, as in KIP.
+        error: "cross_entropy" of the answers as log-odds, in nats, as in `infoutil`'s choice,
+            or "squared", half of it, as in KIP.
     """
 
     networks: int = 2
     ridge: float = 0.001
     error: Literal["cross_entropy", "squared"] = "cross_entropy"
-
-    def extra(self) -> Any:
-        """Nothing."""
-        return ()
-
-    def prepare(self, network: Network, key: Key[Array, ""], pool: Pool, scale: Any) -> Any:
-        """Nothing."""
-        return ()
-
-    def start(self, network: Network, key: Key[Array, ""]) -> Any:
-        """Nothing: networks are as old as their step."""
-        return ()
 
     def loss(
         self,
@@ -215,7 +202,3 @@ class KernelRegression:
             return 0.5 * ((found - (batch.classes - mean)) ** 2).sum(1).mean()
         surprise: Array = optax.softmax_cross_entropy(found / TEMPERATURE, batch.classes)
         return surprise.mean()
-
-    def advance(self, network: Network, state: Any, step: Step, synthetic: Synthetic) -> Any:
-        """Nothing goes on."""
-        return state

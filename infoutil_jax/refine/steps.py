@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, cast
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Key
 
 from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.refine.contracts import Batch, Network, Step, Synthetic
@@ -27,6 +27,22 @@ class Learnt(NamedTuple):
     images: Float[Array, "n height width channels"]
     labels: Float[Array, "n tiles classes"]
     extra: Any
+
+
+class Given(NamedTuple):
+    """What stays the same from the first step to the last: a pytree of arrays.
+
+    Attributes:
+        first: what refinement started from.
+        known: what the objective has prepared.
+        scale: makes pixels what networks take.
+        key: of every step's draws.
+    """
+
+    first: Learnt
+    known: Any
+    scale: Normalisation
+    key: Key[Array, ""]
 
 
 class State(NamedTuple):
@@ -72,10 +88,7 @@ class Program:
     def chunk(
         self,
         state: State,
-        first: Learnt,
-        known: Any,
-        scale: Normalisation,
-        key: Array,
+        given: Given,
         batches: tuple[Array, Array],
         start: Any,
         stop: Any,
@@ -86,37 +99,27 @@ class Program:
         def step(number: Array, carry: tuple[State, Array]) -> tuple[State, Array]:
             state, losses = carry
             batch = Batch(
-                scale(pixels[number - start]),
-                jax.nn.one_hot(labels[number - start], first.labels.shape[2]),
+                given.scale(pixels[number - start]),
+                jax.nn.one_hot(labels[number - start], given.first.labels.shape[2]),
             )
-            state, loss = self._step(state, first, known, scale, key, batch, number)
+            state, loss = self._step(state, given, batch, number)
             return state, losses.at[number - start].set(loss)
 
         losses = jnp.zeros(len(pixels))
         done: tuple[State, Array] = jax.lax.fori_loop(start, stop, step, (state, losses))
         return done
 
-    def _step(
-        self,
-        state: State,
-        first: Learnt,
-        known: Any,
-        scale: Normalisation,
-        key: Array,
-        batch: Batch,
-        number: Array,
-    ) -> tuple[State, Array]:
-        refiner, objective = self.refiner, self.refiner.objective
-        step = Step(jax.random.fold_in(key, number), number / refiner.steps)
+    def _step(self, state: State, given: Given, batch: Batch, number: Array) -> tuple[State, Array]:
+        refiner, objective, scale = self.refiner, self.refiner.objective, given.scale
+        step = Step(jax.random.fold_in(given.key, number), number / refiner.steps)
+        known = given.known, state.objective
 
         def loss(learnt: Learnt) -> Array:
-            found = objective.loss(
-                self.network, (known, state.objective), step, self._seen(learnt, scale), batch
-            )
+            found = objective.loss(self.network, known, step, self._seen(learnt, scale), batch)
             if refiner.total_variation:
                 found += refiner.total_variation * total_variation(learnt.images)
             if refiner.distance:
-                found += refiner.distance * ((learnt.images - first.images) ** 2).mean()
+                found += refiner.distance * ((learnt.images - given.first.images) ** 2).mean()
             return cast(Array, found)
 
         value, gradient = jax.value_and_grad(loss)(state.learnt)

@@ -1,9 +1,9 @@
 """Trajectory matching: MTT in TESLA's constant memory, with DATM's window (JAX).
 
-MTT (Cazenavette et al., CVPR 2022, equation 2): a student that starts where an expert stood and
+MTT (Cazenavette et al., CVPR 2022): a student that starts where an expert stood and
 learns from the set for some steps is to end where the expert, which learns from the real images,
-ended some epochs later. TESLA (Cui et al., ICML 2023, section 3.2) takes the gradient step by step,
-so that memory does not grow with the number of steps. DATM (Guo et al., ICLR 2024, section 3.3)
+ended some epochs later. TESLA (Cui et al., ICML 2023) takes the gradient step by step,
+so that memory does not grow with the number of steps. DATM (Guo et al., ICLR 2024)
 says from which part of the experts' training the starts are drawn, and widens it as it goes.
 """
 
@@ -21,14 +21,14 @@ from jaxtyping import Array, Float, Key
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Pool
-from infoutil_jax.refine.contracts import Batch, Network, Step, Synthetic, pick
+from infoutil_jax.refine.contracts import Batch, Network, Objective, Step, Synthetic, pick
 from infoutil_jax.training import fit
 
 Params = Any
 
 
 @dataclass(frozen=True)
-class TrajectoryMatching:
+class TrajectoryMatching(Objective):
     """MTT: the set's students are to go where experts went.
 
     The loss is the squared distance between the student's and the expert's parameters, in units of
@@ -156,10 +156,6 @@ class TrajectoryMatching:
             return found.mean()
 
         return jax.grad(loss)(params)
-
-    def advance(self, network: Network, state: Any, step: Step, synthetic: Synthetic) -> Any:
-        """Experts stay as they are."""
-        return state
 
 
 def distance_after(

@@ -282,9 +282,10 @@ def _check_unchanged(
 
 
 def _restored(place: Path, like: dict[str, Any]) -> Any:
-    """The variables in a checkpoint, of the shapes of `like`: Orbax alone would cut or fill them.
+    """The variables in a checkpoint, of the shapes of `like`.
 
-    NumPy arrays, for the checkpoint may have been written on other devices.
+    NumPy arrays, for the checkpoint may have been written on other devices; of those Orbax does not
+    look at the shapes (findings/orbax_numpy_shape.sh).
     """
     for file in place.rglob("*"):
         if not file.is_file() and not file.is_dir():  # which would be waited for

@@ -105,6 +105,7 @@ class Mine:
 
     def __call__(self, key, teacher, images, soft_labels, pool):
         assert len(pool.labels) > 1000 and pool.images.shape[1:] == (8, 8, 1)
+        assert not pool.flip  # digits
         if self.wrong == "images":
             return images / 255, soft_labels
         if self.wrong == "logits":

@@ -10,7 +10,7 @@ import pytest
 from infoutil_jax import progress
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Pool, Refine, Resumable
-from infoutil_jax.refine import NeuralFeatureRegression, Refiner
+from infoutil_jax.refine import NeuralFeatureRegression, Objective, Refiner
 from infoutil_jax.refine.batches import drawn
 from infoutil_jax.refine.steps import total_variation
 from infoutil_jax.refine.views import PLAIN
@@ -18,27 +18,18 @@ from infoutil_jax.training.config import BackboneConfig
 
 
 @dataclass(frozen=True)
-class Colours:
+class Colours(Objective):
     """An objective in closed form: every image is to have the mean colour of its real class."""
 
     weight: float = 1.0
-
-    def extra(self):
-        return ()
 
     def prepare(self, network, key, pool, scale):
         images = scale(pool.images)
         return jnp.stack([images[pool.labels == c].mean((0, 1, 2)) for c in range(3)])
 
-    def start(self, network, key):
-        return jnp.zeros((), int)
-
     def loss(self, network, known, step, synthetic, batch):
         wanted = synthetic.taught() @ known[0]
         return self.weight * ((synthetic.images - wanted[:, None, None]) ** 2).mean()
-
-    def advance(self, network, state, step, synthetic):
-        return state + 1
 
 
 COLOURS = Refiner(Colours(), steps=150, learning_rate=0.05, batch_size=8, view=PLAIN, chunk=40)
@@ -110,6 +101,31 @@ def test_what_was_kept_of_other_arguments_is_not_gone_on_with(teacher, made, poo
     kept = other.resuming(tmp_path, False)(KEY, teacher, *made, pool)
     np.testing.assert_array_equal(kept[0], other(KEY, teacher, *made, pool)[0])
     assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_of_an_objective_of_ones_own_nothing_is_kept(teacher, made, pool, tmp_path):
+    """It may be another one under the same name."""
+    few = changed(COLOURS, steps=2)
+    few.resuming(tmp_path, False)(KEY, teacher, *made, pool)
+    assert not list(tmp_path.iterdir())
+
+
+@dataclass(frozen=True)
+class LeftOfRight(Objective):
+    """An objective that a mirror image turns round: the left half is to be bright."""
+
+    def loss(self, network, known, step, synthetic, batch):
+        seen = network.view(step.key, synthetic.images)
+        return -seen[:, :, : seen.shape[2] // 2].mean()
+
+
+@pytest.mark.parametrize("flip", [True, False])
+def test_what_must_not_be_mirrored_is_not(flip, teacher, made, pool):
+    view = replace(PLAIN, flip=True)
+    refiner = Refiner(LeftOfRight(), steps=30, learning_rate=0.05, batch_size=8, view=view)
+    images, _ = refiner(KEY, teacher, *made, pool._replace(flip=flip))
+    brighter = (images.astype(int) - made[0]).mean((0, 1, 3))
+    assert (brighter[:4] > 10).all() and ((brighter[4:] > 10).all() == flip)
 
 
 def test_learnt_labels_start_nine_tenths_hard_and_are_read_at_the_temperature(teacher, made, pool):
