@@ -39,6 +39,7 @@ from infoutil_jax.training.supervision import Supervision
 RESULTS = Path(__file__).parent / "results" / "refined"
 STUDENTS: dict[str, dict[str, Any]] = {
     "convnet3": {},
+    "convnet3, no cutmix": {"cutmix": False},
     "convnet3, instance norm": {"norm": "instance"},
     "convnet4": {"backbone": "convnet4"},
     "resnet18": {"backbone": "resnet18", "width": 16},
@@ -172,6 +173,10 @@ class Refinement:
 
     def _selected(self, setting: Setting) -> tuple[DistilledDataset, np.ndarray]:
         """The set that is refined, and its labels."""
+        folder = setting.workdir / "refined_from" / f"{self.start}-{self.budget}-{self.set_seed}"
+        if folder.exists():
+            there = DistilledDataset.load(folder)
+            return there, there.labels
         recipe = RECIPES[self.start]()
         teacher = setting.teachers["early" if self.budget <= 10 else "converged"]
         scorer = teacher if recipe.scorer == "labeller" else setting.teachers["converged"]
@@ -180,7 +185,7 @@ class Refinement:
         chosen = distill_pool(
             scored,
             images_per_class=self.budget,
-            workdir=setting.workdir / "refined_from" / f"{self.start}-{self.budget}",
+            workdir=folder,
             label_teacher=teacher,
         )
         return chosen, chosen.labels

@@ -97,3 +97,13 @@ def _wrong(value: Any, known: Range) -> str:
     if number > known.most:
         return f"at most {known.most:.15g}"
     return ""
+
+
+def check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
+    """Checks that a word is one of some.
+
+    Raises:
+        InputError: it is another one.
+    """
+    if value not in choices:
+        raise InputError(f"{what} {value!r} is unknown: choose {', '.join(choices)}")

@@ -27,6 +27,7 @@ from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.method.contracts import Pool
 from infoutil_jax.models import Architecture
 from infoutil_jax.refine import REFINERS, Network, Refiner, TrajectoryMatching
+from infoutil_jax.refine.spectrum import measured
 from infoutil_jax.refine.steps import Given, Learnt, Program
 from infoutil_jax.refine.views import PLAIN
 
@@ -87,7 +88,7 @@ class Refining:
         program = Program(refiner, network)
         state = program.begin(first, jax.random.key(2))
         rows = np.arange(self.steps * self.batch_size).reshape(self.steps, -1) % 256
-        given = Given(first, known, scale, jax.random.key(3))
+        given = Given(first, known, scale, jax.random.key(3), measured(pool, scale))
         rest = given, (pixels[rows], pool.labels[rows]), 0
         compiled = Program.chunk.lower(program, state, *rest, self.steps).compile()
         return compiled, (state, *rest, self.steps)

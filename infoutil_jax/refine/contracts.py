@@ -7,7 +7,6 @@ objective in pixels and labels, and lets the objective go on with its networks.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -22,9 +21,9 @@ from infoutil_jax.blocks import flattened
 from infoutil_jax.method.contracts import Pool
 from infoutil_jax.models import Architecture
 from infoutil_jax.models.layers import MOMENTUM
+from infoutil_jax.refine.views import Siamese
 
 Variables = dict[str, Any]
-View = Callable[[Key[Array, ""], Float[Array, "batch height width channels"]], Any]
 
 
 class Synthetic(NamedTuple):
@@ -67,7 +66,7 @@ class Network:
     """
 
     architecture: Architecture
-    view: View
+    view: Siamese
 
     @cached_property
     def train(self) -> models.Train:

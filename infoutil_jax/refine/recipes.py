@@ -15,9 +15,7 @@ from infoutil_jax.refine.views import Siamese
 FLIP = Siamese(shift=0.0, colour=(0.0, 0.0, 0.0), cutout=0.0)
 
 REFINERS = {
-    "frepo": Refiner(
-        NeuralFeatureRegression(), learning_rate=0.05, steps=1000, batch_size=128, view=FLIP
-    ),
+    "frepo": Refiner(NeuralFeatureRegression(), learning_rate=0.05, batch_size=64, view=FLIP),
     "kip": Refiner(KernelRegression(), learning_rate=0.05, view=FLIP),
     "dm": Refiner(DistributionMatching(), learning_rate=0.05),
     "mtt": Refiner(TrajectoryMatching(), learning_rate=0.05),

@@ -28,6 +28,7 @@ from infoutil_jax.models import Architecture
 from infoutil_jax.progress import Bar
 from infoutil_jax.refine.batches import drawn, gathered
 from infoutil_jax.refine.contracts import Network, Objective
+from infoutil_jax.refine.spectrum import measured
 from infoutil_jax.refine.steps import Given, Learnt, Program, levels
 from infoutil_jax.refine.views import Siamese
 from infoutil_jax.training import checkpoint
@@ -44,8 +45,8 @@ class Refiner:
         objective: what the set is to be good for: `NeuralFeatureRegression`, `KernelRegression`,
             `DistributionMatching`, `TrajectoryMatching`, or your own `Objective`.
         steps: gradient steps.
-        learning_rate: of the pixels, in standard deviations of a channel; Adam's, falling to
-            nought along half a cosine.
+        learning_rate: of the pixels, in standard deviations of a channel or of a coefficient of the
+            spectrum; Adam's, falling to nought along half a cosine.
         label_learning_rate: of learnt labels, in nats of their logits, and of what else the
             objective learns.
         labels: what the images are taken to be: "hard", their classes; "soft", what the teacher
@@ -57,6 +58,8 @@ class Refiner:
         network: whose student the set is for; by default as a student's.
         total_variation: weight of the mean difference between neighbouring pixels.
         distance: weight of the mean squared distance from the start, in variances of a channel.
+        spectral: steps are taken in the spectrum of the pool (`refine.spectrum`), coarse structure
+            as fast as fine; else in pixels.
         quantise: the objective sees pixels as they are written, of 256 levels.
         chunk: steps between two saved states.
 
@@ -75,12 +78,12 @@ class Refiner:
     network: BackboneConfig = field(default_factory=BackboneConfig)
     total_variation: float = 0.0
     distance: float = 0.0
+    spectral: bool = True
     quantise: bool = True
     chunk: int = 50
 
     def __post_init__(self) -> None:
-        if self.labels not in get_args(Labels):
-            raise InputError(f"labels is {self.labels!r}: choose {', '.join(get_args(Labels))}")
+        ranges.check_choice("labels", self.labels, get_args(Labels))
         ranges.check(
             self,
             steps=ranges.COUNT,
@@ -144,7 +147,8 @@ class Refiner:
         keys = jax.random.split(key, 3)
         first = self._start(images, soft_labels, scale)
         known = self.objective.prepare(network, keys[0], pool, scale)
-        given = Given(first, known, scale, keys[2])
+        spectrum = measured(pool, scale) if self.spectral else None
+        given = Given(first, known, scale, keys[2], spectrum)
         run = Program(self, network)
         if folder is not None and provenance.is_plain(self):
             folder = folder / self._name(key, teacher, images, soft_labels, pool)

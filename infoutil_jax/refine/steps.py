@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Key
 
 from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.refine.contracts import Batch, Network, Step, Synthetic
+from infoutil_jax.refine.spectrum import Spectrum
 
 
 class Learnt(NamedTuple):
@@ -37,12 +38,14 @@ class Given(NamedTuple):
         known: what the objective has prepared.
         scale: makes pixels what networks take.
         key: of every step's draws.
+        spectrum: whose coefficients steps are taken in; None for pixels.
     """
 
     first: Learnt
     known: Any
     scale: Normalisation
     key: Key[Array, ""]
+    spectrum: Spectrum | None
 
 
 class State(NamedTuple):
@@ -123,7 +126,11 @@ class Program:
             return cast(Array, found)
 
         value, gradient = jax.value_and_grad(loss)(state.learnt)
+        if given.spectrum is not None:
+            gradient = gradient._replace(images=given.spectrum.gradient(gradient.images))
         updates, optimiser = self.optimiser().update(gradient, state.optimiser, state.learnt)
+        if given.spectrum is not None:
+            updates = updates._replace(images=given.spectrum.pixels(updates.images))
         learnt: Learnt = optax.apply_updates(state.learnt, updates)
         low, high = -scale.mean / scale.std, (1 - scale.mean) / scale.std
         learnt = learnt._replace(images=jnp.clip(learnt.images, low, high))

@@ -188,8 +188,8 @@ class TeacherConfig(BackboneConfig):
         self.__post_init__()  # whatever has been set since
         if self.epochs == 0 and not self.weights:
             raise InputError("epochs is 0; it must be at least 1")
-        _check_choice("early_schedule", self.early_schedule, get_args(EarlySchedule))
-        _check_choice("early_optimiser", self.early_optimiser, get_args(EarlyOptimiser))
+        ranges.check_choice("early_schedule", self.early_schedule, get_args(EarlySchedule))
+        ranges.check_choice("early_optimiser", self.early_optimiser, get_args(EarlyOptimiser))
 
 
 @dataclass(frozen=True)
@@ -239,11 +239,11 @@ class StudentConfig(BackboneConfig):
         self.__post_init__()  # whatever has been set since
         if not self.seeds:
             raise InputError("no seed was given: each one is a student, give at least one")
-        _check_choice("label policy", self.labels, get_args(LabelPolicy))
+        ranges.check_choice("label policy", self.labels, get_args(LabelPolicy))
         if self.test_view is not None:
-            _check_choice("test view", self.test_view, get_args(TestView))
+            ranges.check_choice("test view", self.test_view, get_args(TestView))
         if self.autoaugment is not None:
-            _check_choice("autoaugment policy", self.autoaugment, get_args(Policy))
+            ranges.check_choice("autoaugment policy", self.autoaugment, get_args(Policy))
         return super().complete(facts)
 
     def effective(self) -> StudentConfig:
@@ -258,8 +258,3 @@ class StudentConfig(BackboneConfig):
             shuffle=False,
             autoaugment=None,
         )
-
-
-def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise InputError(f"{what} {value!r} is unknown: choose {', '.join(choices)}")

@@ -1,6 +1,6 @@
 """Kernel regression against its closed form; FRePo's networks; KIP's kernel is the selector's."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+from infoutil_jax.errors import InputError
 from infoutil_jax.method.selection import kernel_student
 from infoutil_jax.models import Architecture
 from infoutil_jax.refine import (
@@ -75,15 +76,57 @@ def test_answers_are_those_of_ridge_regression(sets):
     np.testing.assert_allclose(answers(a @ a.T, a @ a.T, taught, 1e-6), taught, atol=1e-3)
 
 
-def test_frepos_loss_is_half_the_squared_error(sets, step):
+@pytest.mark.parametrize("error", ["squared", "scaled"])
+def test_frepos_loss_is_half_the_squared_error(error, sets, step):
     synthetic, batch = sets
-    objective = NeuralFeatureRegression(networks=2, ridge=0.01)
+    objective = NeuralFeatureRegression(networks=2, ridge=0.01, error=error)
     state = objective.start(Pixels(), jax.random.key(0))
     found = objective.loss(Pixels(), ((), state), step, synthetic, batch)
     a, b = (np.asarray(s.images).reshape(len(s.images), -1) for s in (synthetic, batch))
     answered = regression(a @ a.T, b @ a.T, np.asarray(synthetic.taught()) - 1 / 3, 0.01)
-    wanted = 0.5 * ((answered - (np.asarray(batch.classes) - 1 / 3)) ** 2).sum(1).mean()
+    real = np.asarray(batch.classes) - 1 / 3
+    if error == "scaled":  # by least squares
+        answered *= np.linalg.lstsq(answered.reshape(-1, 1), real.ravel(), rcond=None)[0][0]
+    wanted = 0.5 * ((answered - real) ** 2).sum(1).mean()
     assert float(found) == pytest.approx(wanted, rel=1e-3)
+
+
+def test_a_set_is_regressed_on_with_its_mirror_images_where_there_may_be_some(sets, step):
+    synthetic, batch = sets
+    objective = NeuralFeatureRegression(networks=2)
+    state = objective.start(Pixels(), jax.random.key(0))
+    mirrored = Synthetic(
+        *(
+            jnp.concatenate(pair)
+            for pair in (
+                (synthetic.images, synthetic.images[:, :, ::-1]),
+                (synthetic.probabilities,) * 2,
+            )
+        )
+    )
+    may, never = Pixels(view=replace(PLAIN, flip=True)), Pixels()
+    wanted = objective.loss(never, ((), state), step, mirrored, batch)
+    assert float(objective.loss(may, ((), state), step, synthetic, batch)) == pytest.approx(
+        float(wanted), rel=1e-4
+    )
+    alone = objective.loss(never, ((), state), step, synthetic, batch)
+    assert float(alone) != pytest.approx(float(wanted), rel=1e-3)
+
+
+def test_contrast_alone_gains_nothing_under_the_scaled_error(sets, step):
+    """Stronger pixels are answered more faintly: under the squared error that is a gain."""
+    synthetic, batch = sets
+    stronger = synthetic._replace(images=5 * synthetic.images)
+    losses = {}
+    for error in ("squared", "scaled"):
+        objective = NeuralFeatureRegression(networks=2, ridge=0.01, error=error)
+        state = objective.start(Pixels(), jax.random.key(0))
+        losses[error] = [
+            float(objective.loss(Pixels(), ((), state), step, one, batch))
+            for one in (synthetic, stronger)
+        ]
+    assert losses["scaled"][1] == pytest.approx(losses["scaled"][0], rel=1e-4)
+    assert losses["squared"][1] < losses["squared"][0] - 0.01
 
 
 def test_one_network_learns_from_the_set_and_an_old_one_is_replaced(network, sets, step):
@@ -157,3 +200,10 @@ def test_real_images_are_seen_as_by_a_student_that_knows_the_set_alone(network, 
     # What one real image looks like does not depend on the others.
     alone = network.features(variables, synthetic.images, batch.images[:1])[1]
     np.testing.assert_allclose(alone[0], real[0], atol=1e-4)
+
+
+def test_an_error_that_there_is_not_is_refused():
+    with pytest.raises(InputError, match="error 'absolute' is unknown: choose scaled, squared"):
+        NeuralFeatureRegression(error="absolute")
+    with pytest.raises(InputError, match="choose cross_entropy, squared"):
+        KernelRegression(error="scaled")
