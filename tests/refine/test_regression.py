@@ -202,6 +202,7 @@ def test_real_images_are_seen_as_by_a_student_that_knows_the_set_alone(network, 
     np.testing.assert_allclose(alone[0], real[0], atol=1e-4)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_an_error_that_there_is_not_is_refused():
     with pytest.raises(InputError, match="error 'absolute' is unknown: choose scaled, squared"):
         NeuralFeatureRegression(error="absolute")
