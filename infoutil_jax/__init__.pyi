@@ -14,6 +14,9 @@ from .app.figures import overview as overview
 from .app.figures import plot_attributions as plot_attributions
 from .app.figures import plot_distilled as plot_distilled
 from .app.figures import plot_tradeoff as plot_tradeoff
+from .app.governance import audit as audit
+from .app.governance import explain as explain
+from .app.governance import forget as forget
 from .app.pipeline import choose_teacher as choose_teacher
 from .app.pipeline import run as run
 from .app.pipeline import train_teachers as train_teachers

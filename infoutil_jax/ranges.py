@@ -47,6 +47,7 @@ RANGES = {
     **dict.fromkeys(("learning_rate", "early_learning_rate", "weight_decay", "alpha"), AMOUNT),
     **dict.fromkeys(("side", "max_quantile", "crop_scale"), SHARE),
     "early_epochs": Range(0, 10**6),
+    "forgotten": Range(0, MOST_SEED),  # examples are numbered by 32 bits
     "process": Range(0, 4095),
     "width": Range(1, 2**14),
     "tiles": Range(1, 1024),

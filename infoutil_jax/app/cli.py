@@ -1,7 +1,8 @@
 """The command line: `infoutil VERB ...`.
 
-Exit codes: 0 done, 2 something of yours or of the machine's to fix (told in one sentence), 75
-terminated by SIGTERM, 130 interrupted; after these two the same command goes on.
+Exit codes: 0 done, 1 an audit that has found differences, 2 something of yours or of the machine's
+to fix (told in one sentence), 75 terminated by SIGTERM, 130 interrupted; after these two the same
+command goes on.
 """
 
 from __future__ import annotations
@@ -61,6 +62,14 @@ VERBS = {
         "Report", "One HTML page about a run, a comparison or a set: what was kept, and why."
     ),
     "verify": Verb("Verify", "Check a distilled set on disk against its manifest, file by file."),
+    "explain": Verb("Explain", "Why an image is in a distilled set, from the set's own records."),
+    "audit": Verb(
+        "AuditSet",
+        "Make a set again from its source and teachers, and say what differs, image by image.",
+    ),
+    "forget": Verb(
+        "Forget", "Take source images out of a set, as if they had never been in the pool."
+    ),
 }
 
 
@@ -123,7 +132,7 @@ def _main(arguments: list[str]) -> int:
         command = parsed(arguments)
         logs = getattr(command, "logs", None)
         with logs.watching() if logs else nullcontext():
-            command()
+            status: int | None = command()
     except InputError as error:
         sentence = with_flags(str(error), options_of(arguments[0]), arguments)
         print(f"infoutil: {sentence}", file=sys.stderr)
@@ -133,7 +142,7 @@ def _main(arguments: list[str]) -> int:
             raise
         print(f"infoutil: {files.told(error)}", file=sys.stderr)
         return 2
-    return 0
+    return status or 0
 
 
 if __name__ == "__main__":

@@ -159,6 +159,8 @@ class RunConfig:
     rare_classes: RareClasses = "refuse"
     """Where a class has too few images for the budget that is asked for: refuse; cap the budget for
     all classes; or fill the class with other crops of the images that it has."""
+    licence: str | None = None
+    """Under which the set may be used, such as cc-by-4.0: for its manifest and README.md."""
     baseline: bool = True
     """Also train students on as many random images, to compare with."""
     seed: int = 0

@@ -194,11 +194,38 @@ def overview(
     for column, title in enumerate([*titles, "distilled images"]):
         axes[0, column].set_title(title, fontsize=9, loc="left")
     if path is not None:
-        path, drawn = Path(path), BytesIO()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(drawn, dpi=110, format=path.suffix.removeprefix(".") or "png")
-        files.write(path, drawn.getvalue())
+        _save(figure, Path(path))
     return figure
+
+
+def origins(
+    source: Source, tiles: Sequence[tuple[Mapping[str, Any], np.ndarray]], path: Path
+) -> None:
+    """Draws where tiles come from: the source image with its map, where there is one, and the box.
+
+    Args:
+        source: what was distilled.
+        tiles: the record and the pixels of each.
+        path: where the picture goes, by its ending as PNG, PDF or SVG.
+    """
+    mapped = np.size(tiles[0][0]["map"]) > 1
+    titles = ["original", *["its map"] * mapped, "what is kept", "the tile"]
+    figure = Figure(figsize=(2 * len(titles) + 0.4, 2.2 * len(tiles) + 0.3), layout="constrained")
+    axes = figure.subplots(len(tiles), len(titles), squeeze=False)
+    for row, (tile, pixels) in zip(axes, tiles, strict=True):
+        _show_origin(row[:-1], source.train.image(tile["example"]), tile)
+        _show(row[-1], pixels)
+        row[0].set_xlabel(printable(tile["source"]), fontsize=8, parse_math=False)
+    for axis, title in zip(axes[0], titles, strict=True):
+        axis.set_title(title, fontsize=9, loc="left")
+    _save(figure, path)
+
+
+def _save(figure: Figure, path: Path) -> None:
+    drawn = BytesIO()
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(drawn, dpi=110, format=path.suffix.removeprefix(".") or "png")
+    files.write(path, drawn.getvalue())
 
 
 def _show_origin(axes: np.ndarray, image: np.ndarray, tile: Mapping[str, Any]) -> None:

@@ -109,6 +109,15 @@ class SourceOptions:
 
 
 @dataclass(frozen=True)
+class NamedSource(SourceOptions):
+    """Where images come from, by a flag, in commands that are about a set."""
+
+    source: str
+    """What the set was distilled from: digits, folder:PATH, npz:FILE or tfds:NAME, opened with the
+    same options."""
+
+
+@dataclass(frozen=True)
 class Machines:
     """What computes; devices and processes do not change the set."""
 

@@ -164,7 +164,8 @@ def run(
             f"images of {source.image_size[0]}×{source.image_size[1]} pixels cannot be cut into "
             f"{recipe.tiles} equal tiles: choose another image size, or tiles"
         )
-    wanted = arguments(source, recipe, images_per_class, pool, config.seed)
+    said = {"licence": config.licence}
+    wanted = arguments(source, recipe, images_per_class, pool, config.seed) | said
     drawn = recipes.random(tiles=recipe.tiles) if config.baseline else recipe
     compared = drawn.name != recipe.name
     if compared:
@@ -173,7 +174,7 @@ def run(
         made_by(workdir / "distilled", wanted)
         if compared:
             by_chance = arguments(source, drawn, images_per_class, pool, config.seed)
-            made_by(workdir / "random", by_chance)
+            made_by(workdir / "random", by_chance | said)
     rows = 1 + compared
     say(forecast(whole, images_per_class, rows, config.teacher, config.student))
     teachers = train_teachers(
@@ -188,7 +189,9 @@ def run(
     labeller = chosen[1]
     text, figures = account_of(teachers, labeller, source)
     say(text)
-    how = DistillConfig(pool=pool, devices=devices, overwrite=overwrite, progress=progress)
+    how = DistillConfig(
+        pool, devices=devices, overwrite=overwrite, licence=config.licence, progress=progress
+    )
     distil = partial(
         found_or_distilled,
         source,

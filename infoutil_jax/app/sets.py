@@ -76,6 +76,7 @@ def found_or_distilled(
     scorer = scorer_of(recipe, teacher, labeller)
     wanted = arguments(source, recipe, images_per_class, config.pool, seed)
     wanted |= inputs(source, scorer, labeller, images_per_class)
+    wanted["licence"] = config.licence
     del wanted["hardware"]  # which changes a set by rounding at most
     there = _found(workdir, wanted, config)
     if there is not None:

@@ -46,6 +46,7 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     mean, std = (tuple(round(x, 4) for x in manifest["normalisation"][k]) for k in ("mean", "std"))
     flip = training["flip"]
     widths = [channels, *[128] * (depth - 1)]
+    licence = manifest.get("licence")
     geometry = (
         f"each image is {side}×{side} tiles of {height // side}×{width // side} pixels, by rows"
     )
@@ -69,6 +70,9 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         geometry=geometry if tiles > 1 else "each image is one tile",
         mirrored="likely to help" if flip else "another class, or none: students do not see them",
         table=_table(manifest, rows),
+        licence_id="unknown" if licence is None else quoted(licence),
+        origin=_origin(manifest),
+        limits="\n".join(f"- {one}" for one in _limits(manifest)),
         blocks=", ".join(f"*block({inputs})" for inputs in widths),
         keras_blocks=", ".join(["*block()"] * depth),
         inputs=128 * (height >> depth) * (width >> depth),
@@ -102,6 +106,61 @@ def _labeller(manifest: Mapping[str, Any]) -> str:
     accuracy = teacher.get("accuracy")
     rate = "" if accuracy is None else f", {accuracy:.1f}% on the source's test images"
     return f"{teacher.get('stage')}, {printable(str(teacher.get('name')))}{rate}"
+
+
+def _origin(manifest: Mapping[str, Any]) -> str:
+    """Lines of a table: source, rule, teachers, accuracy and licence, as far as they are known."""
+    source, pool = manifest.get("source") or {}, manifest.get("pool")
+    forgotten = (manifest.get("forgotten") or {}).get("examples", ())
+    skipped, filled = source.get("skipped") or (), source.get("filled_classes") or {}
+    lines = {
+        "Source": f"{source.get('name', 'not known')}, {source.get('train_images', 'unknown')} "
+        f"training images, fingerprint `{source.get('fingerprint', 'unknown')}`",
+        "Rule": manifest.get("rule", "not known"),
+    }
+    if "pool" in manifest:
+        among = "all images" if pool is None else f"up to {pool} images"
+        lines["Choice"] = f"from {among} of each class, seed {manifest.get('seed')}"
+    for role, what in (("teacher", "Chosen by"), ("label_teacher", "Labelled by")):
+        about = manifest.get(role)
+        if isinstance(about, Mapping):
+            name = f"{about.get('stage')} {about.get('name')}"
+            lines[what] = f"teacher {name}, digest `{about.get('digest')}`"
+    if skipped:
+        lines["Left out"] = f"{len(skipped)} images that could not be read"
+    if filled:
+        lines["Filled up"] = f"classes of too few images, by other crops: {', '.join(filled)}"
+    if forgotten:
+        lines["Removed"] = f"{len(forgotten)} training images, as if they had not been there"
+    lines["How well"] = "not measured when it was made: `infoutil student SET SOURCE` measures it"
+    lines["Licence"] = manifest.get("licence", f"not stated; {TERMS}")
+    return "\n".join(
+        f"| {name} | {printable(str(text)).replace('|', chr(92) + '|')} |"
+        for name, text in lines.items()
+    )
+
+
+TERMS = "the terms of the source's images hold for what was made of them"
+
+
+def _limits(manifest: Mapping[str, Any]) -> list[str]:
+    """What a user has to know, a sentence or two each."""
+    recipe = manifest.get("recipe")
+    selected = isinstance(recipe, Mapping) and "crop" in recipe and not recipe.get("refine")
+    pixels = (
+        "The images are pieces of real images: whoever or whatever is in these can be recognised."
+        if selected
+        else "The images may show real ones, or be shaped by them: treat them as the source's."
+    )
+    accuracy = (manifest.get("label_teacher") or {}).get("accuracy")
+    right = "" if accuracy is None else f", right in {accuracy:.1f}% of the source's test images"
+    return [
+        pixels,
+        f"Soft labels are the opinion of one network{right}: its mistakes are taught, too.",
+        "It is made to train classifiers. Classes have equal counts, whatever the source has, and "
+        "what is rare within a class may be missing: do not draw statistics from it.",
+        "Students are known to do well that resemble those it was made for: test others yourself.",
+    ]
 
 
 def _table(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:

@@ -106,5 +106,14 @@ PROVENANCE: Mapping[str, tuple[kinds.Kind, str]] = {
     "teacher": _TEACHER,
     "label_teacher": _TEACHER,
     "source": (kinds.having(name=kinds.text, fingerprint=kinds.text), "a mapping with a name"),
+    "rule": (kinds.text, "a sentence"),
+    "licence": (kinds.text, "a string"),
+    "forgotten": (
+        kinds.having(
+            examples=kinds.many(lambda value: type(value) is int and value >= 0),
+            fingerprint=kinds.optional(kinds.text),
+        ),
+        "a mapping with the numbers of training images, and a fingerprint",
+    ),
 }
 """What a manifest says of how the set was made, where it says it."""

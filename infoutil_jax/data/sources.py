@@ -7,9 +7,8 @@ never holds more than a few batches.
 """
 
 import hashlib
-import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from infoutil_jax.data.examples import Examples, Listing
+from infoutil_jax.data.fingerprint import fingerprint_of
 from infoutil_jax.data.index import Index
 from infoutil_jax.data.loading import check, read, threads_for
 from infoutil_jax.data.pixels import Header, View, decode
@@ -65,6 +65,7 @@ class Source:
     alpha: bool = False
     filled: Mapping[str, int] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    _told: Callable[[Sequence[int]], str | None] | None = field(default=None, repr=False)
 
     def fill(self, per_class: int) -> "Source":
         """The source with the training images of rare classes repeated, in turn.
@@ -89,6 +90,7 @@ class Source:
             train=self.train.take(rows),
             filled={self.class_names[label]: int(counts[label]) for label in rare},
             _fingerprint=hashlib.sha256(f"{self._fingerprint} {per_class}".encode()).hexdigest(),
+            _told=None,
         )
 
     def fingerprint(self) -> str:
@@ -98,6 +100,20 @@ class Source:
         the folder lies is not.
         """
         return self._fingerprint
+
+    def fingerprint_without(self, examples: Sequence[int]) -> str | None:
+        """The fingerprint of the same source with some training images removed from its place.
+
+        Where the source has no test split of its own, removing an image may move another one
+        between the splits; the fingerprint is then another one.
+
+        Args:
+            examples: their numbers.
+
+        Returns:
+            None of a source whose rare classes were filled.
+        """
+        return None if self._told is None else self._told(examples)
 
 
 def open_source(
@@ -198,7 +214,8 @@ def open_source(
     made: dict[str, Any] = {"value_range": extremes} if extremes else {}
     made |= {"background": behind} if survey.blended(channels) else {}
     digests = [header.digest for header in train_headers + test_headers]
-    fingerprint = _fingerprint(listing.class_names, train, test, digests, made)
+    told = partial(fingerprint_of, listing.class_names, train, test, b"".join(digests), made)
+    fingerprint = told()
     train, test = found.fingerprinted(fingerprint, train, test)
     found.save()
     return Source(
@@ -218,6 +235,7 @@ def open_source(
         value_range=extremes,
         alpha=survey.has_alpha(channels),
         options=options | {"image_size": list(size), "channels": channels},
+        _told=told,
     )
 
 
@@ -317,18 +335,3 @@ def _check_classes(labels: np.ndarray, listing: Listing, spec: str) -> None:
         raise InputError(
             f"class {name!r} of {spec} has no readable training image; it should have at least one"
         )
-
-
-def _fingerprint(
-    class_names: tuple[str, ...],
-    train: Split,
-    test: Split,
-    digests: list[bytes],
-    made: dict[str, Any],
-) -> str:
-    head = [class_names, train.shape, len(train), len(test), *([made] if made else [])]
-    whole = hashlib.sha256(json.dumps(head).encode())
-    labels = np.concatenate([train.labels, test.labels])
-    for name, label, digest in zip(train.ids + test.ids, labels, digests, strict=True):
-        whole.update(json.dumps([name, int(label), digest.hex()]).encode())
-    return whole.hexdigest()

@@ -14,12 +14,26 @@ from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.teacher import SEEN, Teacher
 
 
-def check_budget(source: Source, recipe: Recipe, ipc: int, pool: int | None) -> None:
+def check_budget(
+    source: Source, recipe: Recipe, ipc: int, pool: int | None, forgotten: tuple[int, ...] = ()
+) -> None:
     """Checks that every class, and its pool, holds `ipc * recipe.tiles` images.
 
+    Args:
+        source: of the images.
+        recipe: says how many crops an image holds.
+        ipc: distilled images a class.
+        pool: training images of a class that compete; None for all.
+        forgotten: training images, by number, that take no part.
+
     Raises:
-        InputError: naming the class and its count.
+        InputError: naming the class and its count; or a number that no training image has.
     """
+    if max(forgotten, default=0) >= len(source.train):
+        raise InputError(
+            f"forgotten has image {max(forgotten)}; {source.spec} has {len(source.train)} training "
+            "images, numbered from 0"
+        )
     if ipc < 1:
         raise InputError(f"images_per_class is {ipc}; it must be at least 1.")
     needed = ipc * recipe.tiles
@@ -28,12 +42,15 @@ def check_budget(source: Source, recipe: Recipe, ipc: int, pool: int | None) -> 
             f"a pool of {pool} images a class is too small for {ipc} distilled images of "
             f"{recipe.tiles} tile(s): it must be at least {needed}."
         )
-    counts = np.bincount(source.train.labels, minlength=len(source.class_names))
+    labels = np.delete(source.train.labels, forgotten)
+    counts = np.bincount(labels, minlength=len(source.class_names))
     if counts.min() < needed:
         smallest = int(counts.argmin())
+        without = " without those that are to be forgotten" if forgotten else ""
         raise InputError(
             f"class {source.class_names[smallest]!r} of {source.spec} has {counts[smallest]} "
-            f"training images; {ipc} distilled images of {recipe.tiles} tile(s) need {needed}."
+            f"training images{without}; {ipc} distilled images of {recipe.tiles} tile(s) need "
+            f"{needed}."
         )
 
 

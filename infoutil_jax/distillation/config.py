@@ -18,6 +18,9 @@ class DistillConfig:
             that one compilation serves all.
         devices: share each batch (`parallel.devices_of`); None for the first.
         overwrite: replace a distilled set that is already there.
+        licence: under which the set may be used, for its manifest and README.md; None says nothing.
+        forgotten: training images, by number, that take no part, as if the source did not have
+            them; all others keep their numbers, by which random draws are made (see `forget`).
         progress: show a progress line: images a second, the share of time that the host waits for
             the device, and the most memory used; and say once what cannot be resumed after a
             stop, or needs memory that grows with the images. False is silent.
@@ -30,6 +33,8 @@ class DistillConfig:
     batch_size: int = 64
     devices: Devices | None = None
     overwrite: bool = False
+    licence: str | None = None
+    forgotten: tuple[int, ...] = ()
     progress: bool = True
 
     def __post_init__(self) -> None:

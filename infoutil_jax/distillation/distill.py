@@ -9,11 +9,11 @@ from __future__ import annotations
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int, Int32, UInt8
 
 from infoutil_jax import files, parallel, provenance
 from infoutil_jax.blocks import each_block
@@ -24,7 +24,7 @@ from infoutil_jax.distillation.checks import check_budget, check_teacher
 from infoutil_jax.distillation.config import DistillConfig
 from infoutil_jax.distillation.crops import read_crops
 from infoutil_jax.distillation.examine import REFINE, SELECT, Examined, stream
-from infoutil_jax.distillation.manifest import arguments, inputs
+from infoutil_jax.distillation.manifest import arguments, governance, inputs, taking_part
 from infoutil_jax.distillation.pool import ScoredPool, score_pool
 from infoutil_jax.distillation.refining import moved, refined, refining_of, temperature_of
 from infoutil_jax.errors import InputError
@@ -71,7 +71,7 @@ def distill(
     scorer = scorer_of(recipe, teacher, labeller)
     if labeller is not scorer:  # which `score_pool` checks
         labeller = check_teacher(labeller, source)
-    check_budget(source, recipe, images_per_class, config.pool)
+    check_budget(source, recipe, images_per_class, config.pool, config.forgotten)
     check_destination(workdir, overwrite=config.overwrite)
     workdir = Path(workdir)
 
@@ -145,7 +145,8 @@ def distill_pool(
         )
     if labeller is not scored.teacher:
         labeller = check_teacher(labeller, scored.source)
-    check_budget(scored.source, scored.recipe, images_per_class, scored.config.pool)
+    pool, forgotten = scored.config.pool, scored.config.forgotten
+    check_budget(scored.source, scored.recipe, images_per_class, pool, forgotten)
     check_destination(workdir, overwrite=scored.config.overwrite)
     _write(scored, labeller, images_per_class, Path(workdir))
     return DistilledDataset.load(workdir)
@@ -170,8 +171,50 @@ def selected(scored: ScoredPool, per_class: int) -> Examined:
     return kept.take(np.argsort(labels, kind="stable"))
 
 
+class Contents(NamedTuple):
+    """All that a set on disk holds, before it is written.
+
+    Attributes:
+        images: by class, each class best first.
+        labels: class of each image.
+        soft_labels: logits of each tile.
+        records: where each tile comes from, and why it was kept.
+        manifest: how the set was made.
+    """
+
+    images: UInt8[np.ndarray, "n height width channels"]
+    labels: Int32[np.ndarray, " n"]
+    soft_labels: Float[np.ndarray, "n tiles classes"]
+    records: list[dict[str, Any]]
+    manifest: dict[str, Any]
+
+    def write(self, source: Source, workdir: Path, *, overwrite: bool = False) -> DistilledDataset:
+        """Writes the set, whole or not at all."""
+        return write_distilled(
+            workdir,
+            **self._asdict(),
+            class_names=source.class_names,
+            overwrite=overwrite,
+        )
+
+
 def _write(scored: ScoredPool, labeller: Teacher, images_per_class: int, workdir: Path) -> None:
     """Writes the set that the recipe's selection makes."""
+    made = contents_of(scored, labeller, images_per_class, refining_of(workdir))
+    made.write(scored.source, workdir, overwrite=scored.config.overwrite)
+
+
+def contents_of(
+    scored: ScoredPool, labeller: Teacher, images_per_class: int, folder: Path | None = None
+) -> Contents:
+    """What the recipe's selection makes of a scored pool.
+
+    Args:
+        scored: the pool.
+        labeller: the teacher that labels.
+        images_per_class: the budget.
+        folder: where refining may keep its state, to go on after a stop.
+    """
     source, recipe, batch_size = scored.source, scored.recipe, scored.config.batch_size
     classes, per_class = len(source.class_names), images_per_class * recipe.tiles
     kept = selected(scored, per_class)
@@ -185,6 +228,7 @@ def _write(scored: ScoredPool, labeller: Teacher, images_per_class: int, workdir
     manifest = {
         **arguments(source, recipe, images_per_class, scored.config.pool, scored.seed),
         **inputs(source, scored.teacher, labeller, images_per_class),
+        **governance(source, recipe, scored.config),
         **({"attribute": provenance.describe(scored.attribute)} if scored.attribute else {}),
     }
     if recipe.refine is not None:
@@ -194,22 +238,14 @@ def _write(scored: ScoredPool, labeller: Teacher, images_per_class: int, workdir
             stream(scored.seed, REFINE),
             labeller,
             (images, soft_labels),
-            Pool(*source.train.labelled(), flip=manifest["training"]["flip"]),
-            folder=refining_of(workdir),
+            Pool(*taking_part(source, scored.config).labelled(), manifest["training"]["flip"]),
+            folder=folder,
             progress=scored.config.progress,
         )
         records = moved(records, start, images)
         manifest["training"] |= temperature_of(recipe.refine)
-    write_distilled(
-        workdir,
-        images=images,
-        labels=np.repeat(np.arange(classes, dtype=np.int32), images_per_class),
-        soft_labels=soft_labels,
-        class_names=source.class_names,
-        records=records,
-        manifest=manifest,
-        overwrite=scored.config.overwrite,
-    )
+    labels = np.repeat(np.arange(classes, dtype=np.int32), images_per_class)
+    return Contents(images, labels, soft_labels, records, manifest)
 
 
 def label_crops(

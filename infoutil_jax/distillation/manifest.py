@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
+import numpy as np
+
 from infoutil_jax import provenance
 from infoutil_jax.data.sources import Source
+from infoutil_jax.data.split import Split
+from infoutil_jax.distillation.config import DistillConfig
 from infoutil_jax.method.recipes import Recipe
+from infoutil_jax.method.recipes.rule import rule_of
 from infoutil_jax.training.config import StudentConfig
 from infoutil_jax.training.student import default_batch_size
 from infoutil_jax.training.teacher import Teacher
@@ -17,14 +22,18 @@ def arguments(
     source: Source, recipe: Recipe, images_per_class: int, pool: int | None, seed: int
 ) -> dict[str, Any]:
     """What was asked for, as a manifest says it: known before there is a teacher."""
-    parts = {one.name: provenance.describe(getattr(recipe, one.name)) for one in fields(recipe)}
     return {
-        "recipe": parts,
+        "recipe": parts_of(recipe),
         "images_per_class": images_per_class,
         "pool": pool,
         "seed": seed,
         "source": _source(source),
     }
+
+
+def parts_of(recipe: Recipe) -> dict[str, Any]:
+    """What a manifest says of a recipe: each part, by its name."""
+    return {one.name: provenance.describe(getattr(recipe, one.name)) for one in fields(recipe)}
 
 
 def inputs(
@@ -56,6 +65,29 @@ def inputs(
         "versions": provenance.versions(),
         "hardware": provenance.hardware(),
     }
+
+
+def governance(source: Source, recipe: Recipe, config: DistillConfig) -> dict[str, Any]:
+    """What a manifest says to those who answer for the set: rule, licence, what was forgotten.
+
+    Forgotten images are told by their numbers, for names may tell of people, and with the
+    fingerprint of the source without them, by which the set is known once they are removed there.
+    """
+    said: dict[str, Any] = {"rule": rule_of(parts_of(recipe))}
+    if config.licence is not None:
+        said["licence"] = config.licence
+    if config.forgotten:
+        examples = sorted(set(config.forgotten))
+        remaining = source.fingerprint_without(examples)
+        said["forgotten"] = {"examples": examples, "fingerprint": remaining}
+    return said
+
+
+def taking_part(source: Source, config: DistillConfig) -> Split:
+    """The training images but for those that were forgotten."""
+    if not config.forgotten:
+        return source.train
+    return source.train.take(np.setdiff1d(np.arange(len(source.train)), config.forgotten))
 
 
 def _source(source: Source) -> dict[str, Any]:

@@ -100,7 +100,7 @@ def score_pool(
             than it promises, or a kept part is damaged.
     """
     teacher = check_teacher(teacher, source)
-    indices = choose_pool(source.train.labels, config.pool, seed)
+    indices = choose_pool(source.train.labels, config.pool, seed, config.forgotten)
     attribute = _fitted(source, teacher, recipe.attribute, indices)
     run = _Run(source, teacher, replace(recipe, attribute=attribute), seed, config)
     keep = _keep(recipe, seed, per_class, config.progress)
@@ -108,7 +108,7 @@ def score_pool(
     with progress.Bar(what, len(indices), unit="image", shown=config.progress) as bar:
         place = None
         if folder is not None:
-            numbers = seed, config.pool, per_class
+            numbers = seed, config.pool, per_class, *sorted(config.forgotten)
             place = Path(folder) / parts.name_of(source, teacher, recipe, numbers)
             reason = parts.unnamed(recipe, teacher)
             if reason:
@@ -138,16 +138,20 @@ def _fitted(
 
 
 def choose_pool(
-    labels: Int32[np.ndarray, " n"], pool: int | None, seed: int
+    labels: Int32[np.ndarray, " n"],
+    pool: int | None,
+    seed: int,
+    forgotten: tuple[int, ...] = (),
 ) -> Int[np.ndarray, " pool"]:
     """Indices of `pool` images of each class, drawn by each example's own key, ascending."""
     if pool is None:
-        return np.arange(len(labels))
+        return np.setdiff1d(np.arange(len(labels)), forgotten)
     draws = _uniform(stream(seed, POOL), jnp.arange(len(labels), dtype=jnp.uint32))
     order = np.lexsort((np.arange(len(labels)), np.asarray(draws), labels))
+    order = order[~np.isin(order, forgotten)]
     sorted_labels = labels[order]
     first = np.searchsorted(sorted_labels, sorted_labels)
-    return np.sort(order[np.arange(len(labels)) - first < pool])
+    return np.sort(order[np.arange(len(order)) - first < pool])
 
 
 class _Run:

@@ -134,15 +134,24 @@ _TILE = kinds.having(
 def load_shown(folder: Path) -> DistilledDataset:
     """A set, whose records say of each tile what a report shows."""
     distilled = DistilledDataset.load(folder)
+    checked_records(distilled)
+    return distilled
+
+
+def checked_records(distilled: DistilledDataset) -> None:
+    """Checks that records say of each tile where it comes from and why it was kept.
+
+    Raises:
+        InputError: one does not.
+    """
     keys = {"source", "example", "box", "map", "score", "rank"}
     for number, record in enumerate(distilled.records, 1):
         tiles: Any = record.get("tiles")
         if not kinds.many(_TILE)(tiles) or any(keys - tile.keys() for tile in tiles):
             raise InputError(
-                f"{folder / METADATA} line {number} does not say of its tiles where they come from "
-                "and why they were kept, as infoutil distill writes it"
+                f"{distilled.path / METADATA} line {number} does not say of its tiles where they "
+                "come from and why they were kept, as infoutil distill writes it"
             )
-    return distilled
 
 
 def _json(file: Path) -> dict[str, Any]:

@@ -36,6 +36,8 @@ class Distill:
     """Training images of a class that compete (paper: 300); None for all."""
     batch_size: int = DistillConfig.batch_size
     """Images in flight at once on each device."""
+    licence: str | None = None
+    """Under which the set may be used, such as cc-by-4.0: for its manifest and README.md."""
     overwrite: bool = False
     """Replace a distilled set that is already there."""
     seed: int = 0
@@ -74,7 +76,7 @@ class Distill:
             images_per_class=budget,
             workdir=self.workdir,
             seed=self.seed,
-            config=DistillConfig(self.pool, self.batch_size, devices, self.overwrite),
+            config=DistillConfig(self.pool, self.batch_size, devices, self.overwrite, self.licence),
         )
         if jax.process_index():
             return
