@@ -58,6 +58,7 @@ RANGES = {
     "temperature": AMOUNT._replace(open=True),
     "mean": Range(0, 1, whole=False),
     "std": SHARE,
+    "tolerance": Range(0, 1, whole=False),
     "image_size": Range(1, MOST_SIDE),
     "channels": Range(1, 1024),
     "value_range": Range(-1e300, 1e300, whole=False),

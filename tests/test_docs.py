@@ -128,6 +128,7 @@ SETUP |= {f"docs/{one.__name__}.md": one for one in (images, models, recipes, de
 SETUP["docs/report.md"] = devices
 SETUP["docs/refine.md"] = lambda folder: devices(folder) | {"SMALL": BackboneConfig(width=8)}
 SETUP["docs/trust.md"] = sets
+SETUP["docs/governance.md"] = devices
 
 
 def _weights(side):

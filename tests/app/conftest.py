@@ -29,7 +29,7 @@ def by_rank(digits, teachers, tmp_path_factory):
     return distill(
         digits,
         teachers["converged"],
-        infoutil_paper(shapley=ShapleyConfig(budget=32)),
+        infoutil_paper(shapley=ShapleyConfig(budget=32, pilot=0)),
         images_per_class=2,
         workdir=tmp_path_factory.mktemp("by_rank") / "set",
         label_teacher=teachers["early"],

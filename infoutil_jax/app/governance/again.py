@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from itertools import combinations
+from math import comb
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,9 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.ranges import MOST_SEED
 from infoutil_jax.training.teacher import Teacher, load_teachers
+
+TRIES = 300
+"""Choices of forgotten images that may be missing from a source, of which one is looked for."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,7 +147,8 @@ def recipe_of(distilled: DistilledDataset, given: Recipe | None) -> Recipe:
 def source_of(distilled: DistilledDataset, source: Source) -> Source | None:
     """The source that a set was made of, numbered as it was then; None where it is another one.
 
-    A source from which images were removed that the set has forgotten is still the same.
+    A source from which some or all of the images that the set has forgotten were removed is still
+    the same: without all of them it has the fingerprint that the manifest says.
 
     Raises:
         InputError: the manifest names no source.
@@ -154,10 +160,15 @@ def source_of(distilled: DistilledDataset, source: Source) -> Source | None:
     now = source.fingerprint()
     if now == then:
         return source
-    about = distilled.manifest.get("forgotten") or {}
-    if now != about.get("fingerprint"):
+    about, examples = distilled.manifest.get("forgotten") or {}, forgotten_of(distilled)
+    lost = distilled.manifest["source"].get("train_images", 0) - len(source.train)
+    if not 0 < lost <= len(examples) or comb(len(examples), lost) > TRIES:
         return None
-    return renumbered(source, forgotten_of(distilled), then)
+    for missing in combinations(examples, lost):
+        found = renumbered(source, missing, then)
+        if found.fingerprint_without(examples) == about.get("fingerprint"):
+            return found
+    return None
 
 
 def opened(distilled: DistilledDataset, source: Source) -> Source:

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from infoutil_jax import files, kinds
 from infoutil_jax.app.accounts import accuracy_rows
 from infoutil_jax.app.comparison import Comparison
+from infoutil_jax.app.governance.again import source_of
 from infoutil_jax.app.options import index_of
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.layout import MANIFEST, METADATA
@@ -94,9 +95,10 @@ def gather(path: Path, source: Source | None = None) -> Folder:
     teachers = load_teachers(trained.parent) if trained.exists() else {}
     shown = []
     for folder, distilled in zip(folders, sets, strict=True):
-        mine = source
-        if source is not None and _fingerprint(distilled) != source.fingerprint():
-            mine = None
+        mine = None
+        if source is not None and _fingerprint(distilled) is not None:
+            mine = source_of(distilled, source)
+        if source is not None and mine is None:
             missing.append(
                 f"{folder.name}: its origins are not shown, for it was distilled from other "
                 f"images than {source.spec} has now"
