@@ -110,7 +110,7 @@ class SourceOptions:
 
 @dataclass(frozen=True)
 class NamedSource(SourceOptions):
-    """Where images come from, by a flag, in commands that are about a set."""
+    """Where the images come from that a set was distilled from."""
 
     source: str
     """What the set was distilled from: digits, folder:PATH, npz:FILE or tfds:NAME, opened with the

@@ -110,6 +110,42 @@ def test_a_claim_of_the_manifest_is_made_again(by_rank, digits, teachers, rewrit
     assert finding.what == "manifest" and "99.9" in finding.said
 
 
+def test_classes_that_were_renamed_are_told(by_rank, digits, teachers, rewritten):
+    names = ("1", "0", *by_rank.class_names[2:])
+    result = audited(rewritten(by_rank, class_names=names), digits, teachers)
+    assert [one.said for one in result.findings] == [
+        "class 0 is '1' instead of '0'",
+        "class 1 is '0' instead of '1'",
+    ]
+    assert {one.what for one in result.findings} == {"labels"}
+
+
+def test_a_set_of_another_budget_than_it_says_is_told(by_rank, digits, teachers, rewritten):
+    result = audited(rewritten(by_rank, manifest={"images_per_class": 1}), digits, teachers)
+    assert "records" in {one.what for one in result.findings} and not result.passed
+
+
+def test_a_set_whose_rare_classes_were_filled_is_compared_with_the_source_alone(photos, tmp_path):
+    _, source, teacher, _ = photos
+    made = distill(
+        source.fill(4),
+        teacher,
+        recipes.rded(),
+        images_per_class=4,
+        workdir=tmp_path / "filled",
+        config=QUIET,
+    )
+    assert audit(made.path, source, teacher, config=QUIET).passed
+
+
+def test_with_another_teacher_records_that_say_nothing_are_told(
+    by_rank, digits, teachers, rewritten
+):
+    distilled = rewritten(by_rank, records=[{}] * 20)
+    result = audited(distilled, digits, teachers["converged"])
+    assert found(result) == [("teacher", ""), ("records", "")]
+
+
 def test_another_source_is_told_and_nothing_else(by_rank, teachers, photos):
     other = open_source("digits", seed=1)
     result = audited(by_rank, other, teachers)

@@ -130,6 +130,27 @@ def test_names_cannot_write_to_the_terminal(write):
     assert "\x1b" not in said and "\\U0000001B[31m\\U0000000A.png" in said
 
 
+@pytest.mark.parametrize(
+    ("record", "told"),
+    [
+        ({"tiles": [TILE | {"map": [[1.0], [2.0, 3.0]]}]}, "lines differ in length"),
+        ({"tiles": [TILE | {"map": [[1.0] * 9] * 2}]}, "no grid of patches"),
+        ({"tiles": [TILE], "refined": "far"}, "has refined 'far'"),
+    ],
+)
+def test_records_that_cannot_be_are_told(by_rank, rewritten, record, told):
+    distilled = rewritten(by_rank, records=[record] * 20)
+    with pytest.raises(InputError, match=told):
+        explain(distilled, 0)
+
+
+@pytest.mark.parametrize("crop", [None, [], "x", {"function": "RandomResizedBoxes"}])
+@pytest.mark.parametrize("select", [None, {"kind": "Chain", "selectors": 3}, {"kind": ["TopK"]}])
+def test_a_recipe_is_told_as_far_as_it_can_be(write, crop, select):
+    recipe = {"name": "mine", "crop": crop, "select": select, "score": {"function": "loud"}}
+    assert explain(write(recipe=recipe), 0)["rule"].startswith("mine ")
+
+
 def test_records_that_do_not_say_it_are_told(by_rank, rewritten):
     distilled = rewritten(by_rank, records=[{}] * 20)
     with pytest.raises(InputError, match=r"metadata\.jsonl line 1 does not say of its tiles"):

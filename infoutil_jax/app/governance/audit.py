@@ -21,6 +21,7 @@ from infoutil_jax.app.governance.again import (
     teacher_of,
     told_of,
 )
+from infoutil_jax.app.report.gather import checked_records
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.layout import MANIFEST
 from infoutil_jax.data.sources import Source
@@ -161,13 +162,21 @@ def audit(
     names = _names(distilled)
     if scorer is None or labeller is None:
         if recipe.refine is None:
-            findings += _pixels(names, distilled.images, started_from(distilled, numbered))
+            findings += _at_the_boxes(names, distilled, numbered)
         return Audit(str(folder), distilled.digest, 0, tuple(findings))
     again = Again(distilled, numbered, recipe, scorer, labeller)
     made = again.contents(config, forgotten_of(distilled))
     findings += _claims(distilled.manifest, made.manifest)
-    if made.images.shape != distilled.images.shape:
-        said = f"its images are {distilled.images.shape}, the recipe makes {made.images.shape}"
+    for label, (name, right) in enumerate(
+        zip(distilled.class_names, numbered.class_names, strict=False)
+    ):
+        if name != right:
+            findings.append(
+                Finding("labels", "", f"class {label} is {name!r} instead of {right!r}")
+            )
+    shapes = [(one.images.shape, one.soft_labels.shape) for one in (distilled, made)]
+    if shapes[0] != shapes[1]:
+        said = f"images and labels are {shapes[0]}, the recipe makes {shapes[1]}"
         findings.append(Finding("records", "", said))
     else:
         findings += _images(names, distilled, made, tolerance)
@@ -197,6 +206,19 @@ def _images(
         elif not _close(there, right, tolerance):
             most = float(np.abs(there - right).max())
             yield Finding("labels", name, f"its logits are not the teacher's, by up to {most:.3g}")
+
+
+def _at_the_boxes(
+    names: list[str], distilled: DistilledDataset, source: Source
+) -> Iterator[Finding]:
+    """Where pixels are not those of the source at the boxes on record."""
+    try:
+        checked_records(distilled)
+        cut = started_from(distilled, source)
+    except (InputError, TypeError, ValueError) as error:
+        yield Finding("records", "", f"images cannot be cut by them: {error}")
+        return
+    yield from _pixels(names, distilled.images, cut)
 
 
 def _pixels(names: list[str], there: np.ndarray, right: np.ndarray) -> Iterator[Finding]:

@@ -75,7 +75,7 @@ def explain(
         "map_is": MAPS.get(attribute),
         "teacher": {name: teacher.get(name) for name in ("name", "stage", "accuracy")},
         "pool": pool if kinds.count(pool := manifest.get("pool")) else None,
-        "refined": record.get("refined"),
+        "refined": _refined(distilled, record.get("refined")),
         "tiles": [
             _tile(distilled, counts, label, tile, logits)
             for tile, logits in zip(
@@ -93,6 +93,18 @@ def _counts(distilled: DistilledDataset, source: Source) -> np.ndarray:
     """
     labels = np.delete(opened(distilled, source).train.labels, forgotten_of(distilled))
     return np.bincount(labels, minlength=len(distilled.class_names))
+
+
+def _refined(distilled: DistilledDataset, about: Any) -> Any:
+    """How far an image was refined, as the records say it.
+
+    Raises:
+        InputError: they say something else there.
+    """
+    right = isinstance(about, Mapping) and all(kinds.number(about.get(n)) for n in ("rms", "most"))
+    if about is not None and not right:
+        wrong(distilled.path / METADATA, f"has refined {kinds.short(about)}; it should be a change")
+    return about
 
 
 def _number(distilled: DistilledDataset, names: Sequence[str], image: int | str) -> int:
@@ -154,10 +166,14 @@ def _map(
 ) -> dict[str, float | None] | None:
     """The sum of a map in a box, each patch by the share of it that is inside."""
     values, box = tile["map"], tile["box"]
-    if values is None or box is None or np.size(values) < 2:
+    if values is None or box is None:
+        return None
+    if len({len(line) for line in values}) > 1:
+        wrong(distilled.path / METADATA, "has a map whose lines differ in length")
+    if np.size(values) < 2:
         return None
     grid = np.asarray(values, np.float64)
-    if grid.ndim != 2 or grid.shape[0] > size[0] or grid.shape[1] > size[1]:
+    if grid.shape[0] > size[0] or grid.shape[1] > size[1]:
         wrong(distilled.path / METADATA, "has a map that is no grid of patches of an image")
     inside = np.outer(
         *(_shares(size[axis], grid.shape[axis], box[axis], box[axis + 2]) for axis in (0, 1))
@@ -182,7 +198,7 @@ def in_words(told: Mapping[str, Any]) -> str:
         indent = "  " * (len(tiles) > 1)
         lines += [indent + line for line in (_origin(tile), *_why(told, tile))]
     about = told["refined"]
-    if about:
+    if about is not None:
         lines.append(
             f"refined: its pixels were changed since, by {about['most']:g} grey levels of 255 at "
             f"most, {about['rms']:g} in the root of the mean square"
@@ -191,7 +207,7 @@ def in_words(told: Mapping[str, Any]) -> str:
 
 
 def _origin(tile: Mapping[str, Any]) -> str:
-    if tile["source"] is None:
+    if None in (tile["source"], tile["example"], tile["box"]):
         return "from: no image of a source"
     top, left, height, width = tile["box"]
     where = f"rows {top} to {top + height - 1}, columns {left} to {left + width - 1}"

@@ -9,8 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from infoutil_jax import files, locks
 from infoutil_jax.app.governance.again import (
     Again,
@@ -20,6 +18,7 @@ from infoutil_jax.app.governance.again import (
     teacher_of,
     told_of,
 )
+from infoutil_jax.app.report.gather import checked_records
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.layout import MANIFEST
 from infoutil_jax.data.sources import Source
@@ -90,6 +89,7 @@ def forget(
         files.recover(files.real(folder))
         before = DistilledDataset.load(folder)
         before.verify()
+        checked_records(before)
         again = _again(before, source, teachers, recipe)
         examples = _examples(before, again.source, source_ids)
         made = again.contents(config, [*forgotten_of(before), *examples], folder=scoring_of(folder))
@@ -199,17 +199,17 @@ def _unshown(folder: Path) -> Iterator[Path]:
 
 def _elsewhere(distilled: DistilledDataset, examples: Sequence[int]) -> Iterator[Path]:
     """Sets beside this one that were made of the same source and hold some of the images."""
-    place, numbers = files.real(distilled.path), np.asarray(examples)
+    place = files.real(distilled.path)
     for file in sorted(place.parent.glob(f"*/{MANIFEST}")):
         if file.parent == place:
             continue
         try:
             other = DistilledDataset.load(file.parent)
+            checked_records(other)
         except InputError:  # which its own reader tells
             continue
         same = other.manifest.get("source") or {}
         if same.get("fingerprint") != distilled.manifest["source"]["fingerprint"]:
             continue
-        tiles = [tile for one in other.records for tile in one.get("tiles", ())]
-        if np.isin([tile.get("example") for tile in tiles], numbers).any():
+        if any(tile["example"] in examples for one in other.records for tile in one["tiles"]):
             yield file.parent

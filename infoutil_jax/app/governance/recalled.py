@@ -43,7 +43,7 @@ def recalled(described: Any) -> Recipe:
         raise _unknown(f"parts of your own, version {told['version']!r}")
     try:
         recipe = Recipe(**{name: _part(told[name]) for name in names})
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, RecursionError) as error:
         if isinstance(error, InputError) and "in Python" in str(error):
             raise
         raise _unknown(f"parts that cannot be made: {error}") from error

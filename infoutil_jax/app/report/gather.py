@@ -14,7 +14,6 @@ from jaxtyping import Float
 from infoutil_jax import files, kinds
 from infoutil_jax.app.accounts import accuracy_rows
 from infoutil_jax.app.comparison import Comparison
-from infoutil_jax.app.governance.again import source_of
 from infoutil_jax.app.options import index_of
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.layout import MANIFEST, METADATA
@@ -97,6 +96,8 @@ def gather(path: Path, source: Source | None = None) -> Folder:
     for folder, distilled in zip(folders, sets, strict=True):
         mine = None
         if source is not None and _fingerprint(distilled) is not None:
+            from infoutil_jax.app.governance.again import source_of  # which reads records by this
+
             mine = source_of(distilled, source)
         if source is not None and mine is None:
             missing.append(

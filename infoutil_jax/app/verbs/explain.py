@@ -8,6 +8,7 @@ from typing import Annotated
 
 import tyro
 
+from infoutil_jax.app.flags import say_defaults
 from infoutil_jax.errors import InputError
 
 
@@ -54,3 +55,6 @@ class Explain:
         print(json.dumps(told, indent=1) if self.json else in_words(told))
         if self.picture is not None and not self.json:
             print(f"picture: {self.picture}")
+
+
+say_defaults(Explain)

@@ -61,8 +61,9 @@ class Forget:
         for folder in done.elsewhere:
             print(f"has tiles of what was forgotten still: {folder}")
         print("left as they are: the source, teachers, and students of the earlier set")
-        words = shlex.join(["audit", str(self.distilled), "--source", source.spec])
-        print(f"next: infoutil {words}")
+        words = ["audit", str(self.distilled), "--source", source.spec]
+        words += ["--teacher", str(self.teacher)] if self.teacher else []
+        print(f"next: infoutil {shlex.join(words)}")
 
 
 say_defaults(Forget)

@@ -41,12 +41,12 @@ def _cut(crop: Any, maps: str) -> str:
     name, about = name_of(crop), crop if isinstance(crop, Mapping) else {}
     values = MAPS.get(maps, maps)
     count = about.get("num_crops", 1)
-    crops = f"{COUNTS.get(count, count)} crop{'s' * (count != 1)}"
+    crops = f"{COUNTS[count] if count in [*COUNTS] else count} crop{'s' * (count != 1)}"
     match name:
         case "ShapleyBoxes":
             return f"cuts {crops} of each image around the patches of the highest {values}"
         case "MassBoxes":
-            share = f"{about.get('mass', 1):.0%}"
+            share = f"a share of {about.get('mass')}"
             return f"cuts the smallest window of each image that holds {share} of its {values}"
         case "RandomResizedBoxes":
             return f"cuts {crops} of each image at random"
@@ -92,4 +92,6 @@ def _spaced(part: Any) -> str:
 
 
 def _parts(value: Any) -> Sequence[Any]:
-    return value if isinstance(value, list | tuple) else []
+    """The parts that a part is made of; those that are made of others in turn are left out."""
+    parts = value if isinstance(value, list | tuple) else []
+    return [one for one in parts if name_of(one) not in ("Union", "Chain")]
