@@ -70,7 +70,7 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         geometry=geometry if tiles > 1 else "each image is one tile",
         mirrored="likely to help" if flip else "another class, or none: students do not see them",
         table=_table(manifest, rows),
-        licence_id="unknown" if licence is None else quoted(licence),
+        licence_id="unknown" if licence is None else quoted(str(licence)),
         origin=_origin(manifest),
         limits="\n".join(f"- {one}" for one in _limits(manifest)),
         blocks=", ".join(f"*block({inputs})" for inputs in widths),
@@ -110,8 +110,8 @@ def _labeller(manifest: Mapping[str, Any]) -> str:
 
 def _origin(manifest: Mapping[str, Any]) -> str:
     """Lines of a table: source, rule, teachers, accuracy and licence, as far as they are known."""
-    source, pool = manifest.get("source") or {}, manifest.get("pool")
-    forgotten = (manifest.get("forgotten") or {}).get("examples", ())
+    source, pool = _about(manifest, "source"), manifest.get("pool")
+    forgotten = _about(manifest, "forgotten").get("examples", ())
     skipped, filled = source.get("skipped") or (), source.get("filled_classes") or {}
     lines = {
         "Source": f"{source.get('name', 'not known')}, {source.get('train_images', 'unknown')} "
@@ -122,8 +122,8 @@ def _origin(manifest: Mapping[str, Any]) -> str:
         among = "all images" if pool is None else f"up to {pool} images"
         lines["Choice"] = f"from {among} of each class, seed {manifest.get('seed')}"
     for role, what in (("teacher", "Chosen by"), ("label_teacher", "Labelled by")):
-        about = manifest.get(role)
-        if isinstance(about, Mapping):
+        about = _about(manifest, role)
+        if about:
             name = f"{about.get('stage')} {about.get('name')}"
             lines[what] = f"teacher {name}, digest `{about.get('digest')}`"
     if skipped:
@@ -131,7 +131,7 @@ def _origin(manifest: Mapping[str, Any]) -> str:
     if filled:
         lines["Filled up"] = f"classes of too few images, by other crops: {', '.join(filled)}"
     if forgotten:
-        lines["Removed"] = f"{len(forgotten)} training images, as if they had not been there"
+        lines["Removed"] = f"training images: {len(forgotten)}, as if they had not been there"
     lines["How well"] = "not measured when it was made: `infoutil student SET SOURCE` measures it"
     lines["Licence"] = manifest.get("licence", f"not stated; {TERMS}")
     return "\n".join(
@@ -140,26 +140,32 @@ def _origin(manifest: Mapping[str, Any]) -> str:
     )
 
 
+def _about(manifest: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    """What a manifest says of something, as far as it says it in its own way."""
+    value = manifest.get(key)
+    return value if isinstance(value, Mapping) else {}
+
+
 TERMS = "the terms of the source's images hold for what was made of them"
 
 
 def _limits(manifest: Mapping[str, Any]) -> list[str]:
     """What a user has to know, a sentence or two each."""
-    recipe = manifest.get("recipe")
-    selected = isinstance(recipe, Mapping) and "crop" in recipe and not recipe.get("refine")
+    recipe = _about(manifest, "recipe")
+    selected = "crop" in recipe and not recipe.get("refine")
     pixels = (
         "The images are pieces of real images: whoever or whatever is in these can be recognised."
         if selected
         else "The images may show real ones, or be shaped by them: treat them as the source's."
     )
-    accuracy = (manifest.get("label_teacher") or {}).get("accuracy")
+    accuracy = _about(manifest, "label_teacher").get("accuracy")
     right = "" if accuracy is None else f", right in {accuracy:.1f}% of the source's test images"
     return [
         pixels,
         f"Soft labels are the opinion of one network{right}: its mistakes are taught, too.",
-        "It is made to train classifiers. Classes have equal counts, whatever the source has, and "
-        "what is rare within a class may be missing: do not draw statistics from it.",
-        "Students are known to do well that resemble those it was made for: test others yourself.",
+        "It is made to train classifiers. Classes have other shares than in the source, and what "
+        "is rare within a class may be missing: do not draw statistics from it.",
+        "It is made for students such as `infoutil student` trains: test any other yourself.",
     ]
 
 

@@ -38,7 +38,7 @@ def by_rank(digits, teachers, tmp_path_factory):
 
 
 @pytest.fixture
-def photos(tmp_path):
+def photo_set(tmp_path):
     """A folder of photographs in train/ and test/, a teacher, and a set of whole ones."""
     folder = tmp_path / "photos"
     shutil.copytree(PHOTOS, folder)

@@ -125,8 +125,10 @@ def test_a_set_of_another_budget_than_it_says_is_told(by_rank, digits, teachers,
     assert "records" in {one.what for one in result.findings} and not result.passed
 
 
-def test_a_set_whose_rare_classes_were_filled_is_compared_with_the_source_alone(photos, tmp_path):
-    _, source, teacher, _ = photos
+def test_a_set_whose_rare_classes_were_filled_is_compared_with_the_source_alone(
+    photo_set, tmp_path
+):
+    _, source, teacher, _ = photo_set
     made = distill(
         source.fill(4),
         teacher,
@@ -146,7 +148,7 @@ def test_with_another_teacher_records_that_say_nothing_are_told(
     assert found(result) == [("teacher", ""), ("records", "")]
 
 
-def test_another_source_is_told_and_nothing_else(by_rank, teachers, photos):
+def test_another_source_is_told_and_nothing_else(by_rank, teachers, photo_set):
     other = open_source("digits", seed=1)
     result = audited(by_rank, other, teachers)
     assert found(result) == [("source", "")] and result.images == 0

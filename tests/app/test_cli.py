@@ -197,6 +197,16 @@ def distill_to(out, source, teacher_dir):
     return ["distill", source, "--teacher", str(teacher_dir), "--workdir", str(out)]
 
 
+def test_a_licence_is_written_down_and_another_one_is_another_set(teacher_dir, tmp_path, capsys):
+    out = tmp_path / "set"
+    asked = [*distill_to(out, "digits", teacher_dir), "--recipe", "random", "--pool", "10"]
+    assert main([*asked, "--licence", "cc-by-4.0"]) == 0
+    assert json.loads((out / "manifest.json").read_text())["licence"] == "cc-by-4.0"
+    assert "| Licence | cc-by-4.0 |" in (out / "README.md").read_text()
+    assert "another licence" in refused(asked, capsys)
+    assert main([*asked, "--licence", "cc-by-4.0"]) == 0
+
+
 def test_missing_things_are_named(teacher_dir, tmp_path, capsys):
     out = tmp_path / "set"
     assert "nowhere" in refused(distill_to(out, "folder:nowhere", teacher_dir), capsys)

@@ -157,13 +157,13 @@ def test_records_that_do_not_say_it_are_told(by_rank, rewritten):
         explain(distilled, 0)
 
 
-def test_with_the_source_it_says_how_many_images_there_were(by_rank, digits, photos):
+def test_with_the_source_it_says_how_many_images_there_were(by_rank, digits, photo_set):
     assert explain(by_rank, 0)["tiles"][0]["class_images"] is None
     told = explain(by_rank, 0, source=digits)
     assert told["tiles"][0]["class_images"] == int((digits.train.labels == 0).sum())
     assert "from 8 images of its class" in in_words(told)  # the pool had fewer
     with pytest.raises(InputError, match="was not distilled from folder:"):
-        explain(by_rank, 0, source=photos[1])
+        explain(by_rank, 0, source=photo_set[1])
 
 
 def test_the_command_prints_words_or_json(by_rank, capsys):

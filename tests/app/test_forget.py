@@ -84,7 +84,7 @@ def test_an_audit_passes_afterwards_and_the_set_says_what_was_done(
     distilled = done.distilled
     assert audit(distilled.path, digits, teachers, tolerance=0.0, config=QUIET).passed
     assert distilled.manifest["forgotten"]["examples"] == [example]
-    assert "| Removed | 1 training images" in (distilled.path / "README.md").read_text()
+    assert "| Removed | training images: 1," in (distilled.path / "README.md").read_text()
     assert not any(name.encode() in content for content in everything(distilled.path).values())
 
 
@@ -157,8 +157,8 @@ def every_crop(image):
     return np.asarray(extract(image[None], np.array([boxes], np.int32), (size, size)))[0]
 
 
-def test_no_tile_is_a_piece_of_the_image(photos):
-    _, source, teacher, distilled = photos
+def test_no_tile_is_a_piece_of_the_image(photo_set):
+    _, source, teacher, distilled = photo_set
     made = distill(
         source,
         teacher,
@@ -184,8 +184,8 @@ def test_no_tile_is_a_piece_of_the_image(photos):
         assert name.encode() not in content
 
 
-def test_an_audit_passes_after_the_image_is_gone_from_the_source(photos):
-    folder, source, teacher, distilled = photos
+def test_an_audit_passes_after_the_image_is_gone_from_the_source(photo_set):
+    folder, source, teacher, distilled = photo_set
     name = first_of(distilled, 0)[0]
     forget(distilled.path, [name], source, teacher, config=QUIET)
     assert audit(distilled.path, source, teacher, config=QUIET).passed
@@ -204,8 +204,8 @@ def test_an_audit_passes_after_the_image_is_gone_from_the_source(photos):
     assert audit(distilled.path, now, teacher).findings[0].what == "source"
 
 
-def test_a_copy_under_another_name_is_told_before_anything_is_written(photos):
-    folder, _, teacher, distilled = photos
+def test_a_copy_under_another_name_is_told_before_anything_is_written(photo_set):
+    folder, _, teacher, distilled = photo_set
     name = first_of(distilled, 0)[0]
     twin = (folder / name).with_name("twin" + (folder / name).suffix)
     shutil.copy(folder / name, twin)
@@ -227,8 +227,8 @@ def test_a_copy_under_another_name_is_told_before_anything_is_written(photos):
     assert everything(made.path) == before
 
 
-def test_what_shows_the_earlier_set_goes_and_what_holds_the_image_is_named(photos):
-    _, source, teacher, distilled = photos
+def test_what_shows_the_earlier_set_goes_and_what_holds_the_image_is_named(photo_set):
+    _, source, teacher, distilled = photo_set
     run, name = distilled.path.parent, first_of(distilled, 0)[0]
     shutil.copytree(distilled.path, run / "random")
     shown = ("distilled.png", "distilled-report.html", "overview.png", "report.html")
@@ -242,16 +242,16 @@ def test_what_shows_the_earlier_set_goes_and_what_holds_the_image_is_named(photo
     assert {path.name for path in run.iterdir()} == left
 
 
-def test_a_run_given_again_finds_the_set_and_does_not_bring_the_image_back(photos):
-    _, source, teacher, distilled = photos
+def test_a_run_given_again_finds_the_set_and_does_not_bring_the_image_back(photo_set):
+    _, source, teacher, distilled = photo_set
     forget(distilled.path, [first_of(distilled, 0)[0]], source, teacher, config=QUIET)
     wanted = arguments(source, random(), 1, QUIET.pool, 0)
     found = made_by(distilled.path, wanted)
     assert found is not None and "forgotten" in found.manifest
 
 
-def test_a_set_behind_a_link_is_replaced_where_it_lies(photos, tmp_path):
-    _, source, teacher, distilled = photos
+def test_a_set_behind_a_link_is_replaced_where_it_lies(photo_set, tmp_path):
+    _, source, teacher, distilled = photo_set
     link = tmp_path / "link"
     link.symlink_to(distilled.path)
     (tmp_path / "run" / "distilled.png").touch()
@@ -263,8 +263,8 @@ def test_a_set_behind_a_link_is_replaced_where_it_lies(photos, tmp_path):
 # --- what is refused, with the set as it was
 
 
-def test_refusals_change_nothing(photos, digits, teachers):
-    _, source, teacher, distilled = photos
+def test_refusals_change_nothing(photo_set, digits, teachers):
+    _, source, teacher, distilled = photo_set
     name, before = first_of(distilled, 0)[0], everything(distilled.path)
     other = dataclasses.replace(teacher, variables=teacher.variables * 2)
     of_class = [one for one in source.train.ids if name.rpartition("/")[0] in one]
@@ -281,16 +281,16 @@ def test_refusals_change_nothing(photos, digits, teachers):
     assert not scoring_of(distilled.path).exists()
 
 
-def test_what_is_forgotten_cannot_be_forgotten_again(photos):
-    _, source, teacher, distilled = photos
+def test_what_is_forgotten_cannot_be_forgotten_again(photo_set):
+    _, source, teacher, distilled = photo_set
     name = first_of(distilled, 0)[0]
     forget(distilled.path, [name], source, teacher, config=QUIET)
     with pytest.raises(InputError, match="that is not forgotten yet"):
         forget(distilled.path, [name], source, teacher, config=QUIET)
 
 
-def test_refined_and_painted_pixels_are_refused(photos, digits, teachers, tmp_path):
-    _, source, teacher, _ = photos
+def test_refined_and_painted_pixels_are_refused(photo_set, digits, teachers, tmp_path):
+    _, source, teacher, _ = photo_set
 
     def same(key, teacher, images, soft_labels, pool):
         return images, soft_labels
@@ -309,8 +309,8 @@ def test_refined_and_painted_pixels_are_refused(photos, digits, teachers, tmp_pa
         forget(painted.path, ["x"], digits, teachers)
 
 
-def test_what_cannot_be_removed_is_told(photos, monkeypatch):
-    _, source, teacher, distilled = photos
+def test_what_cannot_be_removed_is_told(photo_set, monkeypatch):
+    _, source, teacher, distilled = photo_set
     monkeypatch.setattr(files.shutil, "rmtree", lambda *_, **__: None)
     with pytest.raises(InputError, match=r"\.old holds files of the earlier set"):
         forget(distilled.path, [first_of(distilled, 0)[0]], source, teacher, config=QUIET)

@@ -222,3 +222,82 @@ def test_bad_input_is_told_in_one_sentence_and_writes_nothing(
 
 
 # --- a set stays inside its own folder
+
+
+# --- the datasheet
+
+
+def datasheet(tmp_path, arguments, **manifest):
+    given = arguments()
+    write_distilled(tmp_path / "sheet", **given | {"manifest": given["manifest"] | manifest})
+    return (tmp_path / "sheet" / "README.md").read_text()
+
+
+def test_the_datasheet_says_from_where_by_what_and_under_which_terms(tmp_path, arguments):
+    teacher = {"name": "resnet18", "stage": "early", "digest": "ab" * 32, "accuracy": 81.25}
+    teacher |= {"mean": [0.5], "std": [0.5]}
+    text = datasheet(
+        tmp_path,
+        arguments,
+        recipe={"name": "rded", "crop": {}},
+        rule="rded cuts | and keeps.",
+        source={
+            "name": "birds",
+            "fingerprint": "f0",
+            "train_images": 9000,
+            "skipped": ["a", "b"],
+            "filled_classes": {"owl": 3},
+        },
+        pool=300,
+        seed=5,
+        teacher=teacher,
+        label_teacher=teacher,
+        licence="cc-by-4.0",
+        forgotten={"examples": [4, 9, 11], "fingerprint": None},
+    )
+    for line in (
+        'license: "cc-by-4.0"',
+        "| Source | birds, 9000 training images, fingerprint `f0` |",
+        "| Rule | rded cuts \\| and keeps. |",
+        "| Choice | from up to 300 images of each class, seed 5 |",
+        f"| Labelled by | teacher early resnet18, digest `{'ab' * 32}` |",
+        "| Left out | 2 images that could not be read |",
+        "| Filled up | classes of too few images, by other crops: owl |",
+        "| Removed | training images: 3, as if they had not been there |",
+        "| Licence | cc-by-4.0 |",
+        "- The images are pieces of real images: whoever or whatever is in these can be "
+        "recognised.",
+        "- Soft labels are the opinion of one network, right in 81.2% of the source's test images: "
+        "its mistakes are taught, too.",
+    ):
+        assert line in text.splitlines()
+
+
+def test_a_datasheet_does_not_say_what_is_not_known(tmp_path, arguments):
+    text = datasheet(tmp_path, arguments)
+    assert "license: unknown\n" in text and "| Licence | not stated; the terms of" in text
+    assert "Removed" not in text and "Labelled by" not in text and "Choice" not in text
+    assert "pieces of real images" not in text
+
+
+def test_a_licence_cannot_write_front_matter_of_its_own(tmp_path, arguments):
+    text = datasheet(tmp_path, arguments, licence='x"\ntags: [a]')
+    assert 'license: "x\\"\\U0000000Atags: [a]"' in text.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("licence", 3),
+        ("rule", ["x"]),
+        ("forgotten", [1]),
+        ("forgotten", {"examples": [-1]}),
+        ("forgotten", {"examples": [1], "fingerprint": 3}),
+    ],
+)
+def test_a_manifest_that_says_such_things_otherwise_is_told(tmp_path, arguments, key, value):
+    given = arguments()
+    with pytest.raises(InputError, match=f"has {key} "):
+        write_distilled(
+            tmp_path / "sheet", **given | {"manifest": given["manifest"] | {key: value}}
+        )
