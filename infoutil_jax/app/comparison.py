@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -20,7 +21,7 @@ from infoutil_jax.app.config import CompareConfig, RecipeConfig
 from infoutil_jax.app.forecast import forecast
 from infoutil_jax.app.pipeline import choose_teachers, train_teachers
 from infoutil_jax.app.sets import found_or_distilled
-from infoutil_jax.app.students import details, summarise, train_students
+from infoutil_jax.app.students import STUDENTS, details, summarise, train_students
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import DistillConfig, ScoredPool, score_pool, scorer_of
 from infoutil_jax.distillation.checks import check_budget
@@ -206,8 +207,10 @@ def compare(
             "versions": provenance.versions(),
         }
         if not results.has(recipe.name, made_from):
-            result = train_students(sets, source, labeller, student, **shared)
+            kept = workdir / STUDENTS
+            result = train_students(sets, source, labeller, student, folder=kept, **shared)
             results.add(recipe.name, made_from, {**summarise(result), **details(result)})
+            shutil.rmtree(kept, ignore_errors=True)
         if number == 0 and len(chosen) > 1:
             minutes = (time.perf_counter() - started) / 60 * (len(chosen) - 1)
             say(f"{recipe.name} is done; the other recipes take about {minutes:.0f} minutes more")

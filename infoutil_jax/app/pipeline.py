@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -18,7 +19,7 @@ from infoutil_jax.app.command_line import command_of
 from infoutil_jax.app.config import RunConfig, Stage, Stages
 from infoutil_jax.app.forecast import forecast
 from infoutil_jax.app.sets import found_or_distilled, made_by
-from infoutil_jax.app.students import details, summarise, train_students
+from infoutil_jax.app.students import STUDENTS, details, summarise, train_students
 from infoutil_jax.data.distilled import check_destination
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import DistillConfig
@@ -209,6 +210,7 @@ def run(
         teacher=labeller,
         config=config.student,
         devices=devices,
+        folder=workdir / STUDENTS,
         progress=progress,
     )
     result = train(distilled)
@@ -241,4 +243,5 @@ def run(
         "hardware": provenance.hardware(),
     }
     files.write(workdir / "summary.json", json.dumps(summary, indent=1, default=str) + "\n")
+    shutil.rmtree(workdir / STUDENTS, ignore_errors=True)
     return summary

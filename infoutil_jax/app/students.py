@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import errno
+import hashlib
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from infoutil_jax import files, locks
+from infoutil_jax import progress as progresses
 from infoutil_jax.data.augment import channel_statistics
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
@@ -19,6 +27,9 @@ from infoutil_jax.training.student import StudentResult, train_student
 from infoutil_jax.training.supervision import Supervision
 from infoutil_jax.training.teacher import Teacher
 
+STUDENTS = "students"
+"""Folder of a workdir with the state of students that are being trained."""
+
 
 def train_students(
     distilled: DistilledDataset | Sequence[DistilledDataset],
@@ -28,6 +39,7 @@ def train_students(
     *,
     classes: Sequence[int] | None = None,
     devices: Devices | None = None,
+    folder: Path | None = None,
     progress: bool = True,
 ) -> StudentResult:
     """Trains students on a distilled set and tests them on the source's test images.
@@ -40,6 +52,7 @@ def train_students(
         classes: train and test on the images of these classes only; None for all. The student has
             an output for every class all the same.
         devices: that share the seeds; None for the first.
+        folder: where their state is kept, to go on after a stop (see `train_student`).
         progress: show a progress line.
 
     Raises:
@@ -77,8 +90,42 @@ def train_students(
         config.resolve(source),
         supervision=supervision,
         devices=devices,
+        folder=folder,
         progress=progress,
     )
+
+
+@contextmanager
+def kept_beside(distilled: Path, command: str) -> Iterator[Path | None]:
+    """A folder beside a set for the state of its students, removed when all has gone well.
+
+    Args:
+        distilled: the set's folder.
+        command: tells who is at work: each command has a folder of its own.
+
+    Yields:
+        The folder; None where none can be made, as beside a set on a read-only disk.
+
+    Raises:
+        InputError: another process runs this command.
+    """
+    place = files.real(distilled)
+    name = hashlib.sha256(command.encode()).hexdigest()[:16]
+    folder = place.with_name(f"{place.name}.students") / name
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(locks.locked(folder))
+        except OSError as error:
+            if error.errno not in (errno.EACCES, errno.EPERM, errno.EROFS):
+                raise
+            said = f"{place.parent} takes no files ({error.strerror})"
+            progresses.note(f"{said}: these students begin anew after a stop")
+            yield None
+            return
+        yield folder
+        shutil.rmtree(folder, ignore_errors=True)
+    with contextlib.suppress(OSError):  # others may have theirs there
+        folder.parent.rmdir()
 
 
 def _check_sets(sets: Sequence[DistilledDataset], source: Source) -> None:

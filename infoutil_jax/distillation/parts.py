@@ -39,8 +39,7 @@ def unnamed(recipe: Recipe, teacher: Teacher) -> str | None:
 
     Each of the user's functions needs a version.
     """
-    told = provenance.is_plain(teacher.predict) or teacher.is_backbone()
-    if teacher.version is None and not told:
+    if not teacher.is_named():
         return (
             f"the predict of teacher {teacher.name!r} is a function of yours: name what it "
             'computes, Teacher(..., version="1")'

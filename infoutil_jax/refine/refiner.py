@@ -17,7 +17,6 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 import numpy as np
-import orbax.checkpoint as ocp
 from jaxtyping import Array, Float32, Key, UInt8
 
 from infoutil_jax import provenance, ranges
@@ -31,8 +30,8 @@ from infoutil_jax.refine.contracts import Network, Objective
 from infoutil_jax.refine.spectrum import measured
 from infoutil_jax.refine.steps import Given, Learnt, Program, levels
 from infoutil_jax.refine.views import Siamese
-from infoutil_jax.training import checkpoint
 from infoutil_jax.training.config import BackboneConfig, Facts
+from infoutil_jax.training.latest import Latest
 
 Labels = Literal["hard", "soft", "learnt"]
 
@@ -154,7 +153,7 @@ class Refiner:
             folder = folder / self._name(key, teacher, images, soft_labels, pool)
         else:  # what an objective of the user's computes has no name by which to find it again
             folder = None
-        kept = _Kept(folder)
+        kept = Latest(folder)
         done, state = kept.latest(run.begin(first, keys[1]))
         with kept, Bar("refining", self.steps, unit="step", done=done, shown=shown) as bar:
             while done < self.steps:
@@ -211,33 +210,3 @@ class Refiner:
         for start in range(0, len(pool.labels), 1024):
             digest.update(np.ascontiguousarray(pool.images[start : start + 1024]).tobytes())
         return digest.hexdigest()[:16]
-
-
-class _Kept:
-    """The latest states of a refinement on disk; nothing where there is no folder."""
-
-    def __init__(self, folder: Path | None):
-        self.manager: ocp.CheckpointManager | None = None
-        if folder is not None:
-            self.manager = ocp.CheckpointManager(
-                folder.absolute(),
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=1, enable_async_checkpointing=False
-                ),
-            )
-
-    def __enter__(self) -> _Kept:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.manager is not None:
-            self.manager.close()
-
-    def latest(self, like: Any) -> tuple[int, Any]:
-        """The last saved step and what was saved, or 0 and `like`."""
-        return (0, like) if self.manager is None else checkpoint.resume(self.manager, like)
-
-    def save(self, step: int, state: Any) -> None:
-        """Saves a state, which may be donated afterwards."""
-        if self.manager is not None:
-            self.manager.save(step, args=ocp.args.StandardSave(state))

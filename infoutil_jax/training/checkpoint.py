@@ -153,7 +153,7 @@ def resume(manager: ocp.CheckpointManager, like: Any) -> tuple[int, Any]:
     except Exception as error:  # Orbax fails in as many ways as files are damaged
         raise InputError(
             f"the unfinished training in {manager.directory} is damaged, or was saved by another "
-            "version, and cannot be resumed: choose another directory, or remove this teacher's"
+            "version, and cannot be resumed: choose another directory, or remove this one"
         ) from error
 
 

@@ -140,6 +140,13 @@ class Teacher(Classifier):
         known = self.architecture
         return known is not None and models.outline(known)[0] == self.predict
 
+    def is_named(self) -> bool:
+        """Whether what it computes can be told by name, so that work with it can go on later.
+
+        A `predict` of your own needs a `version` for that.
+        """
+        return self.version is not None or provenance.is_plain(self.predict) or self.is_backbone()
+
     def digest(self) -> str:
         """SHA-256 of the variables, with names, types and shapes, in hexadecimal."""
         return provenance.digest(self.variables)

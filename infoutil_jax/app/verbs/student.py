@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated
 
@@ -38,7 +38,7 @@ class TrainStudent:
         from infoutil_jax import parallel
         from infoutil_jax.app.accounts import accuracy_table
         from infoutil_jax.app.pipeline import choose_teacher
-        from infoutil_jax.app.students import summarise, train_students
+        from infoutil_jax.app.students import kept_beside, summarise, train_students
         from infoutil_jax.data.distilled import DistilledDataset
         from infoutil_jax.training.teacher import load_teachers
 
@@ -55,8 +55,13 @@ class TrainStudent:
             teacher = choose_teacher(teachers, stage, budget)
         devices = parallel.devices_of(self.devices)
         source = self.data.open(tuple(distilled.manifest["image_shape"]))
-        result = train_students(distilled, source, teacher, self.config, devices=devices)
-        print(accuracy_table({str(self.distilled): {budget: summarise(result)["top1"]}}))
+        # On however many devices, and wherever it is logged, it is the same work.
+        command = repr(replace(self, devices="all", logs=Logs()))
+        with kept_beside(self.distilled, command) as kept:
+            result = train_students(
+                distilled, source, teacher, self.config, devices=devices, folder=kept
+            )
+            print(accuracy_table({str(self.distilled): {budget: summarise(result)["top1"]}}))
 
 
 say_defaults(TrainStudent)
