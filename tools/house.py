@@ -14,7 +14,7 @@ from pathlib import Path
 
 PACKAGE = "infoutil_jax"
 ROOMS = (
-    *("errors", "kinds", "ranges", "files", "locks"),
+    *("errors", "kinds", "ranges", "files", "locks", "memory"),
     *("blocks", "parallel", "provenance", "progress"),
     *("shapley", "gradients", "image", "method", "models", "data", "training"),
     *("refine", "distillation", "app", "__main__"),

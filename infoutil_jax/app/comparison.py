@@ -167,7 +167,7 @@ def compare(
     for recipe in chosen:
         check_budget(source, recipe, budget, pool)
     shared: dict[str, Any] = {"devices": devices, "progress": progress}
-    say(forecast(whole, budget, len(chosen), config.teacher, student))
+    say(forecast(whole, budget, len(chosen), config.teacher, student, own_sets=True))
     teachers = train_teachers(
         whole, workdir / "teacher", config.teacher, seed=config.seed, **shared
     )

@@ -1,26 +1,43 @@
-"""How long training will take here, from a few steps of it (host)."""
+"""How long training will take here and how much memory, from a few steps of it (host)."""
 
 from __future__ import annotations
 
 import operator
 import time
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from infoutil_jax import models
+from infoutil_jax import memory, models
 from infoutil_jax.data.sources import Source
 from infoutil_jax.models import Architecture
 from infoutil_jax.training.config import BackboneConfig, StudentConfig, TeacherConfig
+from infoutil_jax.training.student import default_batch_size
 
 BATCH, STEPS = 16, 3
+RESIDENT = 2**30
+"""Bytes of pixels that a teacher's training keeps on the device at most."""
 
 
-def seconds_an_image(config: BackboneConfig, source: Source) -> float:
-    """Of training, forward and backward, the fastest of a few steps on noise.
+class Cost(NamedTuple):
+    """What training a network takes here.
+
+    Attributes:
+        seconds: an image, forward and backward.
+        activations: bytes for each image of a step, of what XLA keeps between forward and backward.
+        state: bytes of the weights, their gradient and an optimiser's two moments.
+    """
+
+    seconds: float
+    activations: float
+    state: int
+
+
+def cost_of(config: BackboneConfig, source: Source) -> Cost:
+    """Measures the fastest of a few steps on noise; memory is the compiler's own account.
 
     Args:
         config: of the network.
@@ -40,38 +57,89 @@ def seconds_an_image(config: BackboneConfig, source: Source) -> float:
         losses: Array = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
         return losses.mean()
 
-    step, seconds = jax.jit(jax.grad(loss)), []
+    step = jax.jit(jax.grad(loss)).lower(variables["params"], images).compile()
+    seconds = []
     for _ in range(1 + STEPS):
         started = time.perf_counter()
         jax.block_until_ready(step(variables["params"], images))
         seconds.append(time.perf_counter() - started)
-    return min(seconds[1:]) / BATCH  # the first has compiled it
+    kept = getattr(step.memory_analysis(), "temp_size_in_bytes", 0)  # not every backend tells
+    weights = sum(leaf.nbytes for leaf in jax.tree.leaves(variables["params"]))
+    return Cost(min(seconds[1:]) / BATCH, kept / BATCH, 4 * weights)  # the first one warms up
 
 
 def forecast(
-    source: Source, budget: int, recipes: int, teacher: TeacherConfig, student: StudentConfig
+    source: Source,
+    budget: int,
+    recipes: int,
+    teacher: TeacherConfig | None,
+    student: StudentConfig | None,
+    *,
+    own_sets: bool = False,
 ) -> str:
-    """What there is to do, and how long it will take here: training, which is nearly all of it.
+    """What there is to do, how long it will take here, and whether memory may not suffice.
+
+    Training is nearly all of the time.
 
     Args:
         source: what teachers are trained on.
         budget: distilled images a class.
         recipes: on whose sets students are trained.
-        teacher: its training.
-        student: the training of each.
+        teacher: its training; None for none.
+        student: the training of each; None for none.
+        own_sets: each seed has a set of its own.
+
+    Returns:
+        A sentence; or two lines, the second of which says what needs more memory than is left.
     """
-    teacher, student = teacher.resolve(source), student.resolve(source)
-    students = recipes * len(student.seeds)
-    epochs = (teacher.epochs or 0) + (teacher.early_epochs or 0)
-    views = student.epochs * budget * len(source.class_names) * students
-    seconds = views * seconds_an_image(student, source)
-    if student.labels == "online":
-        seconds *= 4 / 3  # the teacher looks at every view, forward only
-    if epochs:
-        seconds += epochs * len(source.train) * seconds_an_image(teacher, source)
+    classes, pixels = len(source.class_names), source.channels
+    pixels *= source.image_size[0] * source.image_size[1]
+    todo, seconds, needs = list[str](), 0.0, dict[str, float]()
+    if teacher is not None:
+        teacher = teacher.resolve(source)
+        epochs = (teacher.epochs or 0) + (teacher.early_epochs or 0)
+        todo.append(f"{epochs} epochs of teachers on {len(source.train)} images")
+        if epochs:
+            cost, batch = cost_of(teacher, source), teacher.batch_size or 0
+            seconds += epochs * len(source.train) * cost.seconds
+            resident = min(RESIDENT, len(source.train) * pixels)
+            needs["teachers"] = cost.activations * batch + cost.state + resident
+    if student is not None:
+        student, cost = student.resolve(source), cost_of(student, source)
+        seeds, count = len(student.seeds), budget * classes
+        students = recipes * seeds
+        several = f"sets of {recipes} recipe{'s' * (recipes > 1)}"
+        where = several if teacher is not None else f"{count} images"
+        todo.append(f"{students} student{'s' * (students > 1)} on {where}")
+        # A teacher that labels online looks at every view, forward only.
+        online = 4 / 3 if student.labels == "online" else 1
+        seconds += student.epochs * count * students * cost.seconds * online
+        batch = min(count, student.batch_size or default_batch_size(budget, classes))
+        at_once = min(student.seeds_at_once, seeds)
+        held = count * pixels * (seeds if own_sets else 1) + cost.state * seeds
+        needs["students"] = cost.activations * batch * at_once + held
     minutes = max(1, round(seconds / 60))
-    return (
-        f"{epochs} epochs of teachers on {len(source.train)} images, then {students} students on "
-        f"sets of {recipes} recipe{'s' * (recipes > 1)}: about {minutes} "
-        f"minute{'s' * (minutes > 1)} if nothing is there yet"
+    said = (
+        f"{', then '.join(todo)}: about {minutes} minute{'s' * (minutes > 1)} "
+        "if nothing is there yet"
     )
+    return "\n".join([said, *short_of_memory(needs)])
+
+
+def short_of_memory(needs: dict[str, float]) -> list[str]:
+    """A sentence on the stage that needs the most, where that is more than is left; else none.
+
+    Args:
+        needs: bytes, about, by stage; stages come one after the other.
+    """
+    stats = jax.local_devices()[0].memory_stats() or {}
+    left, where = memory.available(), "this machine"
+    if "bytes_limit" in stats:
+        left, where = stats["bytes_limit"] - stats.get("bytes_in_use", 0), "the device"
+    most = max(needs, key=needs.__getitem__, default=None)
+    if most is None or left is None or needs[most] <= left:
+        return []
+    return [
+        f"memory may not suffice: {most} need about {memory.size(int(needs[most]))} and {where} "
+        f"has {memory.size(left)} left; a smaller batch_size or image_size needs less"
+    ]

@@ -209,7 +209,8 @@ def write_distilled(
     digits = max(6, len(str(len(images) - 1)))
     names = [f"images/{folders[label]}/{i:0{digits}}{suffix}" for i, label in enumerate(labels)]
     # The shortest decimals that are read back as the same float32.
-    logits = soft_labels.astype(str).astype(np.float64).tolist()
+    # Image by image: as text all of them would take 32 times their room.
+    logits = (row.astype(str).astype(np.float64).tolist() for row in soft_labels)
     firsts = zip(names, labels.tolist(), [class_names[i] for i in labels], logits, strict=True)
     rows = [
         _row(int(i), records[i], dict(zip(layout.ROW, first, strict=True)))

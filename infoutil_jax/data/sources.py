@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from infoutil_jax import memory
 from infoutil_jax.data.examples import Examples, Listing
 from infoutil_jax.data.fingerprint import fingerprint_of
 from infoutil_jax.data.index import Index
@@ -202,8 +203,11 @@ def open_source(
     size, channels = survey.size(wanted), survey.channels(channels)
     extremes = survey.value_range(extremes)
     view = View(size, channels, behind, extremes or View.value_range)
+    needed = len(survey.headers()) * size[0] * size[1] * channels
+    if in_memory:
+        memory.check(f"{spec} in memory", needed, "choose in_memory=False, or a smaller image_size")
     if in_memory is None:
-        in_memory = len(survey.headers()) * size[0] * size[1] * channels <= IN_MEMORY_BYTES
+        in_memory = needed <= IN_MEMORY_BYTES
     (train, train_headers, vanished), (test, test_headers, more) = (
         _load(part, headers, view, found, skip_unreadable, in_memory)
         for part, headers in (survey.train, survey.test)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from infoutil_jax import memory
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import Recipe
@@ -17,7 +18,7 @@ from infoutil_jax.training.teacher import SEEN, Teacher
 def check_budget(
     source: Source, recipe: Recipe, ipc: int, pool: int | None, forgotten: tuple[int, ...] = ()
 ) -> None:
-    """Checks that every class, and its pool, holds `ipc * recipe.tiles` images.
+    """Checks that every class and its pool hold `ipc * recipe.tiles` images, and memory the set.
 
     Args:
         source: of the images.
@@ -27,7 +28,8 @@ def check_budget(
         forgotten: training images, by number, that take no part.
 
     Raises:
-        InputError: naming the class and its count; or a number that no training image has.
+        InputError: naming the class and its count, or what the set would take; or a number that no
+            training image has.
     """
     if max(forgotten, default=0) >= len(source.train):
         raise InputError(
@@ -52,6 +54,10 @@ def check_budget(
             f"training images{without}; {ipc} distilled images of {recipe.tiles} tile(s) need "
             f"{needed}."
         )
+    # Crops, and the images that they make, are held at once.
+    pixels = 2 * ipc * len(counts) * source.image_size[0] * source.image_size[1] * source.channels
+    instead = "lower images_per_class or image_size"
+    memory.check(f"a set of {ipc} images of each of {len(counts)} classes", pixels, instead)
 
 
 def check_teacher(teacher: Teacher, source: Source) -> Teacher:

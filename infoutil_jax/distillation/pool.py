@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, Int32, Key
 
-from infoutil_jax import files, parallel, progress, provenance
+from infoutil_jax import files, memory, parallel, progress, provenance
 from infoutil_jax.blocks import padded
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import lazily, parts
@@ -116,6 +116,7 @@ def score_pool(
                 progress.note(said, shown=config.progress)
         windows = None if per_class is None else lazily.bounding(recipe, source.image_size)
         if windows is None or per_class is None:
+            run.whole = len(indices) * (per_class is None or recipe.selector.reduce is None)
             rows = _collected(run, indices, keep, bar, place)
         else:
             rows = _lazily(run, windows, indices, keep, per_class, bar, place)
@@ -171,6 +172,7 @@ class _Run:
         self.examine = partial(examine, program, shared)
         self.images, self.waited, self.started = 0, 0.0, time.perf_counter()
         self.reduced: Keep = lambda rows: rows
+        self.whole = 0  # images all of whose rows stay in memory
 
     def score(self, indices: Int[np.ndarray, " images"], bar: progress.Bar) -> Iterator[Examined]:
         """Yields the table of each batch, while the device computes the next."""
@@ -195,7 +197,23 @@ class _Run:
         self.images += len(ids)
         seconds = time.perf_counter() - self.started
         bar.update(len(ids), waiting_for_device=round(self.waited / seconds, 2))
-        return self.reduced(Examined.of(ids, labels, results))
+        rows = self.reduced(Examined.of(ids, labels, results))
+        if self.whole:
+            self._say_if_short(rows, len(ids))
+        return rows
+
+    def _say_if_short(self, rows: Examined, images: int) -> None:
+        """Says once, by the first batch, if the whole table may not fit into memory."""
+        size = sum(leaf.nbytes for leaf in jax.tree.leaves(rows)) / images
+        # While parts are joined, they are held as well.
+        needed, left = int(2 * size * self.whole), memory.available()
+        if left is not None and needed > left:
+            said = (
+                f"memory may not suffice: the table of all crops needs about {memory.size(needed)} "
+                f"and this machine has {memory.size(left)} left; a smaller pool needs less"
+            )
+            progress.note(said, shown=self.config.progress)
+        self.whole = 0
 
     def cost(self) -> dict[str, Any]:
         """What this process has taken so far; runs differ in it, so it is not in the manifest."""
@@ -221,7 +239,7 @@ def _lazily(
 ) -> Examined:
     """Scores all windows of all images, and attributes those that can still be kept."""
     first = _Run(run.source, run.teacher, windows, run.seed, run.config)
-    first.reduced = partial(lazily.best_window, run.recipe)
+    first.reduced, first.whole = partial(lazily.best_window, run.recipe), len(indices)
     place = None if folder is None else folder / "windows"
     found = _collected(first, indices, lambda rows: rows, bar, place).candidates
     bounds = lazily.Bounds(found.ids, found.labels, found.scores.astype(np.float64))

@@ -174,6 +174,23 @@ def test_that_memory_grows_with_the_images_is_told_once(digits, teacher, select,
     assert capsys.readouterr().err.count("more images need more memory") == told
 
 
+@pytest.mark.parametrize(("select", "per_class"), [(TopK(), None), (TopK("middle"), 3)])
+def test_a_table_that_may_not_fit_is_told_by_its_first_batch(
+    digits, teacher, select, per_class, capsys, monkeypatch
+):
+    """Of each of 200 images: 5 rows of ids, crop, label, score, box and a map of one number."""
+    recipe = dataclasses.replace(RDED, select=select)
+    config = dataclasses.replace(CONFIG, progress=True, batch_size=60)
+    needed = 2 * 200 * 5 * (8 + 4 + 4 + 4 + 16 + 4)
+    for left, told in ((needed, 0), (needed - 1, 1)):
+        monkeypatch.setattr(pool.memory, "available", lambda left=left: left)
+        score(digits, teacher, recipe, config, per_class=per_class)
+        assert capsys.readouterr().err.count("memory may not suffice: the table") == told
+    monkeypatch.setattr(pool.memory, "available", lambda: 1)
+    score(digits, teacher, dataclasses.replace(RDED, select=TopK()), config, per_class=3)
+    assert "may not suffice" not in capsys.readouterr().err, "what is reduced does not grow"
+
+
 def examined(count, first):
     """A table of so many examples of four classes, a row each."""
     ids = np.arange(first, first + count)

@@ -37,6 +37,7 @@ class TrainStudent:
         """Runs it."""
         from infoutil_jax import parallel
         from infoutil_jax.app.accounts import accuracy_table
+        from infoutil_jax.app.forecast import forecast
         from infoutil_jax.app.pipeline import choose_teacher
         from infoutil_jax.app.students import kept_beside, summarise, train_students
         from infoutil_jax.data.distilled import DistilledDataset
@@ -55,6 +56,7 @@ class TrainStudent:
             teacher = choose_teacher(teachers, stage, budget)
         devices = parallel.devices_of(self.devices)
         source = self.data.open(tuple(distilled.manifest["image_shape"]))
+        print(forecast(source, budget, 1, None, self.config))
         # On however many devices, and wherever it is logged, it is the same work.
         command = repr(replace(self, devices="all", logs=Logs()))
         with kept_beside(self.distilled, command) as kept:

@@ -34,10 +34,13 @@ class TrainTeacher:
         """Runs it."""
         from infoutil_jax import parallel
         from infoutil_jax.app.accounts import account_of
+        from infoutil_jax.app.forecast import forecast
         from infoutil_jax.app.pipeline import train_teachers
 
         devices = parallel.devices_of(self.devices)
         source = self.data.open()
+        if not (self.workdir / "stages" / "converged.json").exists():  # else they are loaded
+            print(forecast(source, 0, 0, self.config, None))
         teachers = train_teachers(
             source, self.workdir, self.config, seed=self.seed, devices=devices
         )

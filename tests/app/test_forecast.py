@@ -1,0 +1,110 @@
+"""What is said before work begins: what there is to do, how long, and where memory falls short."""
+
+import jax
+import pytest
+
+from infoutil_jax import memory
+from infoutil_jax.app import forecast as forecasts
+from infoutil_jax.app.cli import main
+from infoutil_jax.app.forecast import Cost, cost_of, forecast, short_of_memory
+from infoutil_jax.training.config import StudentConfig, TeacherConfig
+
+GIB = 2**30
+TEACHER = TeacherConfig(epochs=9, early_epochs=1, batch_size=128)
+STUDENT = StudentConfig(epochs=300, labels="hard", seeds=(0, 1))
+
+
+@pytest.fixture
+def cost(monkeypatch):
+    """A network whose image takes a hundredth of a second and 2 MiB, with 1 GiB of state."""
+    monkeypatch.setattr(forecasts, "cost_of", lambda *_: Cost(0.01, 2.0 * 2**20, GIB))
+
+
+@pytest.fixture
+def left(monkeypatch):
+    def set_to(count):
+        monkeypatch.setattr(memory, "available", lambda: count)
+
+    set_to(100 * GIB)
+    return set_to
+
+
+def test_training_takes_so_long_by_its_images(digits, cost, left):
+    """10 epochs of 1438 images, and 2 students of 3 recipes for 300 epochs of 20 images: 380 s."""
+    assert forecast(digits, 2, 3, TEACHER, STUDENT) == (
+        "10 epochs of teachers on 1438 images, then 6 students on sets of 3 recipes: about 8 "
+        "minutes if nothing is there yet"
+    )
+    assert forecast(digits, 2, 1, None, STUDENT) == (
+        "2 students on 20 images: about 2 minutes if nothing is there yet"
+    )
+    assert "about 2 minutes" in forecast(digits, 0, 0, TEACHER, None)
+
+
+def test_memory_is_said_only_where_it_falls_short(digits, cost, left):
+    """A teacher: 128 images of 2 MiB, 1 GiB of state, 92 kB of pixels. Two students: 2 GiB."""
+    left(2 * GIB + 2**20)
+    assert "memory" not in forecast(digits, 0, 0, TEACHER, None)
+    left(GIB)
+    said = forecast(digits, 0, 0, TEACHER, None).splitlines()
+    assert said[1:] == [
+        "memory may not suffice: teachers need about 1.3 GiB and this machine has 1.0 GiB left; a "
+        "smaller batch_size or image_size needs less"
+    ]
+    assert "students need about 2.0 GiB" in forecast(digits, 2, 3, TEACHER, STUDENT)
+
+
+def test_on_an_accelerator_it_is_the_devices_memory(left, monkeypatch):
+    class Device:
+        def memory_stats(self):
+            return {"bytes_limit": 16 * GIB, "bytes_in_use": 6 * GIB}
+
+    monkeypatch.setattr(jax, "local_devices", lambda: [Device()])
+    assert short_of_memory({"students": 10.0 * GIB}) == []
+    (said,) = short_of_memory({"students": 10.5 * GIB})
+    assert "need about 10.5 GiB and the device has 10.0 GiB left" in said
+
+
+def test_where_no_system_tells_nothing_is_said(left):
+    left(None)
+    assert short_of_memory({"students": 2.0**80}) == short_of_memory({}) == []
+
+
+def test_a_steps_memory_holds_the_first_layers_output(digits):
+    """64 channels of 8×8 floats are the least that the backward pass needs of an image."""
+    found = cost_of(StudentConfig(width=64), digits)
+    assert 64 * 8 * 8 * 4 < found.activations < 40 * 64 * 8 * 8 * 4
+    assert found.state % 16 == 0 and 0 < found.seconds < 1
+
+
+def test_commands_say_it_before_they_begin(digits, tmp_path, capsys):
+    teach = ["teacher", "digits", "--workdir", str(tmp_path / "t"), "--width", "4"]
+    teach += ["--epochs", "2", "--early-epochs", "0"]
+    assert main(teach) == 0
+    said = capsys.readouterr().out
+    assert said.index("2 epochs of teachers on 1438 images: about 1 minute") < said.index("top-1")
+    assert main(teach) == 0
+    assert "about 1 minute" not in capsys.readouterr().out, "there is nothing to be done"
+    made = ["distill", "digits", "--teacher", str(tmp_path / "t"), "--workdir", str(tmp_path / "s")]
+    assert main([*made, "--images-per-class", "1", "--recipe", "random", "--pool", "10"]) == 0
+    study = ["student", str(tmp_path / "s"), "digits", "--labels", "stored", "--width", "4"]
+    assert main([*study, "--epochs", "2", "--seeds", "0"]) == 0
+    assert "1 student on 10 images: about 1 minute" in capsys.readouterr().out
+
+
+def test_a_set_that_no_memory_holds_is_refused_before_work(digits, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(memory, "total", lambda: 10_000)
+    words = ["run", "digits", "--workdir", str(tmp_path / "w"), "--images-per-class", "10"]
+    assert main(words) == 2
+    (line,) = [one for one in capsys.readouterr().err.splitlines() if "infoutil: " in one]
+    assert line == (
+        "infoutil: a set of 10 images of each of 10 classes would take 0 MiB and this machine has "
+        "0 MiB of memory: lower --images-per-class or --image-size"
+    )
+    assert not (tmp_path / "w").exists()
+
+
+def test_images_that_no_memory_holds_are_not_read(monkeypatch, capsys):
+    monkeypatch.setattr(memory, "total", lambda: 10_000)
+    assert main(["teacher", "digits", "--workdir", "w", "--in-memory", "True"]) == 2
+    assert "choose --in-memory False, or a smaller --image-size" in capsys.readouterr().err
