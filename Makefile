@@ -1,8 +1,9 @@
 # Targets make .venv when it is missing or pyproject.toml has changed, and nothing twice.
 PYTHON ?= python3
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
-# Tests run on known versions where there is a list of them; users get the ranges of pyproject.toml.
-LOCK = $(shell .venv/bin/python -c 'import sys; print("-c requirements.lock" * (sys.version_info[:2] == (3, 11) and sys.platform == "linux"))')
+# Tests run on known files, by their hashes, where there is a list of them; elsewhere, as users have
+# it, on what the ranges of pyproject.toml bring.
+LISTED = .venv/bin/python -c 'import platform, sys; sys.exit((sys.version_info[:2], sys.platform, platform.machine()) != ((3, 11), "linux", "x86_64"))'
 
 .PHONY: quickstart test lint docs lock clean
 
@@ -22,8 +23,7 @@ docs: .venv/installed-test
 	NO_MKDOCS_2_WARNING=1 .venv/bin/python -m mkdocs build --strict
 
 lock: .venv/installed-test
-	sed -i '/^[^#]/d' requirements.lock
-	.venv/bin/python -m pip freeze --exclude-editable >> requirements.lock
+	.venv/bin/python -m tools.lock
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "infoutil_jax needs Python 3.11 or newer: make PYTHON=python3.11")'
@@ -33,8 +33,14 @@ lock: .venv/installed-test
 	$(PIP) --editable .
 	touch $@
 
-.venv/installed-test: pyproject.toml requirements.lock | .venv/bin/python
-	$(PIP) $(LOCK) --editable '.[test]'
+.venv/installed-test: pyproject.toml requirements.lock requirements-build.lock | .venv/bin/python
+	if $(LISTED); then \
+		$(PIP) --require-hashes --requirement requirements-build.lock && \
+		$(PIP) --require-hashes --no-deps --no-build-isolation --requirement requirements.lock && \
+		$(PIP) --no-deps --no-build-isolation --editable .; \
+	else \
+		$(PIP) --editable '.[test]'; \
+	fi
 	touch $@ .venv/installed
 
 clean:

@@ -1,0 +1,109 @@
+"""Writes the list of packages that CI installs, with the hash of each one's file.
+
+    python -m tools.lock
+
+The versions are those of the environment that runs it. The hashes are what pip's own index says of
+the one file of each package that fits Python 3.11 on Linux x86_64: a wheel, or the sdist where
+there is none. Settings of this machine that name other indexes, folders or constraints are not
+read.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+PLATFORM = ("3.11", "linux", "x86_64")
+BUILD = ("hatchling", "editables", "setuptools")
+"""What builds this package in place, and what packages without a wheel are built by."""
+HEAD = {
+    "requirements.lock": """\
+# What CI installs: every package that pip install '.[test]' brings on Python 3.11, Linux x86_64.
+# pyproject.toml has the ranges that users get. Made anew, from an environment that passes, by:
+#     make lock
+""",
+    "requirements-build.lock": """\
+# What CI builds with; installed before the packages of requirements.lock. Made by: make lock
+""",
+}
+_ELSEWHERE = ("INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS", "CONSTRAINT", "NO_INDEX")
+
+
+def locked(report: Mapping[str, Any]) -> str:
+    """The lines of a lock, by a report of what pip would install.
+
+    Raises:
+        SystemExit: a package comes from somewhere else than an index, or without a hash.
+    """
+    lines = {}
+    for one in report["install"]:
+        about, found = one["metadata"], one["download_info"]
+        digest = found.get("archive_info", {}).get("hashes", {}).get("sha256")
+        if digest is None or not found["url"].startswith("https://"):
+            raise SystemExit(f"{about['name']} comes from {found['url']}, not from pip's index")
+        line = f"{about['name']}=={about['version']} \\\n    --hash=sha256:{digest}\n"
+        lines[about["name"].lower()] = line
+    return "".join(lines[name] for name in sorted(lines))
+
+
+def own_index(environment: Mapping[str, str]) -> dict[str, str]:
+    """The environment in which pip asks its own index alone."""
+    taken = {f"PIP_{name}" for name in _ELSEWHERE}
+    kept = {name: value for name, value in environment.items() if name not in taken}
+    return kept | {"PIP_CONFIG_FILE": os.devnull}
+
+
+def frozen() -> list[str]:
+    """The packages of this environment with their versions, without this one."""
+    command = [sys.executable, "-m", "pip", "freeze", "--exclude-editable"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if line and " @ " not in line]
+
+
+def report_of(wanted: Iterable[str], *options: str, versions: Sequence[str]) -> dict[str, Any]:
+    """What pip says that it would install.
+
+    Args:
+        wanted: requirements.
+        *options: of pip.
+        versions: that packages have, where they are installed at all.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        asked, bounds, told = (Path(name, one) for one in ("asked", "bounds", "told"))
+        asked.write_text("\n".join(wanted))
+        bounds.write_text("\n".join(versions))
+        command = [
+            *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
+            *("--dry-run", "--ignore-installed", "--report", told, *options),
+            *("--requirement", asked, "--constraint", bounds),
+        ]
+        subprocess.run(list(map(str, command)), check=True, env=own_index(os.environ))
+        found: dict[str, Any] = json.loads(told.read_text())
+    return found
+
+
+def main() -> int:
+    """Writes both lists beside pyproject.toml."""
+    here = (".".join(platform.python_version_tuple()[:2]), sys.platform, platform.machine())
+    if here != PLATFORM:
+        print(f"the lists are for {' '.join(PLATFORM)}; this is {' '.join(here)}", file=sys.stderr)
+        return 2
+    root, versions = Path(__file__).parents[1], frozen()
+    written = {
+        "requirements.lock": locked(report_of(versions, "--no-deps", versions=versions)),
+        "requirements-build.lock": locked(report_of(BUILD, versions=versions)),
+    }
+    for name, lines in written.items():
+        (root / name).write_text(HEAD[name] + lines)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
