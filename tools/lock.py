@@ -21,8 +21,9 @@ from pathlib import Path
 from typing import Any
 
 PLATFORM = ("3.11", "linux", "x86_64")
-BUILD = ("hatchling", "editables", "setuptools")
-"""What builds this package in place, and what packages without a wheel are built by."""
+BUILD = ("hatchling", "editables", "setuptools", "wheel")
+"""What builds this package in place, and packages that have no wheel. Others ask for the last two,
+which `pip freeze` leaves out."""
 HEAD = {
     "requirements.lock": """\
 # What CI installs: every package that pip install '.[test]' brings on Python 3.11, Linux x86_64.
