@@ -1,20 +1,18 @@
 """`infoutil`, and `python -m infoutil_jax`: what stops it while it imports is told, too."""
 
-import sys
-
-from infoutil_jax.app.stopping import ending
+from infoutil_jax.app.stopping import ending, leave
 
 
-def main() -> int:
-    """Entry point; returns the exit status."""
+def main() -> None:
+    """Entry point: does what is asked for, and ends the process."""
 
     def work() -> int:
         from infoutil_jax.app.cli import main as command
 
         return command()
 
-    return ending(work)
+    leave(ending(work))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import atexit
 import itertools
+import os
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -28,8 +31,9 @@ from infoutil_jax.errors import InputError
 
 Devices = tuple[jax.Device, ...]
 _AXIS = "data"
-_FOREVER = 10**9  # milliseconds
 PATIENCE = 30.0  # seconds that the first process, when it is done, waits for the others
+_SLICE = 500  # milliseconds of waiting at most, for meanwhile Python hears no signal
+_LEFT, _STOPPED = "infoutil_jax/left", "infoutil_jax/stopped"
 _numbers = itertools.count()
 
 
@@ -65,14 +69,60 @@ def start(
         }
     try:
         jax.config.update("jax_enable_recoverability", True)  # who is lost takes no other along
+        # JAX would take SIGTERM for a wish that it only notes.
+        jax.config.update("jax_enable_preemption_service", False)
         jax.distributed.initialize(**arguments)
     except (ValueError, RuntimeError) as error:
         hint = ""
         if coordinator == "auto":
             hint = " (neither SLURM nor Open MPI nor a TPU pod tells more: give host:port)"
         raise InputError(f"cannot join the processes at {coordinator!r}: {error}{hint}") from error
-    atexit.register(_leave)
+    atexit.register(leave)
     return jax.process_index(), jax.process_count()
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """Has all processes stop where the first does, whatever the others wait for or compute.
+
+    In the main thread of each. What stops the others is the SIGTERM that each sends itself.
+
+    Raises:
+        InputError: in the others, if the first ends with an error of its own.
+    """
+    if jax.process_count() == 1:
+        yield
+        return
+    if jax.process_index() == 0:
+        try:
+            yield
+        except BaseException as error:
+            by_a_signal = isinstance(error, KeyboardInterrupt)
+            reason = "" if by_a_signal else f"{type(error).__name__}: {error}"
+            _client().key_value_set(_STOPPED, reason, allow_overwrite=True)
+            raise
+        return
+    ended, heard = threading.Event(), list[str]()
+
+    def listen() -> None:
+        while not ended.wait(_SLICE / 1000):
+            reason = _said(_STOPPED)
+            if reason is not None:
+                heard.append(reason)
+                os.kill(os.getpid(), signal.SIGTERM)
+                return
+
+    listener = threading.Thread(target=listen, name="listen", daemon=True)
+    listener.start()
+    try:
+        yield
+    except KeyboardInterrupt:
+        if heard and heard[0]:
+            raise InputError(f"the first process stopped with {heard[0]}") from None
+        raise
+    finally:
+        ended.set()
+        listener.join()
 
 
 def devices_of(wanted: int | Literal["all"]) -> Devices:
@@ -148,13 +198,13 @@ def first_alone(work: Callable[[], None]) -> bool:
     if jax.process_index() == 0:
         try:
             work()
-        except BaseException as error:
+        except Exception as error:
             client.key_value_set(done, f"{type(error).__name__}: {error}")
             raise
         client.key_value_set(done, "")
         return _heard_of_all(here)
     client.key_value_set(f"{here}/{jax.process_index()}", "")
-    if failure := client.blocking_key_value_get(done, _FOREVER):
+    if failure := _awaited(done):
         raise InputError(f"the first process stopped with {failure}")
     return False
 
@@ -191,7 +241,7 @@ def agreed(value: str) -> str:
     if jax.process_index() == 0:
         client.key_value_set(name, value)
         return value
-    return str(client.blocking_key_value_get(name, _FOREVER))
+    return _awaited(name)
 
 
 def _client() -> Any:
@@ -200,27 +250,52 @@ def _client() -> Any:
     return global_state.client
 
 
-def _leave() -> None:
-    """Lets the first process wait for the others to end: JAX aborts those that outlive it."""
-    left = "infoutil_jax/left"
+def _awaited(name: str) -> str:
+    """What is said under a name, however long that takes; signals are heard meanwhile."""
+    while True:
+        found = _said(name, _SLICE)
+        if found is not None:
+            return found
+
+
+def _said(name: str, patience: int = 1) -> str | None:
+    """What has been said under a name within so many milliseconds; None for nothing yet."""
+    try:
+        return str(_client().blocking_key_value_get(name, patience))
+    except jax.errors.JaxRuntimeError as error:
+        if "DEADLINE_EXCEEDED" not in str(error):
+            raise
+        return None
+
+
+def leave() -> bool:
+    """Lets the first process wait for the others to end: JAX aborts those that outlive it.
+
+    Returns:
+        Whether this process has joined others.
+    """
     if global_state.client is None:
-        return
+        return False
     if jax.process_index() > 0:
-        global_state.client.key_value_set(f"{left}/{jax.process_index()}", "")
+        name = f"{_LEFT}/{jax.process_index()}"
+        global_state.client.key_value_set(name, "", allow_overwrite=True)
     else:
-        _heard_of_all(left)
+        _heard_of_all(_LEFT)
+    return True
 
 
 def _heard_of_all(what: str) -> bool:
-    """Waits, for `PATIENCE` at most, until all others have said `what`; a lost one never does."""
-    client: Any = global_state.client
+    """Waits, for `PATIENCE` at most, until all others have said `what` or have left.
+
+    One that is lost does neither.
+    """
     until, heard = time.monotonic() + PATIENCE, True
     for other in range(1, jax.process_count()):
-        left = max(1, round(1000 * (until - time.monotonic())))
-        try:
-            client.blocking_key_value_get(f"{what}/{other}", left)
-        except jax.errors.JaxRuntimeError:
-            heard = False
+        names = [f"{name}/{other}" for name in dict.fromkeys((what, _LEFT))]
+        while all(_said(name, 50) is None for name in names):
+            if time.monotonic() > until:
+                heard = False
+                break
     return heard
 
 

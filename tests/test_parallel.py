@@ -1,6 +1,9 @@
 """Devices that are asked for, and processes that agree."""
 
 import itertools
+import signal
+import threading
+import time
 
 import jax
 import pytest
@@ -55,3 +58,99 @@ def test_processes_agree_on_what_the_first_says(monkeypatch):
 def test_processes_that_do_not_fit(arguments, message):
     with pytest.raises(InputError, match=message):
         parallel.start(*arguments)
+
+
+class Runtime:
+    """JAX's messages between processes, in one process."""
+
+    def __init__(self):
+        self.said = {}
+
+    def key_value_set(self, name, value, allow_overwrite=False):
+        self.said[name] = value
+
+    def blocking_key_value_get(self, name, patience):
+        until = time.monotonic() + patience / 1000
+        while name not in self.said:
+            if time.monotonic() > until:
+                raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED: nothing was said")
+            time.sleep(0.001)
+        return self.said[name]
+
+
+@pytest.fixture
+def process(monkeypatch):
+    """Makes this the process of a number, of three."""
+    runtime = Runtime()
+    monkeypatch.setattr(parallel, "_client", lambda: runtime)
+    monkeypatch.setattr(parallel.global_state, "client", runtime)
+    monkeypatch.setattr(parallel, "_SLICE", 20)
+    monkeypatch.setattr(parallel, "PATIENCE", 0.3)
+    monkeypatch.setattr("jax.process_count", lambda: 3)
+
+    def become(number):
+        monkeypatch.setattr("jax.process_index", lambda: number)
+        return runtime
+
+    return become
+
+
+@pytest.fixture
+def terminable():
+    """SIGTERM is raised as by the command line."""
+
+    def stop(number, frame):
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
+    ("error", "raised", "told"),
+    [
+        (KeyboardInterrupt(), KeyboardInterrupt, ""),
+        (InputError("no disk"), InputError, "the first process stopped with InputError: no disk"),
+    ],
+)
+def test_where_the_first_process_stops_the_others_do(process, terminable, error, raised, told):
+    """Even while they wait for what it never says."""
+    process(0)
+    with pytest.raises(type(error)), parallel.together():
+        raise error
+    process(1)
+    with pytest.raises(raised) as stopped, parallel.together():
+        parallel.agreed("")
+    assert str(stopped.value) == told
+    assert not [one for one in threading.enumerate() if one.name.startswith("listen")]
+
+
+def test_where_the_first_process_is_done_the_others_go_on(process, terminable):
+    for number in (0, 1):
+        process(number)
+        with parallel.together():
+            time.sleep(0.1)
+
+
+def test_another_process_that_stops_stops_itself_alone(process, terminable):
+    runtime = process(1)
+    with pytest.raises(KeyboardInterrupt), parallel.together():
+        signal.raise_signal(signal.SIGTERM)
+    assert parallel.leave() and runtime.said == {"infoutil_jax/left/1": ""}
+
+
+def test_the_first_waits_for_others_that_neither_come_nor_leave(process, monkeypatch):
+    """One that has left by a signal is not waited for; one that is lost is, in patience."""
+    monkeypatch.setattr(parallel, "_numbers", itertools.count())
+    runtime = process(0)
+    runtime.said = {"infoutil_jax/here/0/1": "", "infoutil_jax/left/2": ""}
+    assert parallel.first_alone(lambda: None)
+    runtime.said = {"infoutil_jax/here/1/1": ""}
+    started = time.monotonic()
+    assert not parallel.first_alone(lambda: None)
+    assert 0.3 < time.monotonic() - started < 3
+
+
+def test_a_process_that_has_joined_none_leaves_alone():
+    assert not parallel.leave()

@@ -21,7 +21,7 @@ import tyro
 
 from infoutil_jax import files
 from infoutil_jax.app.flags import with_flags
-from infoutil_jax.app.stopping import ending
+from infoutil_jax.app.stopping import ending, leave
 from infoutil_jax.errors import InputError
 
 COMPILED = Path.home() / ".cache" / "infoutil_jax"  # what the next command need not compile again
@@ -146,4 +146,4 @@ def _main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    leave(main())

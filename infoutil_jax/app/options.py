@@ -134,15 +134,17 @@ class Machines:
     def __post_init__(self) -> None:
         ranges.check(self)
 
-    def join(self) -> parallel.Devices:
-        """Joins the other processes, if any, before anything is computed."""
+    @contextmanager
+    def joined(self) -> Iterator[parallel.Devices]:
+        """Joins the other processes, if any, before anything is computed, and stops with them."""
         if self.coordinator is not None:
             parallel.start(self.coordinator, self.processes, self.process)
         elif self.processes is not None or self.process is not None:
             raise InputError(
                 "--processes and --process need --coordinator, host:port of the first."
             )
-        return parallel.devices_of(self.devices)
+        with parallel.together():
+            yield parallel.devices_of(self.devices)
 
 
 @dataclass(frozen=True)

@@ -111,6 +111,36 @@ def test_the_first_process_tells_the_others_that_it_fails(teacher_dir, tmp_path)
     assert "the first process stopped with InputError" in errors[1]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("stopped", ["0", "1", "01"])
+def test_processes_that_are_terminated_say_so_and_go_on(alone, teacher_dir, tmp_path, stopped):
+    """All stop where the first does; another one that does is replaced by the first."""
+    which = joined()
+    both = [
+        command(teacher_dir, tmp_path / "set", "--batch-size", "8", *which, number)
+        for number in "01"
+    ]
+    parts = tmp_path / "set.scoring"
+    while both[0].poll() is None and not list(parts.rglob("*.npz")):
+        time.sleep(0.02)
+    for number in stopped:
+        both[int(number)].terminate()
+    started = time.monotonic()
+    errors = [process.communicate(timeout=300)[1] for process in both]
+    done_by = [0, 75] if stopped == "1" else [75, 75]
+    assert [process.returncode for process in both] == done_by, errors
+    for status, said in zip(done_by, errors, strict=True):
+        assert ("infoutil: terminated; run the same command again" in said) == (status == 75)
+        assert "Traceback" not in said
+    if stopped != "1":
+        assert time.monotonic() - started < 20, "nobody is waited for in vain"
+        which = joined()
+        for process in [command(teacher_dir, tmp_path / "set", *which, n) for n in "01"]:
+            done(process)
+    same(DistilledDataset.load(tmp_path / "set"), alone)
+    assert not parts.exists()
+
+
 def test_a_run_goes_on_where_one_was_lost(alone, teacher_dir, tmp_path):
     lost = command(teacher_dir, tmp_path / "set", "--batch-size", "8")
     parts = tmp_path / "set.scoring"

@@ -1,6 +1,7 @@
 """The attacks in short; `python -m tests.attacks` is the long form."""
 
 import errno
+import gc
 import json
 import os
 import resource
@@ -8,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -267,6 +269,25 @@ def test_a_signal_ends_with_a_sentence(number, status, word, capsys):
     assert ending(work) == status
     assert capsys.readouterr().err == f"infoutil: {word}; run the same command again to go on.\n"
     assert signal.getsignal(signal.SIGTERM) is before
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)])
+def test_a_signal_in_the_midst_of_garbage_collection_is_not_lost(number, status):
+    """Python ignores what is raised there, as in JAX's own callback."""
+
+    def callback(phase, info):
+        gc.callbacks.remove(callback)
+        signal.raise_signal(number)
+
+    def work():
+        gc.callbacks.append(callback)
+        gc.collect()
+        time.sleep(30)
+        return 0
+
+    hook = sys.unraisablehook
+    assert ending(work) == status
+    assert sys.unraisablehook is hook
 
 
 def test_what_is_no_regular_file_is_told_and_not_waited_for(tmp_path):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from infoutil_jax import ranges
 from infoutil_jax.app.config import RareClasses, RecipeConfig, Stages
@@ -49,6 +49,11 @@ class Distill:
 
     def __call__(self) -> None:
         """Runs it."""
+        self.recipe.check()  # before images are read
+        with self.machines.joined() as devices:
+            self._distil(devices)
+
+    def _distil(self, devices: Any) -> None:
         import jax
 
         from infoutil_jax.app.accounts import account_of
@@ -58,8 +63,6 @@ class Distill:
         from infoutil_jax.app.sets import found_or_distilled
         from infoutil_jax.training.teacher import load_teachers
 
-        self.recipe.check()  # before images are read
-        devices = self.machines.join()
         teachers = load_teachers(self.teacher)
         source = self.data.open(shape_of(teachers["converged"]))
         recipe = self.recipe.build(source)
