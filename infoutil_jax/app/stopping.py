@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 INTERRUPTED, TERMINATED = 130, 75  # of a shell; EX_TEMPFAIL, by which schedulers run it again
+UNREAD = 141  # of a shell, too: who read what is printed has gone, as `head` does
 AGAIN_AFTER = 0.05  # seconds
 AGAIN = "run the same command again to go on"
 
@@ -47,6 +48,8 @@ def ending(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         print(f"infoutil: interrupted; {AGAIN}.", file=sys.stderr)
         return INTERRUPTED
+    except BrokenPipeError:
+        return UNREAD
     finally:
         sys.unraisablehook = hook
         if before is not None:
@@ -62,8 +65,11 @@ def leave(status: int) -> None:
     """
     parallel = sys.modules.get("infoutil_jax.parallel")  # not there if nothing was begun
     several = parallel is not None and parallel.leave()
-    if status or several:
+    try:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
+    except BrokenPipeError:
+        os._exit(UNREAD)  # what else is to be printed would raise it again
+    if status or several:
         os._exit(status)
     sys.exit(status)

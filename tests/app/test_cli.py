@@ -304,3 +304,12 @@ def test_the_installed_command_exits_with_2_and_no_traceback():
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("infoutil: ")
+
+
+def test_a_reader_that_goes_early_is_no_fault():
+    """As in `infoutil --help | head -1`: no traceback, and a shell's status for it."""
+    call = [sys.executable, "-m", "infoutil_jax", "--help"]
+    process = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.close()
+    with process.stderr:
+        assert process.stderr.read() == b"" and process.wait(60) == 141
