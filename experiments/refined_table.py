@@ -47,8 +47,6 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
             for what in ("total_variation", "distance")
             if arguments[what]
         ]
-        if refiner and "spectral" not in refiner:  # what it was before
-            extra.append("squared error, steps in pixels")
         name = ", ".join([arguments["refiner"], *extra]).replace("_", " ")
         for student, found in line["students"].items():
             kind = "learnt" if student.endswith("learnt labels") else "hard"
