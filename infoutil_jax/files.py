@@ -11,6 +11,8 @@ import secrets
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,16 +30,35 @@ OF_THE_MACHINE = {
 """Errors of the machine and its disks, not of this program."""
 
 
-def write(path: Path, content: bytes | str) -> None:
-    """Writes a file that is whole or not there; where that fails, what was there stays."""
-    part = path.with_name(path.name + ".part")
+@contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Has an error of the machine's name the file: of one that is open already, none does."""
     try:
-        part.write_bytes(content.encode() if isinstance(content, str) else content)
-        part.replace(path)
-    except OSError:
+        yield
+    except OSError as error:
+        if error.filename is None and error.errno is not None:
+            raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
+        raise
+
+
+@contextmanager
+def writing(path: Path, part: Path) -> Iterator[None]:
+    """Has a file that is written under the name `part` be whole under its own, or not there."""
+    try:
+        with naming(path):
+            yield
+            part.replace(path)
+    except BaseException:
         with contextlib.suppress(OSError):
             part.unlink(missing_ok=True)
         raise
+
+
+def write(path: Path, content: bytes | str) -> None:
+    """Writes a file that is whole or not there; where that fails, what was there stays."""
+    part = path.with_name(path.name + ".part")
+    with writing(path, part):
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def find_room(folder: Path, size: int) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.files import real
+from infoutil_jax.files import naming, real
 
 NONE_HERE = {errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS}
 """Errors of a file system without locks."""
@@ -85,8 +85,9 @@ def _held(file: Path, path: Path) -> Iterator[None]:
             break
         os.close(opened)  # whoever had it has just removed it
     try:
-        os.ftruncate(opened, 0)
-        os.write(opened, _me().encode())
+        with naming(file):
+            os.ftruncate(opened, 0)
+            os.write(opened, _me().encode())
         yield
     finally:
         for one in (file, marked):

@@ -22,6 +22,7 @@ import jax
 from tqdm.auto import tqdm
 from tqdm.notebook import tqdm_notebook
 
+from infoutil_jax import files
 from infoutil_jax.errors import InputError
 
 Event = Mapping[str, Any]
@@ -57,7 +58,7 @@ def json_lines(path: str | Path) -> Listener:
         raise InputError(f"{path} cannot be written to: {error.strerror}") from None
 
     def write(event: Event) -> None:
-        with path.open("a", encoding="utf-8") as file:
+        with files.naming(path), path.open("a", encoding="utf-8") as file:
             file.write(json.dumps({"time": round(time.time(), 3), **event}) + "\n")
 
     return write

@@ -2,7 +2,7 @@
 
 Exit codes: 0 done, 1 an audit that has found differences, 2 something of yours or of the machine's
 to fix (told in one sentence), 75 terminated by SIGTERM, 130 interrupted; after these two the same
-command goes on.
+command goes on. 141: whoever reads what is printed has gone.
 """
 
 from __future__ import annotations
@@ -21,10 +21,12 @@ import tyro
 
 from infoutil_jax import files
 from infoutil_jax.app.flags import with_flags
-from infoutil_jax.app.stopping import ending, leave
+from infoutil_jax.app.stopping import UNHEARD, ending, leave, tell
 from infoutil_jax.errors import InputError
 
 COMPILED = Path.home() / ".cache" / "infoutil_jax"  # what the next command need not compile again
+ROOM = 2**24
+"""Bytes that compiled programs may need."""
 
 
 class Verb(NamedTuple):
@@ -124,25 +126,43 @@ def parsed(arguments: list[str]) -> Any:
 
 
 def _main(arguments: list[str]) -> int:
-    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))  # read when JAX is imported
     for stream in (sys.stdout, sys.stderr):  # names of files and classes may be no text
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     try:
+        _keep_programs()
         command = parsed(arguments)
         logs = getattr(command, "logs", None)
         with logs.watching() if logs else nullcontext():
             status: int | None = command()
     except InputError as error:
         sentence = with_flags(str(error), options_of(arguments[0]), arguments)
-        print(f"infoutil: {sentence}", file=sys.stderr)
+        tell(sentence)
         return 2
+    except BrokenPipeError:
+        return UNHEARD
     except OSError as error:
         if error.errno not in files.OF_THE_MACHINE:
             raise
-        print(f"infoutil: {files.told(error)}", file=sys.stderr)
+        tell(files.told(error))
         return 2
     return status or 0
+
+
+def _keep_programs() -> None:
+    """Has JAX keep what it compiles, where the disk takes it; says so where it does not.
+
+    JAX would warn of each program, and leave its file cut short. It reads this when it is imported.
+    """
+    folder = os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(COMPILED))
+    if "://" in folder:  # on no disk of this machine
+        return
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        files.find_room(Path(folder), ROOM)
+    except OSError as error:
+        os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
+        print(f"note: compiled programs are not kept: {folder}: {error.strerror}", file=sys.stderr)
 
 
 if __name__ == "__main__":

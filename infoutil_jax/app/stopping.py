@@ -3,6 +3,7 @@
 It imports next to nothing, for it stands around the imports of all the rest.
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -11,7 +12,8 @@ from collections.abc import Callable
 from typing import Any
 
 INTERRUPTED, TERMINATED = 130, 75  # of a shell; EX_TEMPFAIL, by which schedulers run it again
-UNREAD = 141  # of a shell, too: who read what is printed has gone, as `head` does
+REFUSED = 2  # something of yours or of the machine's to fix
+UNHEARD = 141  # of a shell: whoever reads what is printed has gone
 AGAIN_AFTER = 0.05  # seconds
 AGAIN = "run the same command again to go on"
 
@@ -43,17 +45,23 @@ def ending(work: Callable[[], int]) -> int:
     try:
         return work()
     except Terminated:
-        print(f"infoutil: terminated; {AGAIN}.", file=sys.stderr)
+        tell(f"terminated; {AGAIN}.")
         return TERMINATED
     except KeyboardInterrupt:
-        print(f"infoutil: interrupted; {AGAIN}.", file=sys.stderr)
+        tell(f"interrupted; {AGAIN}.")
         return INTERRUPTED
     except BrokenPipeError:
-        return UNREAD
+        return UNHEARD
     finally:
         sys.unraisablehook = hook
         if before is not None:
             signal.signal(signal.SIGTERM, before)
+
+
+def tell(sentence: str) -> None:
+    """Says why a command ends, where that can be said at all."""
+    with contextlib.suppress(OSError):
+        print(f"infoutil: {sentence}", file=sys.stderr, flush=True)
 
 
 def leave(status: int) -> None:
@@ -65,11 +73,13 @@ def leave(status: int) -> None:
     """
     parallel = sys.modules.get("infoutil_jax.parallel")  # not there if nothing was begun
     several = parallel is not None and parallel.leave()
-    try:
-        for stream in (sys.stdout, sys.stderr):
+    for stream in (sys.stdout, sys.stderr):
+        try:
             stream.flush()
-    except BrokenPipeError:
-        os._exit(UNREAD)  # what else is to be printed would raise it again
+        except BrokenPipeError:
+            os._exit(status or UNHEARD)  # what else is to be printed would raise it again
+        except OSError:  # where the printed goes to a file, on a full disk
+            os._exit(status or REFUSED)
     if status or several:
         os._exit(status)
     sys.exit(status)

@@ -333,5 +333,6 @@ def _plain(value: Mapping[str, Any], name: str) -> dict[str, Any]:
 
 def _write(file: Path, data: bytes) -> str:
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(data)
+    with files.naming(file):
+        file.write_bytes(data)
     return hashlib.sha256(data).hexdigest()

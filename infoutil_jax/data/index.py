@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from infoutil_jax import provenance
+from infoutil_jax import files, provenance
 from infoutil_jax.data.examples import Examples, Stamp
 from infoutil_jax.data.pixels import Header
 from infoutil_jax.data.split import Split
@@ -118,11 +118,10 @@ class Index:
         part = self.path.with_name(f"{self.path.name}.{os.getpid()}.part")
         with contextlib.suppress(OSError):  # it only saves time
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            with part.open("wb") as file:
+            with files.writing(self.path, part), part.open("wb") as file:
                 text = np.frombuffer(json.dumps(about).encode(), np.uint8)
                 columns: dict[str, Any] = {"about": text, **_columns(list(self.images.values()))}
                 np.savez(file, **columns)
-            part.replace(self.path)
 
 
 def _columns(images: list[Known]) -> dict[str, np.ndarray]:

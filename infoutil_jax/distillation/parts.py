@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jaxtyping import Int
 
-from infoutil_jax import parallel, provenance
+from infoutil_jax import files, parallel, provenance
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation.examine import Examined
 from infoutil_jax.errors import InputError
@@ -98,9 +98,8 @@ def save(path: Path, rows: Examined) -> None:
     columns = {f"{FEATURE}{name}": c for name, c in rows.candidates.features.items()}
     columns |= {name: column for name, column in candidates.items() if name != "features"}
     columns |= {"boxes": rows.boxes, "maps": rows.maps}
-    with unfinished.open("wb") as file:
+    with files.writing(path, unfinished), unfinished.open("wb") as file:
         np.savez(file, **cast(dict[str, Any], columns))
-    unfinished.rename(path)
 
 
 def load(path: Path) -> Examined:

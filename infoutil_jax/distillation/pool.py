@@ -120,8 +120,9 @@ def score_pool(
             rows = _collected(run, indices, keep, bar, place)
         else:
             rows = _lazily(run, windows, indices, keep, per_class, bar, place)
-    if folder is not None and run.images and jax.process_index() == 0:
-        files.write(Path(f"{folder}.json"), json.dumps(run.cost(), indent=1) + "\n")
+    cost = Path(f"{folder}.json")  # not there yet where a run was stopped just before
+    if folder is not None and jax.process_index() == 0 and (run.images or not cost.exists()):
+        files.write(cost, json.dumps(run.cost(), indent=1) + "\n")
     changed = attribute if attribute is not recipe.attribute else None
     return ScoredPool(source, teacher, recipe, seed, config, rows, changed)
 
