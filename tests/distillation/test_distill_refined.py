@@ -58,8 +58,10 @@ def test_the_manifest_says_how_it_was_refined(made):
         "kind": "NeuralFeatureRegression",
         "networks": 2,
         "greatest_age": 5,
-        "ridge": 1e-06,
+        "ridge": 0.01,
         "learning_rate": 0.001,
+        "mirrored": True,
+        "error": "scaled",
     }
     assert made.manifest["training"]["temperature"] == 2.0
     assert "softmax(logits / 2)" in (made.path / "README.md").read_text()
