@@ -50,8 +50,6 @@ def ending(work: Callable[[], int]) -> int:
     except KeyboardInterrupt:
         tell(f"interrupted; {AGAIN}.")
         return INTERRUPTED
-    except BrokenPipeError:
-        return UNHEARD
     finally:
         sys.unraisablehook = hook
         if before is not None:

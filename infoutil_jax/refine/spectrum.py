@@ -19,8 +19,8 @@ from jaxtyping import Array, Float
 from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.method.contracts import Pool
 
-MEASURED = 2000
-"""Images of the pool, at most, that the deviations are measured on."""
+MEASURED, VALUES = 2000, 2**24
+"""Images of the pool, and of their values (64 MiB), at most, that deviations are measured on."""
 
 Images = Float[Array, "n height width channels"]
 
@@ -49,9 +49,10 @@ class Spectrum(NamedTuple):
 
 
 def measured(pool: Pool, normalise: Normalisation) -> Spectrum:
-    """The spectrum of a pool, of at most `MEASURED` of its images, taken evenly."""
-    count = len(pool.labels)
-    rows = np.unique(np.linspace(0, count - 1, min(count, MEASURED)).astype(int))
+    """The spectrum of a pool, of as many of its images as may be measured, taken evenly."""
+    count, each = len(pool.labels), int(np.prod(pool.images.shape[1:]))
+    most = min(count, MEASURED, max(1, VALUES // each))
+    rows = np.unique(np.linspace(0, count - 1, most).astype(int))
     images = jnp.asarray(normalise(pool.images[rows]))
     images -= images.mean((0, 1, 2))
     colours = images.reshape(-1, images.shape[3])

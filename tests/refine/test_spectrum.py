@@ -65,10 +65,12 @@ def test_such_a_step_is_coarse_where_images_are(pool):
     assert rough(found.pixels(signs)) < 0.5 * rough(signs)
 
 
-def test_of_a_large_pool_some_images_are_measured_from_all_of_it(monkeypatch):
+@pytest.mark.parametrize("limit", [{"MEASURED": 10}, {"VALUES": 10 * 64}])
+def test_of_a_large_pool_some_images_are_measured_from_all_of_it(limit, monkeypatch):
     images = np.zeros((100, 8, 8, 1), np.uint8)
     images[50:] = 255
-    monkeypatch.setattr(spectrum, "MEASURED", 10)
+    for name, most in limit.items():
+        monkeypatch.setattr(spectrum, name, most)
     scale = Normalisation.of((0.5,), (0.5,))
     found = spectrum.measured(Pool(images, np.arange(100) // 50, True), scale)
     # Half black, half white: the constant alone varies, by one in every pixel.
