@@ -33,11 +33,13 @@ lock: .venv/installed-test
 	$(PIP) --editable .
 	touch $@
 
-.venv/installed-test: pyproject.toml requirements.lock requirements-build.lock | .venv/bin/python
+.venv/installed-test: pyproject.toml $(wildcard requirements*.lock) | .venv/bin/python
 	if $(LISTED); then \
 		$(PIP) --require-hashes --requirement requirements-build.lock && \
 		$(PIP) --require-hashes --no-deps --no-build-isolation --requirement requirements.lock && \
-		$(PIP) --no-deps --no-build-isolation --editable .; \
+		$(PIP) --no-deps --no-build-isolation --editable . && \
+		{ $(PIP) --require-hashes --no-deps --requirement requirements-torch.lock 2>/dev/null || \
+			echo "pip finds no PyTorch without CUDA here: tests with PyTorch are skipped"; }; \
 	else \
 		$(PIP) --editable '.[test]'; \
 	fi

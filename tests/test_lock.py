@@ -49,6 +49,13 @@ def test_the_list_has_what_the_package_and_its_tests_ask_for():
             assert found[canonical(one.name)] in one.specifier, one
 
 
+def test_pytorch_is_of_the_build_without_cuda_and_what_it_needs_is_in_the_list():
+    (name, version), *others = entries("requirements-torch.lock").items()
+    assert f"{name}=={version}" == lock.PYTORCH and version.endswith("+cpu") and not others
+    needs = {"sympy", "networkx", "filelock", "fsspec", "jinja2"}
+    assert needs <= entries("requirements.lock").keys()
+
+
 def told(url="https://host/one-1.0-py3-none-any.whl", name="One", **archive):
     return {
         "metadata": {"name": name, "version": "1.0"},
@@ -74,6 +81,13 @@ def test_a_list_is_sorted_and_says_only_names_versions_and_hashes():
 def test_what_is_built_here_or_has_no_hash_is_in_no_list(one):
     with pytest.raises(SystemExit, match="not from pip's index"):
         lock.locked({"install": [one]})
+
+
+def test_only_pytorch_may_come_from_elsewhere():
+    name, version = lock.PYTORCH.split("==")
+    one = told(url="file:///torch.whl", name=name, hashes={"sha256": "a" * 64})
+    one["metadata"]["version"] = version
+    assert lock.locked({"install": [one]}).startswith(lock.PYTORCH)
 
 
 def test_settings_of_a_machine_are_left_out():

@@ -24,6 +24,9 @@ PLATFORM = ("3.11", "linux", "x86_64")
 BUILD = ("hatchling", "editables", "setuptools", "wheel")
 """What builds this package in place, and packages that have no wheel. Others ask for the last two,
 which `pip freeze` leaves out."""
+PYTORCH = "torch==2.13.0+cpu"
+"""PyTorch without CUDA, which has gigabytes. PyPI has no such file: pip takes it from where the
+machine's settings say."""
 HEAD = {
     "requirements.lock": """\
 # What CI installs: every package that pip install '.[test]' brings on Python 3.11, Linux x86_64.
@@ -32,6 +35,9 @@ HEAD = {
 """,
     "requirements-build.lock": """\
 # What CI builds with; installed before the packages of requirements.lock. Made by: make lock
+""",
+    "requirements-torch.lock": """\
+# PyTorch without CUDA, on which tests run where pip is set to find it. Made by: make lock
 """,
 }
 _ELSEWHERE = ("INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS", "CONSTRAINT", "NO_INDEX")
@@ -44,13 +50,13 @@ def locked(report: Mapping[str, Any]) -> str:
         SystemExit: a package comes from somewhere else than an index, or without a hash.
     """
     lines = {}
-    for one in report["install"]:
-        about, found = one["metadata"], one["download_info"]
+    for package in report["install"]:
+        about, found = package["metadata"], package["download_info"]
         digest = found.get("archive_info", {}).get("hashes", {}).get("sha256")
-        if digest is None or not found["url"].startswith("https://"):
+        one = f"{about['name']}=={about['version']}"
+        if digest is None or not (found["url"].startswith("https://") or one == PYTORCH):
             raise SystemExit(f"{about['name']} comes from {found['url']}, not from pip's index")
-        line = f"{about['name']}=={about['version']} \\\n    --hash=sha256:{digest}\n"
-        lines[about["name"].lower()] = line
+        lines[about["name"].lower()] = f"{one} \\\n    --hash=sha256:{digest}\n"
     return "".join(lines[name] for name in sorted(lines))
 
 
@@ -62,19 +68,26 @@ def own_index(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def frozen() -> list[str]:
-    """The packages of this environment with their versions, without this one."""
+    """The packages of this environment with their versions, without this one and PyTorch."""
     command = [sys.executable, "-m", "pip", "freeze", "--exclude-editable"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    return [line for line in done.stdout.splitlines() if line and " @ " not in line]
+    lines = done.stdout.splitlines()
+    return [line for line in lines if line and " @ " not in line and line != PYTORCH]
 
 
-def report_of(wanted: Iterable[str], *options: str, versions: Sequence[str]) -> dict[str, Any]:
+def report_of(
+    wanted: Iterable[str],
+    *options: str,
+    versions: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+) -> dict[str, Any]:
     """What pip says that it would install.
 
     Args:
         wanted: requirements.
         *options: of pip.
         versions: that packages have, where they are installed at all.
+        environment: of pip; None for one in which it asks its own index alone.
     """
     with tempfile.TemporaryDirectory() as name:
         asked, bounds, told = (Path(name, one) for one in ("asked", "bounds", "told"))
@@ -85,13 +98,14 @@ def report_of(wanted: Iterable[str], *options: str, versions: Sequence[str]) -> 
             *("--dry-run", "--ignore-installed", "--report", told, *options),
             *("--requirement", asked, "--constraint", bounds),
         ]
-        subprocess.run(list(map(str, command)), check=True, env=own_index(os.environ))
+        environment = own_index(os.environ) if environment is None else environment
+        subprocess.run(list(map(str, command)), check=True, env=environment)
         found: dict[str, Any] = json.loads(told.read_text())
     return found
 
 
 def main() -> int:
-    """Writes both lists beside pyproject.toml."""
+    """Writes the lists beside pyproject.toml."""
     here = (".".join(platform.python_version_tuple()[:2]), sys.platform, platform.machine())
     if here != PLATFORM:
         print(f"the lists are for {' '.join(PLATFORM)}; this is {' '.join(here)}", file=sys.stderr)
@@ -100,6 +114,9 @@ def main() -> int:
     written = {
         "requirements.lock": locked(report_of(versions, "--no-deps", versions=versions)),
         "requirements-build.lock": locked(report_of(BUILD, versions=versions)),
+        "requirements-torch.lock": locked(
+            report_of([PYTORCH], "--no-deps", versions=[], environment=os.environ)
+        ),
     }
     for name, lines in written.items():
         (root / name).write_text(HEAD[name] + lines)

@@ -19,7 +19,10 @@ def network(variables: dict[str, Any]) -> nn.Sequential:
         conv = nn.Conv2d(kernel.shape[1], kernel.shape[0], 3, padding=1)
         kind = nn.BatchNorm2d if stats else nn.InstanceNorm2d
         normalise = kind(kernel.shape[0], affine=True)
-        values = [(conv.weight, kernel), (conv.bias, tensor(block["conv"]["bias"]))]
+        values: list[tuple[Any, torch.Tensor]] = [
+            (conv.weight, kernel),
+            (conv.bias, tensor(block["conv"]["bias"])),
+        ]
         values += [(normalise.weight, tensor(block["norm"]["scale"]))]
         values += [(normalise.bias, tensor(block["norm"]["bias"]))]
         if stats:
@@ -41,7 +44,7 @@ def tensor(array: Any) -> torch.Tensor:
     return torch.tensor(np.asarray(array))
 
 
-def fill(values: list[tuple[torch.Tensor, torch.Tensor]]) -> None:
+def fill(values: list[tuple[Any, torch.Tensor]]) -> None:
     """Write each second tensor into the first."""
     with torch.no_grad():
         for there, value in values:
