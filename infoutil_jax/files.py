@@ -95,7 +95,7 @@ def read(path: Path, most: int) -> bytes:
             raise InputError(f"{path} is not a regular file; it should be one")
         if about.st_size > most:
             raise InputError(f"{path} has {about.st_size} bytes; it should have at most {most}")
-        return file.read(most + 1)
+        return file.read(about.st_size + 1)  # not `most`, for which memory would be set aside
 
 
 def parse(content: bytes, path: Path) -> Any:

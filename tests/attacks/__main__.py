@@ -52,6 +52,8 @@ class Attacks:
 
     def __call__(self) -> None:
         """Attacks."""
+        # What a shell starts in the background ignores this signal, and so would the attacked.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         counts: dict[str, Any] = {}
         with tempfile.TemporaryDirectory() as name:
             folder, rng = Path(name), np.random.default_rng(self.seed)

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,32 @@ def test_a_size_that_the_files_cannot_hold_takes_no_memory(small):
     manifest = json.loads((small.path / layout.MANIFEST).read_bytes())
     sign(small.path, manifest | {"image_shape": [16384, 16384, 3]})
     with pytest.raises(InputError, match="too few for an image"):
+        DistilledDataset.load(small.path)
+
+
+def test_a_count_that_the_files_cannot_hold_takes_no_memory(small):
+    """Neither does reading: a buffer is as large as its file, not as what the file might be."""
+    manifest = json.loads((small.path / layout.MANIFEST).read_bytes())
+    sign(small.path, manifest | {"tiles": 2**50})
+    tracemalloc.start()
+    try:
+        with pytest.raises(
+            InputError, match=r"soft_labels.safetensors is float32 \(6, 2, 3\); it should be"
+        ):
+            DistilledDataset.load(small.path)
+        assert tracemalloc.get_traced_memory()[1] < 2**24
+    finally:
+        tracemalloc.stop()
+
+
+def test_labels_too_large_for_a_float_are_told_without_a_warning(small):
+    file = small.path / layout.METADATA
+    first, *others = file.read_text().splitlines()
+    row = json.loads(first)
+    row["soft_labels"][0][0] = 1e308
+    file.write_text("\n".join([json.dumps(row), *others]) + "\n")
+    sign(small.path, json.loads((small.path / layout.MANIFEST).read_bytes()))
+    with pytest.raises(InputError, match="line 1 has other soft labels"):
         DistilledDataset.load(small.path)
 
 
