@@ -49,6 +49,8 @@ RANGES = {
     "early_epochs": Range(0, 10**6),
     "forgotten": Range(0, MOST_SEED),  # examples are numbered by 32 bits
     "process": Range(0, 4095),
+    **dict.fromkeys(("cpus", "gpus"), Range(0, 4096, whole=False)),  # that a task holds
+    "retries": Range(0, 1000),
     "width": Range(1, 2**14),
     "tiles": Range(1, 1024),
     "grid": Range(1, 16),

@@ -41,7 +41,7 @@ def test_both_lists_have_the_same_versions():
 def test_the_list_has_what_the_package_and_its_tests_ask_for():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    groups = ("test", "tfds", "bands", "tensorboard", "docs")
+    groups = ("test", "tfds", "bands", "ray", "tensorboard", "docs")
     asked = [*project["dependencies"], *(one for group in groups for one in extras[group])]
     found = entries("requirements.lock")
     for one in map(Requirement, asked):

@@ -130,6 +130,9 @@ class Machines:
     """How many there are; known to "auto"."""
     process: int | None = None
     """Which this is, from 0; known to "auto"."""
+    ray: str | None = None
+    """Score parts of the pool as tasks of a Ray cluster: "auto" is the one that this machine
+    belongs to, ray://HOST:10001 another one, and "local" starts one here."""
 
     def __post_init__(self) -> None:
         ranges.check(self)

@@ -7,6 +7,7 @@ nothing here knows of the command line.
 
 from infoutil_jax.distillation.config import DistillConfig
 from infoutil_jax.distillation.distill import distill, distill_pool, scorer_of
+from infoutil_jax.distillation.engines import Ray
 from infoutil_jax.distillation.examine import Examined
 from infoutil_jax.distillation.inversion import sre2l
 from infoutil_jax.distillation.pool import ScoredPool, score_pool
@@ -15,6 +16,7 @@ from infoutil_jax.distillation.refining import started_from
 __all__ = [
     "DistillConfig",
     "Examined",
+    "Ray",
     "ScoredPool",
     "distill",
     "distill_pool",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from infoutil_jax import ranges
+from infoutil_jax.distillation.engines import Engine
 from infoutil_jax.parallel import Devices
 
 
@@ -17,6 +18,8 @@ class DistillConfig:
         batch_size: images in flight at once on each device. Every batch is filled up to it, so
             that one compilation serves all.
         devices: share each batch (`parallel.devices_of`); None for the first.
+        engine: spreads parts of the pool over machines (`Ray`, or a function of yours, see
+            `distillation.engines`); None scores here.
         overwrite: replace a distilled set that is already there.
         licence: under which the set may be used, for its manifest and README.md; None says nothing.
         forgotten: training images, by number, that take no part, as if the source did not have
@@ -32,6 +35,7 @@ class DistillConfig:
     pool: int | None = 300
     batch_size: int = 64
     devices: Devices | None = None
+    engine: Engine | None = None
     overwrite: bool = False
     licence: str | None = None
     forgotten: tuple[int, ...] = ()

@@ -28,6 +28,7 @@ from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import lazily, parts
 from infoutil_jax.distillation.checks import check_teacher
 from infoutil_jax.distillation.config import DistillConfig
+from infoutil_jax.distillation.engines import Engine
 from infoutil_jax.distillation.examine import (
     POOL,
     SELECT,
@@ -38,6 +39,7 @@ from infoutil_jax.distillation.examine import (
     examine,
     stream,
 )
+from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
 from infoutil_jax.method.contracts import Attribute, Fitted
 from infoutil_jax.method.recipes import Recipe
@@ -97,8 +99,10 @@ def score_pool(
 
     Raises:
         InputError: the teacher does not fit the source, a part of the recipe returns something else
-            than it promises, or a kept part is damaged.
+            than it promises, a kept part is damaged, or an engine is given to several processes.
     """
+    if config.engine is not None and jax.process_count() > 1:
+        raise InputError("an engine spreads the pool by itself: run it in one process")
     teacher = check_teacher(teacher, source)
     indices = choose_pool(source.train.labels, config.pool, seed, config.forgotten)
     attribute = _fitted(source, teacher, recipe.attribute, indices)
@@ -174,6 +178,12 @@ class _Run:
         self.images, self.waited, self.started = 0, 0.0, time.perf_counter()
         self.reduced: Keep = lambda rows: rows
         self.whole = 0  # images all of whose rows stay in memory
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """As it is pickled: without what belongs to this machine."""
+        config = replace(self.config, devices=None, engine=None, progress=False)
+        about = self.source, self.teacher, self.recipe, self.seed, config
+        return _Run, about, {"reduced": self.reduced}
 
     def score(self, indices: Int[np.ndarray, " images"], bar: progress.Bar) -> Iterator[Examined]:
         """Yields the table of each batch, while the device computes the next."""
@@ -258,12 +268,43 @@ def _collected(
     run: _Run, indices: Int[np.ndarray, " pool"], keep: Keep, bar: progress.Bar, folder: Path | None
 ) -> Examined:
     """Scores what is not on disk yet, in parts, and reads the whole table."""
+    if run.config.engine is not None:
+        return _spread(run, run.config.engine, indices, keep, bar, folder)
     if folder is None:
         return _folded(run.score(indices, bar), keep)
     files = parts.parts_of(folder, indices)
     for path, part in parts.missing(files):
         parts.save(path, _folded(run.score(part, bar), keep))
     return _folded(map(parts.load, files), keep)
+
+
+def _spread(
+    run: _Run,
+    engine: Engine,
+    indices: Int[np.ndarray, " pool"],
+    keep: Keep,
+    bar: progress.Bar,
+    folder: Path | None,
+) -> Examined:
+    """Has an engine score what is not on disk yet, and reads the whole table."""
+    files = parts.parts_of(folder or Path(), indices)
+    wanted = list(files.items() if folder is None else parts.missing(files))
+    found: dict[Path, Examined] = {}
+    for number, rows in engine(partial(_part, run, keep), [part for _, part in wanted]):
+        path, part = wanted[number]
+        if folder is None:
+            found[path] = rows
+        else:
+            parts.save(path, rows)
+        run.images += len(part)
+        bar.update(len(part))
+    return _folded(map(found.__getitem__ if folder is None else parts.load, files), keep)
+
+
+def _part(run: _Run, keep: Keep, indices: Int[np.ndarray, " images"]) -> Examined:
+    """The table of a part, in a process of an engine's."""
+    with progress.Bar("scoring", len(indices), unit="image", shown=False) as bar:
+        return _folded(run.score(indices, bar), keep)
 
 
 def _keep(recipe: Recipe, seed: int, per_class: int | None, shown: bool) -> Keep:

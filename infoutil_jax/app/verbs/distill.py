@@ -12,6 +12,7 @@ from infoutil_jax.app.config import RareClasses, RecipeConfig, Stages
 from infoutil_jax.app.flags import Group, say_defaults
 from infoutil_jax.app.options import Logs, Machines, SourceOptions
 from infoutil_jax.distillation.config import DistillConfig
+from infoutil_jax.distillation.engines import Engine, Ray
 from infoutil_jax.training.teacher import Teacher
 
 
@@ -79,7 +80,14 @@ class Distill:
             images_per_class=budget,
             workdir=self.workdir,
             seed=self.seed,
-            config=DistillConfig(self.pool, self.batch_size, devices, self.overwrite, self.licence),
+            config=DistillConfig(
+                pool=self.pool,
+                batch_size=self.batch_size,
+                devices=devices,
+                engine=self._engine(),
+                overwrite=self.overwrite,
+                licence=self.licence,
+            ),
         )
         if jax.process_index():
             return
@@ -88,6 +96,11 @@ class Distill:
         print(f"{distilled}\ndigest: {distilled.digest}\nwhat was kept and why: {picture}")
         words = [str(self.workdir), source.spec, "--teacher", str(self.teacher)]
         print(f"next: infoutil {shlex.join(['student', *words])}")
+
+    def _engine(self) -> Engine | None:
+        """What spreads the pool over machines; None for this one."""
+        address = self.machines.ray
+        return None if address is None else Ray(None if address == "local" else address)
 
 
 def shape_of(teacher: Teacher) -> tuple[int, int, int] | None:
