@@ -1,0 +1,257 @@
+"""Mutation testing: a small fault is put into the method's code; does any test notice?
+
+    python -m tools.mutants --minutes 30    # goes on where the results end
+    python -m tools.mutants --again         # those that survived, after a new test
+    python -m tools.mutants --report        # counts by module, and what no test has noticed
+
+Faults are Cosmic Ray's, in code that JAX compiles and in decorated functions, too (mutmut passes
+over these). They are drawn in an order that is the same each time, from every module as many as its
+size asks for, so that however many have been tried are a fair sample. Each is put into a copy of
+the last commit, and the tests of the module's room run there until one fails. A process that has
+imported JAX already is forked for each (POSIX), which is most of the time that it would take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from tools import house
+from tools.faults import Fault, Key, drawn, faults_of, mutated
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "experiments" / "results" / "mutation"
+ROOMS = ("shapley", "gradients", "method")
+SEED = 0
+PATIENCE = 300
+"""Seconds after which a fault counts as noticed: it made the tests run on and on."""
+FAULTS = RESULTS / "faults.jsonl"
+"""A line each time that a fault was tried; the last line of a fault counts."""
+
+
+def tests_for(module: str) -> list[str]:
+    """The tests of a module's room that import it, however indirectly; its own come first."""
+    room, name = Path(module).parts[1], module.removesuffix(".py").replace("/", ".")
+    files = [path for path in (ROOT / "tests" / room).rglob("test_*.py") if name in _seen_by(path)]
+    folder, own = Path("tests", *Path(module).parts[1:-1]), f"test_{Path(module).stem}"
+    return sorted(
+        (str(file.relative_to(ROOT)) for file in files),
+        key=lambda file: (not Path(file).stem.startswith(own), Path(file).parent != folder, file),
+    )
+
+
+def _seen_by(test: Path) -> set[str]:
+    """The package's modules that a test imports, those that they import, and so on."""
+    modules, imports = _imports()
+    seen: set[str] = set()
+    todo = [name for name, _, _ in house.imports_of(ast.parse(test.read_text()), modules)]
+    while todo:
+        if (name := todo.pop()) not in seen:
+            seen.add(name)
+            # All that a module asks the package itself for is read when it is asked for.
+            todo += imports.get(name, []) if name != house.PACKAGE else list(modules)
+    return seen
+
+
+@cache
+def _imports() -> tuple[dict[str, Path], dict[str, list[str]]]:
+    files = sorted((ROOT / house.PACKAGE).rglob("*.py"))
+    modules = {house.module_name(ROOT, file): file for file in files}
+    trees = {name: ast.parse(file.read_text()) for name, file in modules.items()}
+    return modules, {
+        name: [other for other, _, _ in house.imports_of(tree, modules)]
+        for name, tree in trees.items()
+    }
+
+
+@contextlib.contextmanager
+def copy_of_the_commit() -> Iterator[Path]:
+    """A folder with the files of the last commit, to be spoilt."""
+    with tempfile.TemporaryDirectory(prefix="mutants-") as name:
+        archive = subprocess.Popen(["git", "archive", "HEAD"], cwd=ROOT, stdout=subprocess.PIPE)
+        subprocess.run(["tar", "-x", "-C", name], stdin=archive.stdout, check=True)
+        if archive.wait():
+            raise SystemExit("git archive HEAD has failed")
+        yield Path(name)
+
+
+def preload() -> None:
+    """Imports what every test imports, without starting a device: threads would not be forked."""
+    compiled = Path.home() / ".cache" / "infoutil_jax" / "tests"  # as tests/conftest.py has it
+    os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+    import beartype
+    import flax.nnx
+    import hypothesis
+    import jax
+    import jaxtyping
+    import optax
+    import pytest
+    import scipy.optimize
+    import sklearn.cluster
+
+    used = (beartype, flax, hypothesis, jax, jaxtyping, optax, pytest, scipy, sklearn)
+    print(f"loaded {', '.join(one.__name__ for one in used)}", file=sys.stderr)
+
+
+def run_tests(folder: Path, tests: list[str], patience: float) -> tuple[str, str]:
+    """Runs tests in a folder until one fails.
+
+    Returns:
+        "survived", "killed" or "timeout"; and the test that failed, or what pytest said last.
+    """
+    log = folder / "said.txt"
+    child = os.fork()
+    if not child:
+        try:
+            os.setsid()
+            with log.open("w") as said:
+                os.dup2(said.fileno(), 1)
+                os.dup2(said.fileno(), 2)
+            os.chdir(folder)
+            sys.path.insert(0, str(folder))
+            os.environ["PYTHONPATH"] = str(folder)
+            import pytest
+
+            options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+            os._exit(pytest.main([*options, *tests]))
+        finally:
+            os._exit(99)
+    end = time.monotonic() + patience
+    while not (done := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > end:
+            os.killpg(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return "timeout", ""
+        time.sleep(0.05)
+    lines = log.read_text(errors="replace").splitlines()
+    if not done[1]:
+        return "survived", ""
+    told = [line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
+    return "killed", (told or lines[-1:] or [""])[0]
+
+
+def attempt(folder: Path, fault: Fault) -> dict[str, Any] | None:
+    """Puts a fault into the copy, runs the tests, and takes it out; None where it is none."""
+    file = folder / fault.module
+    code = file.read_text()
+    changed = mutated(code, fault)
+    if changed is None:
+        return None
+    pairs = zip(code.splitlines(), changed.splitlines(), strict=False)
+    now = next((new.strip() for old, new in pairs if old != new), "")
+    start = time.monotonic()
+    try:
+        file.write_text(changed)
+        outcome, by = run_tests(folder, tests_for(fault.module), PATIENCE)
+    finally:
+        # A file that Python compiled may be no younger, by seconds, than what it is read for next.
+        time.sleep(max(0.0, 1.1 - (time.monotonic() - start)))
+        file.write_text(code)
+    return {
+        **{"module": fault.module, "place": fault.place, "line": fault.line, "was": fault.was},
+        **{"operator": fault.operator, "number": fault.number, "now": now},
+        **{"outcome": outcome, "by": by, "seconds": round(time.monotonic() - start, 1)},
+    }
+
+
+# --- What is known ---
+
+
+def results() -> dict[Key, dict[str, Any]]:
+    """What became of each fault that was tried."""
+    lines = FAULTS.read_text().splitlines() if FAULTS.exists() else []
+    return {key_of(one): one for one in map(json.loads, lines)}
+
+
+def key_of(result: dict[str, Any]) -> Key:
+    """The key of a line of the results."""
+    module, place, was, operator = (result[name] for name in ("module", "place", "was", "operator"))
+    return module, place, was, operator, result["number"]
+
+
+def name_of(result: dict[str, Any]) -> str:
+    """A fault's key as text, under which `reasons.json` explains it."""
+    module, place, was, operator, number = key_of(result)
+    return f"{module.removeprefix('infoutil_jax/')} {place}: {was} [{operator} {number}]"
+
+
+def every_fault() -> dict[str, list[Fault]]:
+    """The faults of every module of the rooms, by module."""
+    found = {}
+    for room in ROOMS:
+        for file in sorted((ROOT / "infoutil_jax" / room).rglob("*.py")):
+            module = str(file.relative_to(ROOT))
+            found[module] = faults_of(module, file.read_text())
+    return {module: some for module, some in found.items() if some}
+
+
+def report() -> str:
+    """Counts by module, and the faults that no test notices."""
+    known, reasons = results(), json.loads((RESULTS / "reasons.json").read_text())
+    rows = [
+        "| module | faults | tried | noticed | not noticed |",
+        "| --- | --- | --- | --- | --- |",
+    ]
+    for module, some in every_fault().items():
+        tried = [known[one.key]["outcome"] for one in some if one.key in known]
+        left = tried.count("survived")
+        name = module.removeprefix("infoutil_jax/")
+        rows.append(f"| {name} | {len(some)} | {len(tried)} | {len(tried) - left} | {left} |")
+    for one in known.values():
+        if one["outcome"] == "survived":
+            why = reasons.get(name_of(one), "**not looked at yet**")
+            rows.append(f"\n{name_of(one)}\n\n    - {one['was']}\n    + {one['now']}\n\n{why}")
+    return "\n".join(rows)
+
+
+def main() -> int:
+    """Tries faults until the time is over, or reports."""
+    asked = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__)
+    asked.add_argument("--minutes", type=float, default=30.0, help="no fault is begun after these")
+    asked.add_argument("--again", action="store_true", help="try those that survived once more")
+    asked.add_argument("--report", action="store_true", help="print what is known; try nothing")
+    asked.add_argument("--passing", action="store_true", help="the tests are known to pass")
+    given = asked.parse_args()
+    if given.report:
+        print(report())
+        return 0
+    known = results()
+    survived = {key for key, one in known.items() if one["outcome"] == "survived"}
+    todo = [
+        fault
+        for fault in drawn(every_fault(), SEED)
+        if (fault.key in survived if given.again else fault.key not in known)
+    ]
+    preload()
+    with copy_of_the_commit() as folder:
+        if not given.passing:
+            whole = run_tests(folder, [f"tests/{room}" for room in ROOMS], 10 * PATIENCE)
+            if whole[0] != "survived":
+                raise SystemExit(f"the tests fail without any fault: {whole[1]}")
+        end = time.monotonic() + 60 * given.minutes
+        for fault in todo:
+            if time.monotonic() > end:
+                break
+            result = attempt(folder, fault)
+            if result is not None:
+                with FAULTS.open("a") as file:
+                    file.write(json.dumps(result) + "\n")
+                print(result["outcome"], result["seconds"], name_of(result), result["by"])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
