@@ -23,6 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -126,8 +127,13 @@ def run_tests(folder: Path, tests: list[str], patience: float) -> tuple[str, str
             import pytest
 
             options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
-            os._exit(pytest.main([*options, *tests]))
-        finally:
+            options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what is preloaded
+            status = int(pytest.main([*options, *tests]))
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        except BaseException:  # the parent's work is not the child's to go on with
+            log.write_text(traceback.format_exc())
             os._exit(99)
     end = time.monotonic() + patience
     while not (done := os.waitpid(child, os.WNOHANG))[0]:
@@ -140,7 +146,9 @@ def run_tests(folder: Path, tests: list[str], patience: float) -> tuple[str, str
     if not done[1]:
         return "survived", ""
     told = [line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
-    return "killed", (told or lines[-1:] or [""])[0]
+    if not told and not os.WIFSIGNALED(done[1]):
+        raise SystemExit("\n".join(["pytest itself fails:", *lines[-20:]]))
+    return "killed", (told or [f"signal {os.WTERMSIG(done[1])}"])[0]
 
 
 def attempt(folder: Path, fault: Fault) -> dict[str, Any] | None:
