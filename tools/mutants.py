@@ -18,6 +18,7 @@ import ast
 import contextlib
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -36,8 +37,10 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results" / "mutation"
 ROOMS = ("shapley", "gradients", "method")
 SEED = 0
-PATIENCE = 300
-"""Seconds after which a fault counts as noticed: it made the tests run on and on."""
+PATIENCE = 90
+"""Seconds for one test; after these a fault counts as noticed, for it made the test run on and on."""
+MEMORY = 8 << 30
+"""Bytes that a process of tests may ask for: some faults enumerate what is better drawn."""
 FAULTS = RESULTS / "faults.jsonl"
 """A line each time that a fault was tried; the last line of a fault counts."""
 
@@ -107,17 +110,19 @@ def preload() -> None:
     print(f"loaded {', '.join(one.__name__ for one in used)}", file=sys.stderr)
 
 
-def run_tests(folder: Path, tests: list[str], patience: float) -> tuple[str, str]:
+def run_tests(folder: Path, tests: list[str]) -> tuple[str, str]:
     """Runs tests in a folder until one fails.
 
     Returns:
         "survived", "killed" or "timeout"; and the test that failed, or what pytest said last.
     """
     log = folder / "said.txt"
+    log.write_text("")
     child = os.fork()
     if not child:
         try:
             os.setsid()
+            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
             with log.open("w") as said:
                 os.dup2(said.fileno(), 1)
                 os.dup2(said.fileno(), 2)
@@ -135,9 +140,9 @@ def run_tests(folder: Path, tests: list[str], patience: float) -> tuple[str, str
         except BaseException:  # the parent's work is not the child's to go on with
             log.write_text(traceback.format_exc())
             os._exit(99)
-    end = time.monotonic() + patience
     while not (done := os.waitpid(child, os.WNOHANG))[0]:
-        if time.monotonic() > end:
+        # Pytest says something after each test.
+        if time.time() - log.stat().st_mtime > PATIENCE:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return "timeout", ""
@@ -163,7 +168,7 @@ def attempt(folder: Path, fault: Fault) -> dict[str, Any] | None:
     start = time.monotonic()
     try:
         file.write_text(changed)
-        outcome, by = run_tests(folder, tests_for(fault.module), PATIENCE)
+        outcome, by = run_tests(folder, tests_for(fault.module))
     finally:
         # A file that Python compiled may be no younger, by seconds, than what it is read for next.
         time.sleep(max(0.0, 1.1 - (time.monotonic() - start)))
@@ -246,7 +251,7 @@ def main() -> int:
     preload()
     with copy_of_the_commit() as folder:
         if not given.passing:
-            whole = run_tests(folder, [f"tests/{room}" for room in ROOMS], 10 * PATIENCE)
+            whole = run_tests(folder, [f"tests/{room}" for room in ROOMS])
             if whole[0] != "survived":
                 raise SystemExit(f"the tests fail without any fault: {whole[1]}")
         end = time.monotonic() + 60 * given.minutes
