@@ -37,8 +37,8 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results" / "mutation"
 ROOMS = ("shapley", "gradients", "method")
 SEED = 0
-PATIENCE = 90
-"""Seconds for one test; after these a fault counts as noticed, for it made the test run on and on."""
+PATIENCE = 45
+"""Seconds for one test; after these a fault counts as noticed, as it keeps the test from ending."""
 MEMORY = 8 << 30
 """Bytes that a process of tests may ask for: some faults enumerate what is better drawn."""
 FAULTS = RESULTS / "faults.jsonl"

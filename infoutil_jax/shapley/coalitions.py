@@ -49,7 +49,7 @@ def kernel(rng: np.random.Generator, d: int, budget: int) -> tuple[Masks, Operat
     rows: list[Masks] = []
     weights: list[float] = []
     whole = 0
-    while whole < len(mass):
+    while True:  # fewer than all coalitions leave something of the last stratum to draw
         count = _num_pairs(d, whole + 1)
         left = (budget - 2) // 2 - len(weights)
         if left * mass[whole] / mass[whole:].sum() < count * (1 - 1e-8):
@@ -63,10 +63,9 @@ def kernel(rng: np.random.Generator, d: int, budget: int) -> tuple[Masks, Operat
         h = whole + 1 + int(rng.choice(len(probability), p=probability))
         key = _random_subset(rng, d, h).tobytes()
         drawn[key] = drawn.get(key, 0) + 1
-    if drawn:
-        rows.append(np.frombuffer(b"".join(drawn), bool).reshape(-1, d))
-        counts = np.array(list(drawn.values()))
-        weights.extend(mass[whole:].sum() * counts / counts.sum())
+    rows.append(np.frombuffer(b"".join(drawn), bool).reshape(-1, d))
+    counts = np.array(list(drawn.values()))
+    weights.extend(mass[whole:].sum() * counts / counts.sum())
     masks = with_complements(np.concatenate(rows), d, budget)
     return masks, _regression(masks, np.repeat(weights, 2)[: budget - 2])
 

@@ -93,6 +93,23 @@ def with_a_registered_rule(params, x):
     return product(x, params["a"])
 
 
+@jax.custom_vjp
+def bounded_product(x, w):
+    return jnp.tanh(x @ w)
+
+
+# Two primitives, and a rule that is theirs: registered in error, as it is no one layer.
+bounded_product.defvjp(
+    lambda x, w: (jnp.tanh(x @ w), (x, w)),
+    lambda saved, g: jax.vjp(lambda x, w: jnp.tanh(x @ w), *saved)[1](g),
+)
+register_linear(bounded_product)
+
+
+def with_a_rule_of_two_primitives(params, x):
+    return bounded_product(x, params["a"])
+
+
 def grouped(params, x):
     return jax.checkpoint(jax.jit(dense))(params, x)
 
@@ -117,7 +134,7 @@ def convolved(params, x):
 LOSSES = [
     *(dense, tied, standardised, turned, decayed, looked_up, recurrent, chosen),
     *(with_a_rule_of_its_own, with_a_rule_of_the_primitives_name, with_a_registered_rule),
-    *(grouped, stopped, attention, convolved),
+    *(with_a_rule_of_two_primitives, grouped, stopped, attention, convolved),
 ]
 PARAMS = {
     "a": normal(6, 3),
@@ -136,6 +153,20 @@ def test_any_use_of_a_parameter(model):
     batch = normal(5, 4, 6)
     expected = gradient_norms(loss, PARAMS, batch, method="vmap")
     np.testing.assert_allclose(gradient_norms(loss, PARAMS, batch), expected, rtol=1e-5)
+
+
+def test_a_layer_that_computes_in_half_precision_is_a_layer():
+    """Its parameter is there in another precision: no example's gradient is formed for that."""
+
+    def loss(params, x):
+        return jnp.sin(x.astype(jnp.bfloat16) @ params.astype(jnp.bfloat16)).sum()
+
+    params, batch = normal(512, 513), normal(2, 3, 512)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        norms = gradient_norms(loss, params, batch)
+    # vmap rounds each example's gradient to half precision, which has eight bits.
+    np.testing.assert_allclose(norms, gradient_norms(loss, params, batch, method="vmap"), 1e-2)
 
 
 def test_a_loss_that_no_example_changes():

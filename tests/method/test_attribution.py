@@ -286,3 +286,13 @@ def test_bad_arguments_are_told_in_one_sentence(model, images, labels, change, s
 def test_grad_cam_says_what_it_needs(images, labels):
     with pytest.raises(InputError, match="features"):
         grad_cam(*plain_model(images), images, labels, grid=2)
+
+    class Flat:
+        def features(self, variables, x):
+            return x.reshape(len(x), -1)
+
+        def head(self, variables, features):
+            return features[:, :4]
+
+    with pytest.raises(InputError, match=r"shape \(6, \d+\); Grad-CAM needs maps"):
+        grad_cam(Flat(), {}, images, labels, grid=2)

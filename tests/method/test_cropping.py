@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.grid import edges
 from infoutil_jax.method.cropping import (
+    EveryWindow,
     MassBoxes,
     RandomResizedBoxes,
     ShapleyBoxes,
@@ -189,6 +190,8 @@ def test_the_whole_image_is_one_box():
         (lambda: shapley_boxes(keys_of([0]), np.ones((1, 4, 4)), (8, 8), num_crops=0), "num_crops"),
         (lambda: random_resized_boxes(keys_of([0]), None, (8, 8), scale=(0.5, 0.1)), "scale is"),
         (lambda: ShapleyBoxes(alpha=-1.0), "alpha is -1.0"),
+        (lambda: ShapleyBoxes(window=(2, 5)).windows((4, 4), (8, 8)), "window 2x5 does not fit"),
+        (lambda: RandomResizedBoxes(least_side=0), "least_side is 0; it must be at least 1"),
         (lambda: WholeImage()(keys_of([0]), None, (0, 8)), "give a positive height and width"),
         (lambda: Union(), "a union of no croppers"),
     ],
@@ -196,6 +199,13 @@ def test_the_whole_image_is_one_box():
 def test_bad_input_is_told_in_a_sentence(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+def test_every_window_of_a_grid_by_rows_whatever_the_maps():
+    cut = EveryWindow(ShapleyBoxes(window=(1, 2)))
+    boxes = cut(keys_of([0, 1]), np.zeros((2, 2, 3), np.float32), (8, 30))
+    expected = [[top, left, 4, 20] for top in (0, 4) for left in (0, 10)]
+    np.testing.assert_array_equal(boxes, [expected, expected])
 
 
 def test_the_smallest_window_that_keeps_the_mass():

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -44,6 +45,16 @@ def test_kernel_enumerates_the_sizes_that_fit():
 def test_leverage_gives_every_size_the_same_number():
     masks = coalition_design(49, 2 + 2 * 24 * 5, strategy="leverage").masks
     assert list(np.bincount(masks.sum(1))[1:-1]) == [5] * 48
+
+
+def test_a_design_is_an_argument_of_a_compiled_function():
+    """One program estimates from whatever coalitions, without their being part of it."""
+    worth = jnp.arange(5.0)
+    compiled = jax.jit(lambda design: shapley_values(lambda masks: masks @ worth, design))
+    for seed in (0, 1):
+        design = coalition_design(5, 20, strategy="leverage", seed=seed)
+        np.testing.assert_allclose(compiled(design), worth, atol=1e-5)
+    assert compiled._cache_size() == 1
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -49,6 +49,26 @@ def test_parts_of_ones_own_are_called_by_their_names():
     assert "loudness at the teacher" in rule
 
 
+def test_a_cropper_and_a_selector_of_ones_own_are_called_by_their_names():
+    def edges(keys, maps, image_size):
+        return keys
+
+    def loudest(key, candidates, per_class):
+        return candidates
+
+    own = dataclasses.replace(recipes.rded(), crop=edges, select=loudest)
+    # `Choosing` makes a selector of a function, whose name the manifest has below it.
+    said = provenance.describe(own) | {"select": provenance.describe(loudest)}
+    rule = rule_of(said)
+    assert rule.startswith("rded cuts each image by ") and "edges, and keeps" in rule
+    assert rule.endswith("loudest chooses by the loss at the teacher.")
+
+
+def test_a_set_without_crops_is_painted():
+    said = "sre2l paints each image by gradient until the teacher sees its class in it."
+    assert rule_of({"name": "sre2l"}) == said
+
+
 @pytest.mark.parametrize("name", recipes.RECIPES)
 def test_every_recipe_has_a_rule_without_the_names_of_its_parts(name):
     rule = rule_of(provenance.describe(recipes.RECIPES[name]()))
