@@ -190,6 +190,7 @@ def test_the_whole_image_is_one_box():
         (lambda: shapley_boxes(keys_of([0]), np.ones((1, 4, 4)), (8, 8), num_crops=0), "num_crops"),
         (lambda: random_resized_boxes(keys_of([0]), None, (8, 8), scale=(0.5, 0.1)), "scale is"),
         (lambda: ShapleyBoxes(alpha=-1.0), "alpha is -1.0"),
+        (lambda: ShapleyBoxes(side=0.0), "side is 0.0"),
         (lambda: ShapleyBoxes(window=(2, 5)).windows((4, 4), (8, 8)), "window 2x5 does not fit"),
         (lambda: RandomResizedBoxes(least_side=0), "least_side is 0; it must be at least 1"),
         (lambda: WholeImage()(keys_of([0]), None, (0, 8)), "give a positive height and width"),
@@ -220,6 +221,15 @@ def test_the_smallest_window_that_keeps_the_mass():
     np.testing.assert_array_equal(half[2, 0], [0, 0, 8, 16])
     # Two of the square's four patches never lie in one patch: a window of four holds the half.
     np.testing.assert_array_equal(half[1, 0], [8, 32, 16, 32])
+
+
+def test_on_a_long_grid_a_window_spans_the_same_share_of_both_axes():
+    """Of 2x4 patches the windows are 1x1, 1x2, 2x3 and 2x4; each patch has 8x8 pixels."""
+    maps = np.zeros((2, 2, 4), np.float32)
+    maps[0, 0, 1:3] = 1.0  # two patches side by side
+    maps[1, :, 0] = maps[1, 0, 2] = 1.0  # three that 2x3 patches hold
+    boxes = mass_boxes(keys_of([0, 1]), maps, (16, 32), mass=1.0)
+    np.testing.assert_array_equal(boxes[:, 0], [[0, 8, 8, 16], [0, 0, 16, 24]])
 
 
 def test_without_anything_positive_the_image_stays_whole():

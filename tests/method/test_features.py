@@ -66,6 +66,10 @@ def test_the_seed_makes_the_network(images):
     assert not np.allclose(untrained(images, seed=1), untrained(images, seed=2))
 
 
+def test_without_a_word_it_is_the_network_of_seed_0_with_64_channels(images):
+    np.testing.assert_array_equal(untrained(images), untrained(images, seed=0, width=64))
+
+
 def test_pink_noise_is_alike_in_every_octave():
     images = np.asarray(pink_noise(jax.random.key(0), 400, (32, 24), 3))
     assert images.shape == (400, 32, 24, 3)

@@ -108,6 +108,12 @@ def test_bad_arguments_are_told_before_any_work(options, sentence):
         ShapleyConfig(**options)
 
 
+@pytest.mark.parametrize("window", [4, 1, (1, 4), (4, 1)])
+def test_a_window_may_be_of_one_patch_and_of_all(window):
+    ShapleyConfig(window=window)
+    ShapleyConfig(window=window, strategy="kernel")
+
+
 def test_equal_configs_share_one_design_and_one_key():
     one, other = (ShapleyConfig(budget=64, baseline=np.array([0.5])) for _ in range(2))
     assert one == other and hash(one) == hash(other) and one.baseline == (0.5,)

@@ -35,6 +35,12 @@ def test_same_seed_same_bytes_other_seed_other_masks(strategy):
     assert one.masks.tobytes() != other.masks.tobytes()
 
 
+def test_gaussian_needs_two_coalitions_which_share_the_worth_of_all_equally():
+    design = coalition_design(5, 2)
+    np.testing.assert_array_equal(design.masks, [[False] * 5, [True] * 5])
+    np.testing.assert_allclose(design.operator, np.tile([-1 / 5, 1 / 5], (5, 1)), atol=1e-6)
+
+
 def test_kernel_enumerates_the_sizes_that_fit():
     masks = coalition_design(16, 1200, strategy="kernel").masks
     size = np.bincount(masks.sum(1), minlength=17)

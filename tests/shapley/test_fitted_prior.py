@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import multivariate_normal
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.shapley import GRID_PRIOR, Prior, coalition_design, fitted_prior, pilot_coalitions
@@ -34,6 +35,26 @@ def test_it_is_as_likely_as_the_prior_that_games_were_drawn_from(true):
     right, wrong = (log_likelihood(p, masks, fresh, GRID) for p in (true, Prior(0.05, 1.0)))
     found = log_likelihood(prior, masks, fresh, GRID)
     assert found > right - 0.01 and found > wrong + 0.01
+
+
+def test_the_likelihood_is_a_gaussians_at_the_scale_that_suits_each_game_best():
+    masks = pilot_coalitions(4, (2, 2), 12)
+    games = np.random.default_rng(0).normal(size=(5, len(masks)))
+    between = Games(4, (2, 2), GRID_PRIOR).of_pairs(masks)
+    covariance = np.stack([between(j) for j in range(len(masks))])
+    scales = np.einsum("gp,gp->g", games, np.linalg.solve(covariance, games.T).T) / len(masks)
+    right, smaller, larger = (
+        np.mean(
+            [
+                multivariate_normal(cov=factor * scale * covariance).logpdf(game) / len(masks)
+                for scale, game in zip(scales, games, strict=True)
+            ]
+        )
+        for factor in (1.0, 0.9, 1.1)
+    )
+    assert max(smaller, larger) < right
+    found = log_likelihood(GRID_PRIOR, masks, games, (2, 2))
+    assert found == pytest.approx(right, abs=1e-4)
 
 
 def test_players_that_act_together_across_the_grid_are_found_out():

@@ -69,6 +69,23 @@ def test_a_clear_winner_takes_few_coalitions():
     np.testing.assert_allclose(phi, np.eye(6)[:3] * 9, atol=0.02)
 
 
+@pytest.mark.parametrize("confidence", [0.0, 2.0])
+def test_where_two_windows_are_alike_no_stage_decides(confidence):
+    """A game in which nobody earns anything takes its whole budget, and ends at zero."""
+    games = Products(jnp.zeros((2, 6)), jnp.zeros((2, 5)))
+    design = staged_design((1, 6), 32, window=1, step=8)
+    phi, used = staged_shapley(games, design, confidence=confidence)
+    np.testing.assert_array_equal(phi, 0)
+    assert (used == 32).all()
+
+
+def test_two_coalitions_share_the_worth_of_all_equally():
+    games = Products(jnp.arange(6.0)[None], jnp.zeros((1, 5)))
+    phi, used = staged_shapley(games, staged_design((1, 6), 2, step=2))
+    np.testing.assert_allclose(phi, np.full((1, 6), 15 / 6), atol=1e-5)
+    assert used.tolist() == [2]
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [

@@ -64,6 +64,13 @@ def test_a_cropper_and_a_selector_of_ones_own_are_called_by_their_names():
     assert rule.endswith("loudest chooses by the loss at the teacher.")
 
 
+def test_few_crops_are_counted_in_words():
+    counts = ("two", "three", "four", "five", "six", "7")
+    for number, word in enumerate(counts, start=2):
+        rule = rule_of(provenance.describe(recipes.rded(num_crops=number)))
+        assert f"cuts {word} crops of each image" in rule
+
+
 def test_a_set_without_crops_is_painted():
     said = "sre2l paints each image by gradient until the teacher sees its class in it."
     assert rule_of({"name": "sre2l"}) == said

@@ -15,6 +15,7 @@ from infoutil_jax.method.selection import Candidates, MostUseful, take
 from infoutil_jax.method.selection.kernel_student import (
     TEMPERATURE,
     arc_cosine,
+    choose,
     losses,
     toggled,
     untaught,
@@ -157,6 +158,18 @@ def test_no_exchange_improves_the_choice(seed):
         assert found[members == row] <= found.min() + 1e-6
     found = [loss_of(taught(rows)) for rows in product(range(4), range(4, 8), range(8, 12))]
     assert loss_of(taught(kept.ids.tolist())) < np.quantile(np.array(found), 0.1)
+
+
+@pytest.mark.parametrize("seed", [3, 9])
+def test_each_sweep_lowers_the_loss_until_no_more_are_allowed(seed):
+    one, labels = student(seed, candidates=24), np.sort(np.arange(24) % 3)
+    found = [choose(one, labels, 2, sweeps) for sweeps in (0, 1, 2, 8)]
+    lost = [float(loss_of(after(one, *rows.tolist()))) for rows, _ in found]
+    assert lost[0] > lost[1] > lost[2] >= lost[3]
+    for rows, utilities in found:  # by how much the loss would rise without each
+        everything = after(one, *rows.tolist())
+        rises = np.asarray(losses(everything, rows)) - float(loss_of(everything))
+        np.testing.assert_allclose(utilities, rises, atol=1e-6)
 
 
 def test_best_scored_crops_compete_and_the_last_judge():
