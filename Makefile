@@ -5,13 +5,19 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
 # it, on what the ranges of pyproject.toml bring.
 LISTED = .venv/bin/python -c 'import platform, sys; sys.exit((sys.version_info[:2], sys.platform, platform.machine()) != ((3, 11), "linux", "x86_64"))'
 
-.PHONY: quickstart test lint docs lock clean
+.PHONY: quickstart test coverage lint docs lock clean
 
 quickstart: .venv/installed
 	.venv/bin/infoutil quickstart
 
 test: .venv/installed-test lint
 	.venv/bin/python -m pytest -n 2 --dist worksteal
+
+coverage: .venv/installed-test
+	.venv/bin/python -m coverage erase
+	.venv/bin/python -m coverage run -m pytest -n 2 --dist worksteal
+	.venv/bin/python -m coverage combine --quiet
+	.venv/bin/python -m tools.covered
 
 lint: .venv/installed-test
 	.venv/bin/ruff check .

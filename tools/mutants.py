@@ -1,13 +1,14 @@
 """Mutation testing: a small fault is put into the method's code; does any test notice?
 
     python -m tools.mutants --minutes 30    # goes on where the results end
-    python -m tools.mutants --again         # those that survived, after a new test
+    python -m tools.mutants --again         # those that survived, by all tests that could notice
     python -m tools.mutants --report        # counts by module, and what no test has noticed
 
 Faults are Cosmic Ray's, in code that JAX compiles and in decorated functions, too (mutmut passes
 over these). They are drawn in an order that is the same each time, from every module as many as its
 size asks for, so that however many have been tried are a fair sample. Each is put into a copy of
-the last commit, and the tests of the module's room run there until one fails. A process that has
+the last commit, and the module's own tests run there until one fails; `--again` runs all of the
+room that import the module, however indirectly. A process that has
 imported JAX already is forked for each (POSIX), which is most of the time that it would take.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import ast
 import contextlib
+import importlib.metadata
 import json
 import os
 import resource
@@ -45,15 +47,21 @@ FAULTS = RESULTS / "faults.jsonl"
 """A line each time that a fault was tried; the last line of a fault counts."""
 
 
-def tests_for(module: str) -> list[str]:
-    """The tests of a module's room that import it, however indirectly; its own come first."""
-    room, name = Path(module).parts[1], module.removesuffix(".py").replace("/", ".")
-    files = [path for path in (ROOT / "tests" / room).rglob("test_*.py") if name in _seen_by(path)]
-    folder, own = Path("tests", *Path(module).parts[1:-1]), f"test_{Path(module).stem}"
-    return sorted(
-        (str(file.relative_to(ROOT)) for file in files),
-        key=lambda file: (not Path(file).stem.startswith(own), Path(file).parent != folder, file),
-    )
+def tests_for(module: str) -> list[list[str]]:
+    """The tests of a module's room that import it, however indirectly: its own, then the others.
+
+    Those of its folder are its own where no file is named as it is.
+    """
+    name, places = module.removesuffix(".py").replace("/", "."), Path(module).parts
+    seeing = [
+        path.relative_to(ROOT)
+        for path in sorted((ROOT / "tests" / places[1]).rglob("test_*.py"))
+        if name in _seen_by(path)
+    ]
+    own = [path for path in seeing if path.stem.startswith(f"test_{Path(module).stem}")]
+    own = own or [path for path in seeing if path.parent == Path("tests", *places[1:-1])]
+    groups = own, [path for path in seeing if path not in own]
+    return [list(map(str, group)) for group in groups if group]
 
 
 def _seen_by(test: Path) -> set[str]:
@@ -96,18 +104,10 @@ def preload() -> None:
     compiled = Path.home() / ".cache" / "infoutil_jax" / "tests"  # as tests/conftest.py has it
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
     os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
-    import beartype
-    import flax.nnx
-    import hypothesis
-    import jax
-    import jaxtyping
-    import optax
-    import pytest
-    import scipy.optimize
-    import sklearn.cluster
-
-    used = (beartype, flax, hypothesis, jax, jaxtyping, optax, pytest, scipy, sklearn)
-    print(f"loaded {', '.join(one.__name__ for one in used)}", file=sys.stderr)
+    for name in ("flax.linen", "flax.nnx", "optax", "pytest", "hypothesis", "equinox", "shap"):
+        importlib.import_module(name)
+    for name in ("scipy.optimize", "scipy.special", "sklearn.cluster", "sklearn.datasets"):
+        importlib.import_module(name)
 
 
 def run_tests(folder: Path, tests: list[str]) -> tuple[str, str]:
@@ -156,7 +156,17 @@ def run_tests(folder: Path, tests: list[str]) -> tuple[str, str]:
     return "killed", (told or [f"signal {os.WTERMSIG(done[1])}"])[0]
 
 
-def attempt(folder: Path, fault: Fault) -> dict[str, Any] | None:
+def made_with(folder: Path) -> dict[str, Any]:
+    """Versions, source fingerprint and hardware, by a process of its own: this starts no device."""
+    code = "import json; from infoutil_jax import provenance as p; print(json.dumps("
+    code += "{'versions': p.versions(), 'hardware': p.hardware()}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=folder, stdout=-1, check=True)
+    found: dict[str, Any] = json.loads(done.stdout)
+    found["versions"]["cosmic-ray"] = importlib.metadata.version("cosmic-ray")
+    return found
+
+
+def attempt(folder: Path, fault: Fault, all_tests: bool) -> dict[str, Any] | None:
     """Puts a fault into the copy, runs the tests, and takes it out; None where it is none."""
     file = folder / fault.module
     code = file.read_text()
@@ -165,10 +175,13 @@ def attempt(folder: Path, fault: Fault) -> dict[str, Any] | None:
         return None
     pairs = zip(code.splitlines(), changed.splitlines(), strict=False)
     now = next((new.strip() for old, new in pairs if old != new), "")
-    start = time.monotonic()
+    start, outcome, by = time.monotonic(), "survived", ""
     try:
         file.write_text(changed)
-        outcome, by = run_tests(folder, tests_for(fault.module))
+        for tests in tests_for(fault.module)[: None if all_tests else 1]:
+            outcome, by = run_tests(folder, tests)
+            if outcome != "survived":
+                break
     finally:
         # A file that Python compiled may be no younger, by seconds, than what it is read for next.
         time.sleep(max(0.0, 1.1 - (time.monotonic() - start)))
@@ -230,6 +243,12 @@ def report() -> str:
     return "\n".join(rows)
 
 
+def _append(file: Path, line: dict[str, Any]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as out:
+        out.write(json.dumps(line) + "\n")
+
+
 def main() -> int:
     """Tries faults until the time is over, or reports."""
     asked = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__)
@@ -254,14 +273,15 @@ def main() -> int:
             whole = run_tests(folder, [f"tests/{room}" for room in ROOMS])
             if whole[0] != "survived":
                 raise SystemExit(f"the tests fail without any fault: {whole[1]}")
+        asked_for = {"seed": SEED, "minutes": given.minutes, "again": given.again}
+        _append(RESULTS / "runs.jsonl", {"arguments": asked_for, **made_with(folder)})
         end = time.monotonic() + 60 * given.minutes
         for fault in todo:
             if time.monotonic() > end:
                 break
-            result = attempt(folder, fault)
+            result = attempt(folder, fault, given.again)
             if result is not None:
-                with FAULTS.open("a") as file:
-                    file.write(json.dumps(result) + "\n")
+                _append(FAULTS, result)
                 print(result["outcome"], result["seconds"], name_of(result), result["by"])
     return 0
 

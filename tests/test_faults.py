@@ -1,0 +1,74 @@
+"""Which faults mutation testing puts into a module, in which order, and what became of them."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from tools import mutants
+from tools.faults import Fault, drawn
+
+CODE = '''\
+"""A module: 1 + 1."""
+import warnings
+from functools import lru_cache
+
+Number = int | float
+
+
+@lru_cache(maxsize=2)
+def f(x: int | None = None, *, y: int = 3) -> int | None:
+    """Adds 1 + 1."""
+    if x is None:
+        raise ValueError(f"x is {x}; give at least {0 + 1}")
+    warnings.warn(f"{x + 5}", stacklevel=2)
+    return x + y
+'''
+
+
+def test_faults_are_in_what_is_computed_alone():
+    pytest.importorskip("cosmic_ray")
+    from tools.faults import faults_of, mutated
+
+    faults = faults_of("module.py", CODE)
+    changed = {
+        new.strip()
+        for fault in faults
+        for new in set(mutated(CODE, fault).splitlines()) - set(CODE.splitlines())
+    }
+    signature = "def f(x: int | None = None, *, y: int = {}) -> int | None:"
+    assert changed == {
+        *(signature.format(number) for number in (4, 2)),
+        *("if x is not None:", "if not x is None:", "return x - y"),
+    }
+    assert {fault.place for fault in faults} == {"f"}
+    moved = faults_of("module.py", CODE.replace("import warnings", "import os\nimport warnings"))
+    assert [one.key for one in moved] == [one.key for one in faults]
+
+
+def some(module, count):
+    return [Fault(module, "f", n, "was", "operator", n, n) for n in range(count)]
+
+
+def test_however_many_are_drawn_each_module_has_its_share():
+    faults = {"large.py": some("large.py", 90), "small.py": some("small.py", 10)}
+    order = drawn(faults, seed=0)
+    assert order == drawn(faults, seed=0) != drawn(faults, seed=1)
+    assert sorted(one.key for one in order) == sorted(one.key for f in faults.values() for one in f)
+    for count in (10, 50, 70):
+        assert Counter(one.module for one in order[:count])["small.py"] == count // 10
+
+
+def test_every_fault_that_no_test_notices_is_explained():
+    reasons = json.loads((mutants.RESULTS / "reasons.json").read_text())
+    results = mutants.results().values()
+    assert {mutants.name_of(one) for one in results if one["outcome"] == "survived"} == set(reasons)
+    assert all(len(why) > 20 for why in reasons.values())
+
+
+def test_those_who_notice_are_there():
+    root = Path(mutants.ROOT)
+    for one in mutants.results().values():
+        if one["outcome"] == "killed" and "::" in one["by"]:
+            assert (root / one["by"].partition("::")[0]).is_file(), one["by"]
