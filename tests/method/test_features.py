@@ -81,16 +81,21 @@ def test_pink_noise_is_alike_in_every_octave():
     np.testing.assert_allclose(grey[np.triu_indices(3, 1)], 0.8, atol=0.05)
 
 
-def test_normalised_channels_are_those_of_batch_normalisation_over_pink_noise():
-    noise = pink_noise(jax.random.key(0), 64, (8, 8), 3)
-    got = np.asarray(untrained(noise, width=16, normalised=True)).reshape(64, 4, 4, 16)
-    kernel = jax.nn.initializers.he_normal()(jax.random.split(jax.random.key(0))[1], (3, 3, 3, 16))
-    outputs = jax.lax.conv_general_dilated(
-        noise, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
-    outputs = (outputs - outputs.mean((0, 1, 2))) / outputs.std((0, 1, 2))
-    expected = np.maximum(outputs, 0).reshape(64, 4, 2, 4, 2, 16).mean((2, 4))
-    np.testing.assert_allclose(got, expected, atol=1e-4)
+@pytest.mark.parametrize("side", [8, 16])  # of one block, and of two
+def test_normalised_channels_are_those_of_batch_normalisation_over_pink_noise(side):
+    noise = pink_noise(jax.random.key(0), 64, (side, side), 3)
+    got = np.asarray(untrained(noise, width=16, normalised=True))
+    key, seen = jax.random.key(0), noise
+    while seen.shape[1] >= 8:
+        key, drawn = jax.random.split(key)
+        kernel = jax.nn.initializers.he_normal()(drawn, (3, 3, seen.shape[3], 16))
+        outputs = jax.lax.conv_general_dilated(
+            seen, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+        outputs = (outputs - outputs.mean((0, 1, 2))) / outputs.std((0, 1, 2))
+        half = seen.shape[1] // 2
+        seen = np.maximum(outputs, 0).reshape(64, half, 2, half, 2, 16).mean((2, 4))
+    np.testing.assert_allclose(got, seen.reshape(64, -1), atol=1e-4)
 
 
 def test_normalised_features_of_a_crop_do_not_depend_on_the_batch_nor_on_jit(images):

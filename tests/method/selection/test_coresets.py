@@ -150,6 +150,21 @@ def test_what_cannot_be_chosen_from_is_told(change, arguments, sentence, uncheck
         coreset(table(**columns), **{"per_class": 2, "choose": herding, **arguments})
 
 
+def test_every_key_is_a_seed_of_its_own_and_none_is_seed_0():
+    """Of 31 bits, which every generator takes."""
+    seeds = []
+
+    def choose(features, k, seed):
+        seeds.append(seed)
+        return np.arange(k)
+
+    for number in range(30):
+        Coreset(choose).finalize(jax.random.key(number), table(LINE, range(4), [0] * 4), 1)
+    assert len(set(seeds)) == 30 and 2**30 < max(seeds) < 2**31
+    Coreset(choose).finalize(None, table(LINE, range(4), [0] * 4), 1)
+    assert seeds[-1] == 0
+
+
 def test_of_several_columns_one_is_named():
     candidates = table(LINE, [1, 2, 3, 4], [0] * 4)
     both = candidates._replace(features={**candidates.features, "turned": -LINE.astype("f4")})
