@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from infoutil_jax import files, provenance
-from infoutil_jax.app import compilations
+from infoutil_jax import progress as notes
+from infoutil_jax.app import compilations, summaries
 from infoutil_jax.app.accounts import account_of, own_class_share
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.command_line import command_of
@@ -130,6 +131,8 @@ def run(
 
     Writes `teacher/`, `distilled/`, `random/`, `overview.png` and `summary.json` under `workdir`; a
     teacher that is there already is used, and so is a set that was made by the same arguments.
+    Where the summary, too, is of the same sets, teacher, options and versions, no student is
+    trained.
 
     Args:
         source: raw images.
@@ -177,7 +180,9 @@ def run(
             by_chance = arguments(source, drawn, images_per_class, pool, config.seed)
             made_by(workdir / "random", by_chance | said)
     rows = 1 + compared
-    say(forecast(whole, images_per_class, rows, config.teacher, config.student))
+    command, there = command_of("run", source, config), summaries.earlier(workdir)
+    if there.get("command") != command:  # which tells that all may be done
+        say(forecast(whole, images_per_class, rows, config.teacher, config.student))
     teachers = train_teachers(
         whole,
         workdir / "teacher",
@@ -199,11 +204,39 @@ def run(
         (chosen[0], labeller),
         images_per_class=images_per_class,
         seed=config.seed,
+        config=how,
     )
-    distilled = distil(recipe, workdir=workdir / "distilled", config=how)
+    distilled = distil(recipe, workdir=workdir / "distilled")
     own, crops = own_class_share(distilled), len(distilled) * recipe.tiles
     say(f"soft labels are largest at the crop's own class for {own:.1f}% of {crops} crops")
     overview(distilled, source, workdir / "overview.png")
+    sets = [distilled, *([distil(drawn, workdir=workdir / "random")] if compared else [])]
+    about = {
+        "command": command,
+        "source": source.spec,
+        "source_options": dict(source.options),
+        "training_images": len(source.train),
+        "image_size": list(source.image_size),
+        "classes": list(source.class_names),
+        "skipped": list(source.skipped),
+        "notes": [*source.notes, text],
+        "recipe": provenance.describe(config.recipe),
+        "digest": distilled.digest,
+        "made_from": {"sets": [one.digest for one in sets], "teacher": labeller.digest()},
+        "images_per_class": images_per_class,
+        "seed": config.seed,
+        "teacher": figures,
+        "label_teacher": labeller.stage,
+        "own_class_share": own,
+        "teacher_options": provenance.describe(config.teacher.resolve(source)),
+        "student_options": provenance.describe(config.student.resolve(source)),
+        "versions": provenance.versions(),
+    }
+    if summaries.is_of(there, about):
+        said = f"{workdir / summaries.SUMMARY} is there already, of the same sets and students"
+        notes.note(said, shown=progress)
+        shutil.rmtree(workdir / STUDENTS, ignore_errors=True)
+        return there
     train = partial(
         train_students,
         source=source,
@@ -214,34 +247,14 @@ def run(
         progress=progress,
     )
     result = train(distilled)
-    baseline = None
-    if compared:
-        baseline = summarise(train(distil(drawn, workdir=workdir / "random", config=how)))
     summary = {
-        "command": command_of("run", source, config),
-        "source": source.spec,
-        "source_options": dict(source.options),
-        "training_images": len(source.train),
-        "image_size": list(source.image_size),
-        "classes": list(source.class_names),
-        "skipped": list(source.skipped),
-        "notes": [*source.notes, text],
-        "recipe": provenance.describe(config.recipe),
-        "digest": distilled.digest,
-        "images_per_class": images_per_class,
-        "seed": config.seed,
-        "teacher": figures,
-        "label_teacher": labeller.stage,
-        "own_class_share": own,
-        "teacher_options": provenance.describe(config.teacher.resolve(source)),
-        "student_options": provenance.describe(config.student.resolve(source)),
+        **about,
         "student": summarise(result),
         "student_details": details(result),
-        "random": baseline,
+        "random": summarise(train(sets[1])) if compared else None,
         "programs": compilations.so_far().since(before)._asdict(),
-        "versions": provenance.versions(),
         "hardware": provenance.hardware(),
     }
-    files.write(workdir / "summary.json", json.dumps(summary, indent=1, default=str) + "\n")
+    files.write(workdir / summaries.SUMMARY, json.dumps(summary, indent=1, default=str) + "\n")
     shutil.rmtree(workdir / STUDENTS, ignore_errors=True)
     return summary

@@ -71,6 +71,28 @@ def test_students_go_on_where_they_were(words, file, tmp_path, monkeypatch):
     assert studied(monkeypatch, stopped) == (0, 1), "one epoch was left"
     assert names(tmp_path / "stopped") == names(tmp_path / "whole")
     assert figures(tmp_path / "stopped" / file) == figures(tmp_path / "whole" / file)
+    assert studied(monkeypatch, stopped) == (0, 0), "none was left"
+    assert figures(tmp_path / "stopped" / file) == figures(tmp_path / "whole" / file)
+
+
+def test_a_finished_run_given_again_trains_nothing_and_prints_the_same(
+    tmp_path, monkeypatch, capsys
+):
+    words, summary = [*RUN, "--workdir", tmp_path], tmp_path / "summary.json"
+    assert studied(monkeypatch, words) == (0, 6)
+    whole, before = capsys.readouterr().out, summary.read_bytes()
+    (tmp_path / "overview.png").unlink()
+    (tmp_path / "students").mkdir()  # killed as it removed them
+    assert studied(monkeypatch, words) == (0, 0)
+    told = capsys.readouterr()
+    assert f"{summary} is there already" in told.err
+    assert summary.read_bytes() == before and (tmp_path / "overview.png").is_file()
+    assert not (tmp_path / "students").exists()
+    # All that was printed before, but for the guess of how long it would take.
+    assert [line for line in whole.splitlines() if "about 1 minute" not in line] == (
+        told.out.splitlines()
+    )
+    assert studied(monkeypatch, [*words, "--student.epochs", "2"]) == (0, 4), "other students"
 
 
 @pytest.fixture(scope="module")

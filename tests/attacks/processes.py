@@ -31,7 +31,7 @@ TINY = [
     *("--teacher.width", "4", "--teacher.epochs", "3", "--teacher.early-epochs", "1"),
     *("--student.width", "4", "--student.epochs", "4", "--student.seeds", "0"),
 ]
-STAGES = "before", "teacher", "scoring", "writing", "students", "random", "finished"
+STAGES = "before", "teacher", "scoring", "writing", "random", "students", "finished"
 SENTENCES = {signal.SIGTERM: (75, "terminated"), signal.SIGINT: (130, "interrupted")}
 
 
@@ -67,8 +67,8 @@ def reached(workdir: Path) -> str:
         if any(workdir.glob(f".{name}.*.partial")):
             return "writing"
         if not (workdir / name).exists():
-            return "scoring" if name == "distilled" else "students"
-    return "finished" if (workdir / "summary.json").exists() else "random"
+            return "scoring" if name == "distilled" else "random"
+    return "finished" if (workdir / "summary.json").exists() else "students"
 
 
 def undisturbed(folder: Path) -> tuple[dict[str, Any], float]:
