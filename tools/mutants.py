@@ -39,8 +39,11 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results" / "mutation"
 ROOMS = ("shapley", "gradients", "method")
 SEED = 0
-PATIENCE = 45
-"""Seconds for one test; after these a fault counts as noticed, as it keeps the test from ending."""
+SECONDS = 60
+"""Of a processor, for a module's own tests; five times as many for others. A fault that makes them
+run longer is noticed, on however busy a machine."""
+SILENCE = 900
+"""Seconds without a word of pytest's after which tests wait for one another for ever."""
 MEMORY = 8 << 30
 """Bytes that a process of tests may ask for: some faults enumerate what is better drawn."""
 FAULTS = RESULTS / "faults.jsonl"
@@ -110,7 +113,7 @@ def preload() -> None:
         importlib.import_module(name)
 
 
-def run_tests(folder: Path, tests: list[str]) -> tuple[str, str]:
+def run_tests(folder: Path, tests: list[str], seconds: int) -> tuple[str, str]:
     """Runs tests in a folder until one fails.
 
     Returns:
@@ -123,15 +126,21 @@ def run_tests(folder: Path, tests: list[str]) -> tuple[str, str]:
         try:
             os.setsid()
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
             with log.open("w") as said:
                 os.dup2(said.fileno(), 1)
                 os.dup2(said.fileno(), 2)
             os.chdir(folder)
             sys.path.insert(0, str(folder))
             os.environ["PYTHONPATH"] = str(folder)
+            import hypothesis
             import pytest
 
+            # That a test fails is enough to know; the smallest example is not looked for.
+            quick = [phase for phase in hypothesis.Phase if phase.name in ("explicit", "generate")]
+            hypothesis.settings.register_profile("mutants", phases=quick)
             options = ["-x", "-q", "-n", "0", "-p", "no:cacheprovider", "--hypothesis-seed=0"]
+            options += ["--hypothesis-profile=mutants"]
             options += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]  # of what is preloaded
             status = int(pytest.main([*options, *tests]))
             sys.stdout.flush()
@@ -142,7 +151,7 @@ def run_tests(folder: Path, tests: list[str]) -> tuple[str, str]:
             os._exit(99)
     while not (done := os.waitpid(child, os.WNOHANG))[0]:
         # Pytest says something after each test.
-        if time.time() - log.stat().st_mtime > PATIENCE:
+        if time.time() - log.stat().st_mtime > SILENCE:
             os.killpg(child, signal.SIGKILL)
             os.waitpid(child, 0)
             return "timeout", ""
@@ -150,6 +159,8 @@ def run_tests(folder: Path, tests: list[str]) -> tuple[str, str]:
     lines = log.read_text(errors="replace").splitlines()
     if not done[1]:
         return "survived", ""
+    if os.WIFSIGNALED(done[1]) and os.WTERMSIG(done[1]) in (signal.SIGXCPU, signal.SIGKILL):
+        return "timeout", ""
     told = [line.split()[1] for line in lines if line.startswith(("FAILED ", "ERROR "))]
     if not told and not os.WIFSIGNALED(done[1]):
         raise SystemExit("\n".join(["pytest itself fails:", *lines[-20:]]))
@@ -178,8 +189,8 @@ def attempt(folder: Path, fault: Fault, all_tests: bool) -> dict[str, Any] | Non
     start, outcome, by = time.monotonic(), "survived", ""
     try:
         file.write_text(changed)
-        for tests in tests_for(fault.module)[: None if all_tests else 1]:
-            outcome, by = run_tests(folder, tests)
+        for number, tests in enumerate(tests_for(fault.module)[: None if all_tests else 1]):
+            outcome, by = run_tests(folder, tests, SECONDS * (5 if number else 1))
             if outcome != "survived":
                 break
     finally:
@@ -270,7 +281,7 @@ def main() -> int:
     preload()
     with copy_of_the_commit() as folder:
         if not given.passing:
-            whole = run_tests(folder, [f"tests/{room}" for room in ROOMS])
+            whole = run_tests(folder, [f"tests/{room}" for room in ROOMS], 20 * SECONDS)
             if whole[0] != "survived":
                 raise SystemExit(f"the tests fail without any fault: {whole[1]}")
         asked_for = {"seed": SEED, "minutes": given.minutes, "again": given.again}
