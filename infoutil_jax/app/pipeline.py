@@ -233,8 +233,10 @@ def run(
         "versions": provenance.versions(),
     }
     if summaries.is_of(there, about):
-        said = f"{workdir / summaries.SUMMARY} is there already, of the same sets and students"
-        notes.note(said, shown=progress)
+        notes.note(
+            f"{workdir / summaries.SUMMARY} is there already, of the same sets and students",
+            shown=progress,
+        )
         shutil.rmtree(workdir / STUDENTS, ignore_errors=True)
         return there
     train = partial(

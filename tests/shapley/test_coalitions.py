@@ -15,7 +15,9 @@ from infoutil_jax.shapley.estimate import (
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)
-@pytest.mark.parametrize("d, budget", [(1, 2), (2, 4), (3, 6), (5, 11), (16, 64), (49, 301)])
+@pytest.mark.parametrize(
+    "d, budget", [(1, 2), (2, 4), (3, 6), (4, 15), (5, 11), (6, 55), (16, 64), (49, 301)]
+)
 def test_masks_are_distinct_hold_empty_and_full_and_come_in_pairs(strategy, d, budget):
     design = coalition_design(d, budget, strategy=strategy, seed=3)
     assert design.masks.shape == (budget, d) and design.operator.shape == (d, budget)
