@@ -81,6 +81,59 @@ def horizontal_flip(key: Key[Array, ""], images: Images) -> tuple[Images, Bool[A
     return jnp.where(flipped[:, None, None, None], images[:, :, ::-1], images), flipped
 
 
+def quarter_turns(key: Key[Array, ""], images: Images) -> tuple[Images, Int[Array, " batch"]]:
+    """Turns each image by one of the turns that keep its shape, each as likely as the others.
+
+    These are 0 to 3 quarters of a square image, and 0 or 2 of another one: what is seen from above
+    has no upright.
+
+    Args:
+        key: randomness of the batch.
+        images: of any scale.
+
+    Returns:
+        The images, and how many quarters each was turned, counterclockwise as in `np.rot90`.
+    """
+    square = images.shape[1] == images.shape[2]
+    turns = jax.random.randint(key, images.shape[:1], 0, 4 if square else 2)
+    if not square:
+        turns = 2 * turns
+    half = images[:, ::-1, ::-1]
+    which = turns[:, None, None, None]
+    turned = jnp.where(which == 2, half, images)
+    if square:
+        quarter = images.swapaxes(1, 2)[:, ::-1]
+        turned = jnp.where(which == 1, quarter, turned)
+        turned = jnp.where(which == 3, quarter[:, ::-1, ::-1], turned)
+    return turned, turns
+
+
+def before_turns(
+    window: Int[Array, "4"], turns: Int[Array, " batch"], image_size: tuple[int, int]
+) -> Int[Array, "batch 4"]:
+    """What of each image, before `quarter_turns`, a window of the turned image shows.
+
+    Args:
+        window: (top, left, height, width) in pixels of the turned image.
+        turns: of each image, as `quarter_turns` returns them.
+        image_size: height and width in pixels.
+
+    Returns:
+        (top, left, height, width) in pixels of each image.
+    """
+    top, left, height, width = window
+    bottom, right = image_size[0] - top - height, image_size[1] - left - width
+    by_turns = jnp.array(
+        [
+            [top, left, height, width],
+            [left, bottom, width, height],
+            [bottom, right, height, width],
+            [right, top, width, height],
+        ]
+    )
+    return by_turns[turns]
+
+
 def pad_crop(
     key: Key[Array, ""],
     images: Float[Array, "batch height width channels"]

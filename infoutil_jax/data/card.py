@@ -14,6 +14,14 @@ from typing import Any
 
 MOST_CLASSES = 200  # that the table lists; the manifest lists them all
 _TEMPLATE = Path(__file__).with_name("card.md")
+_KERAS = {
+    (False, False): "",
+    (True, False): ' L.RandomFlip("horizontal")',
+    # Upside down and mirrored: of the turns, those that Keras has as a layer for any size.
+    (True, True): " L.RandomFlip()",
+    (False, True): "",
+}
+"""Keras's layers, by whether images are mirrored and turned."""
 _FEATURES = """configs:
 - config_name: default
   features:
@@ -44,7 +52,10 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     halvings = math.log2(min(height, width))
     depth = min(max(3, round(halvings) - 2), int(halvings))
     mean, std = (tuple(round(x, 4) for x in manifest["normalisation"][k]) for k in ("mean", "std"))
-    flip = training["flip"]
+    flip, turn = training["flip"], bool(training.get("turn"))
+    turns = "any number of quarters" if height == width else "a half"
+    step = 1 if height == width else 2
+    views = "images[some][:, :, :: np.random.choice((-1, 1))]" if flip else "images[some]"
     widths = [channels, *[128] * (depth - 1)]
     licence = manifest.get("licence")
     geometry = (
@@ -69,6 +80,7 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         std=std,
         geometry=geometry if tiles > 1 else "each image is one tile",
         mirrored="likely to help" if flip else "another class, or none: students do not see them",
+        turned=f"\n| Turned images | likely to help, by {turns}: no way is up |" if turn else "",
         table=_table(manifest, rows),
         licence_id="unknown" if licence is None else quoted(str(licence)),
         origin=_origin(manifest),
@@ -77,8 +89,9 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         keras_blocks=", ".join(["*block()"] * depth),
         inputs=128 * (height >> depth) * (width >> depth),
         flip=0.5 if flip else 0.0,
-        views="images[some][:, :, :: np.random.choice((-1, 1))]" if flip else "images[some]",
-        keras_flip=' L.RandomFlip("horizontal")' if flip else "",
+        views=f"np.rot90({views}, np.random.randint(4) * {step}, (1, 2))" if turn else views,
+        torch_turn=f", lambda x: x.rot90(np.random.randint(4) * {step}, (1, 2))" if turn else "",
+        keras_flip=_KERAS[flip, turn],
         least=round(tiles**-0.5, 4),
         rate=training["learning_rate"],
         epochs=training["epochs"],

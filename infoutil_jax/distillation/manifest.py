@@ -58,6 +58,7 @@ def inputs(
         "training": {
             "temperature": student.temperature,
             "flip": student.flip,
+            **({"turn": True} if student.turn else {}),  # said only where it is so
             "batch_size": default_batch_size(images_per_class, len(source.class_names)),
             "epochs": student.epochs,
             "learning_rate": student.learning_rate,

@@ -28,8 +28,11 @@ Policy = Literal["cifar10", "imagenet"]
 EarlySchedule = Literal["constant", "same_run"]
 EarlyOptimiser = Literal["adamw", "sgd"]
 
-# Mirrored digits and letters are other digits and letters, or none.
-NEVER_FLIPPED = ("digits", "mnist", "svhn")
+# Mirrored digits and letters are other digits and letters, or none; a mirrored chest has its heart
+# on the other side.
+NEVER_FLIPPED = ("digits", "mnist", "svhn", "xray", "x-ray", "x_ray", "radiograph")
+# What is seen from above has no upright.
+TURNED = ("rsscn7", "eurosat", "resisc45", "uc_merced", "ucmerced", "satellite", "aerial")
 
 
 class Facts(NamedTuple):
@@ -71,7 +74,10 @@ class BackboneConfig:
     remat: bool | None = None
     """Compute activations again in the backward pass, to save memory (the deep ones)."""
     flip: bool | None = None
-    """Mirror images at random; by default yes, except for digits and letters."""
+    """Mirror images at random; by default yes, except for digits, letters and X-rays."""
+    turn: bool | None = None
+    """Turn images at random, square ones by quarter turns, others by half turns; by default only
+    those that are taken from above."""
 
     def __post_init__(self) -> None:
         ranges.check(self, epochs=ranges.RANGES["epochs"]._replace(least=0))
@@ -99,6 +105,7 @@ class BackboneConfig:
             flip=not any(word in name for word in NEVER_FLIPPED)
             if self.flip is None
             else self.flip,
+            turn=any(word in name for word in TURNED) if self.turn is None else self.turn,
         )
 
     def options(self) -> BackboneOptions:
@@ -220,7 +227,7 @@ class StudentConfig(BackboneConfig):
     """All of each test image, or its centre, enlarged as in RDED; by default the centre where
     students see crops, all where they see all of an image: with one tile, or without augment."""
     augment: bool = True
-    """No: every view is the image itself, neither cut nor mirrored, shuffled or mixed."""
+    """No: every view is the image itself, neither cut nor mirrored, turned, shuffled or mixed."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One student each: of its weights, order and augmentation."""
     seeds_at_once: int = 1
@@ -253,6 +260,7 @@ class StudentConfig(BackboneConfig):
         return replace(
             self,
             flip=False,
+            turn=False,
             crop_scale=(1.0, 1.0),
             cutmix=False,
             shuffle=False,

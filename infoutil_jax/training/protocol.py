@@ -47,7 +47,7 @@ def tile_areas(
     flipped: Bool[Array, " batch"],
     image_size: tuple[int, int],
     tiles: int,
-    window: Int[Array, "4"],
+    window: Int[Array, "4"] | Int[Array, "batch 4"],
 ) -> Float[Array, "batch tiles"]:
     """Area that each place of the grid takes of a view's window.
 
@@ -58,7 +58,7 @@ def tile_areas(
         flipped: mirrored views.
         image_size: height and width in pixels.
         tiles: places of the square grid, counted by rows.
-        window: (top, left, height, width) in pixels of the view.
+        window: (top, left, height, width) in pixels of the view; of each, or of all alike.
 
     Returns:
         In units of the view's whole area: rows sum to the window's.
@@ -76,8 +76,9 @@ def tile_areas(
         return jnp.maximum(inside, 0) / length[:, None]
 
     (height, width), never = image_size, jnp.zeros_like(flipped)
-    rows = shares(boxes[:, 0], boxes[:, 2], height, window[0], window[2], never)
-    columns = shares(boxes[:, 1], boxes[:, 3], width, window[1], window[3], flipped)
+    top, left, *extent = jnp.moveaxis(window, -1, 0)
+    rows = shares(boxes[:, 0], boxes[:, 2], height, top, extent[0], never)
+    columns = shares(boxes[:, 1], boxes[:, 3], width, left, extent[1], flipped)
     return (rows[:, :, None] * columns[:, None, :]).reshape(-1, tiles)
 
 
@@ -108,6 +109,9 @@ def view(
     flipped = jnp.zeros(len(labels), bool)
     if config.flip:
         images, flipped = augment.horizontal_flip(keys[2], images)
+    turns = jnp.zeros(len(labels), int)
+    if config.turn:
+        images, turns = augment.quarter_turns(jax.random.fold_in(key, 5), images)
     partner, share, window = jnp.arange(len(labels)), jnp.ones(()), jnp.zeros(4, int)
     if config.cutmix:
         images, partner, share, window = augment.cutmix(keys[3], images)
@@ -120,7 +124,8 @@ def view(
         return images, share * targets + (1 - share) * targets[partner]
     # An image's own pixels are those outside of the pasted window, its partner's those inside.
     whole = jnp.array([0, 0, *size])
-    pasted = tile_areas(boxes, flipped, size, protocol.tiles, window)
+    upright = augment.before_turns(window, turns, size)
+    pasted = tile_areas(boxes, flipped, size, protocol.tiles, upright)
     kept = tile_areas(boxes, flipped, size, protocol.tiles, whole) - pasted
     probabilities = jax.nn.softmax(soft / config.temperature)
     probabilities = jnp.take_along_axis(probabilities, order[:, :, None], axis=1)

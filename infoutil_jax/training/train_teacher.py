@@ -165,6 +165,8 @@ def _record(
         "early_optimiser": config.early_optimiser,
         "early_learning_rate": config.early_learning_rate,
         "flip": config.flip,
+        # Said only where it is so: what teachers before it say stays true.
+        **({"turn": True} if config.turn else {}),
         "seed": seed,
         "weights": digest,
     }
@@ -247,6 +249,8 @@ class _Run:
         images = normalise(images)
         if self.record["flip"]:
             images, _ = augment.horizontal_flip(flip_key, images)
+        if self.record.get("turn"):
+            images, _ = augment.quarter_turns(jax.random.fold_in(key, 2), images)
         return images, labels
 
 

@@ -39,6 +39,28 @@ def test_flip_mirrors_about_half_and_twice_is_nothing():
     assert 150 < which.sum() < 250
 
 
+@pytest.mark.parametrize(("size", "turns"), [((9, 9), {0, 1, 2, 3}), ((12, 9), {0, 2})])
+def test_turns_are_numpys_and_keep_the_shape(size, turns):
+    images = noise(200, *size)
+    turned, which = augment.quarter_turns(KEY, images)
+    for image, out, quarters in zip(images, turned, which, strict=True):
+        np.testing.assert_array_equal(out, np.rot90(image, int(quarters)))
+    counts = np.bincount(which, minlength=4)
+    assert {int(one) for one in which} == turns and counts.max() < 2 * counts[counts > 0].min()
+
+
+@pytest.mark.parametrize(("size", "turns"), [((6, 6), range(4)), ((6, 9), (0, 2))])
+def test_a_window_of_a_turned_image_is_found_before_the_turn(size, turns):
+    image = np.arange(np.prod(size)).reshape(size)
+    for quarters in turns:
+        window = jnp.array([1, 2, 3, 2])
+        shown = np.rot90(image, quarters)[1:4, 2:4]
+        found = augment.before_turns(window, jnp.array([quarters]), size)[0]
+        top, left, height, width = (int(one) for one in found)
+        before = image[top : top + height, left : left + width]
+        assert set(before.ravel()) == set(shown.ravel())
+
+
 def test_pad_crop_is_a_window_of_the_reflected_image():
     images = noise(200)
     out = np.asarray(augment.pad_crop(KEY, images, 2))

@@ -233,6 +233,15 @@ def datasheet(tmp_path, arguments, **manifest):
     return (tmp_path / "sheet" / "README.md").read_text()
 
 
+@pytest.mark.parametrize("turn", [True, False])
+def test_the_datasheet_says_that_images_are_turned(tmp_path, arguments, turn):
+    training = {"temperature": 20.0, "flip": True, "batch_size": 3, "epochs": 2}
+    training |= {"learning_rate": 0.001} | ({"turn": True} if turn else {})
+    text = datasheet(tmp_path, arguments, training=training)
+    for said in ("| Turned images | likely to help, by a half: no way is up |", "rot90"):
+        assert (said in text) == turn
+
+
 def test_the_datasheet_says_from_where_by_what_and_under_which_terms(tmp_path, arguments):
     teacher = {"name": "resnet18", "stage": "early", "digest": "ab" * 32, "accuracy": 81.25}
     teacher |= {"mean": [0.5], "std": [0.5]}

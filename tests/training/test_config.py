@@ -22,12 +22,22 @@ def test_the_backbone_follows_the_image_size(digits, size, backbone):
 
 
 @pytest.mark.parametrize(
-    ("spec", "flip"), [("digits", False), ("tfds:mnist", False), ("folder:cats", True)]
+    ("spec", "flip", "turn"),
+    [
+        ("digits", False, False),
+        ("tfds:mnist", False, False),
+        ("folder:cats", True, False),
+        ("folder:chest_xray_96", False, False),
+        ("folder:RSSCN7", True, True),
+        ("tfds:eurosat/all", True, True),
+    ],
 )
-def test_digits_are_never_mirrored(digits, spec, flip):
+def test_images_are_mirrored_and_turned_as_their_kind_allows(digits, spec, flip, turn):
     source = replace(digits, spec=spec)
-    assert BackboneConfig().resolve(source).flip is flip
-    assert BackboneConfig(flip=True).resolve(source).flip is True
+    chosen = BackboneConfig().resolve(source)
+    assert (chosen.flip, chosen.turn) == (flip, turn)
+    other = BackboneConfig(flip=not flip, turn=not turn).resolve(source)
+    assert (other.flip, other.turn) == (not flip, not turn)
 
 
 @pytest.mark.parametrize(("side", "rate"), [(32, 0.001), (64, 0.01)])
@@ -80,10 +90,11 @@ def test_a_source_is_told_by_its_facts(digits):
 
 
 def test_without_augmentation_nothing_of_a_view_is_drawn():
-    config = StudentConfig(flip=True, autoaugment="cifar10", width=8)
+    config = StudentConfig(flip=True, turn=True, autoaugment="cifar10", width=8)
     assert config.effective() == config
     plain = replace(config, augment=False).effective()
-    assert (plain.flip, plain.cutmix, plain.shuffle, plain.autoaugment) == (False,) * 3 + (None,)
+    assert (plain.flip, plain.turn, plain.cutmix, plain.shuffle) == (False,) * 4
+    assert plain.autoaugment is None
     assert plain.crop_scale == (1.0, 1.0) and plain.width == 8
 
 

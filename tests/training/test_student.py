@@ -117,7 +117,9 @@ def coloured(size=32):
     return jnp.asarray(images)
 
 
-@pytest.mark.parametrize("changes", [{}, {"flip": False}, {"cutmix": False}, {"shuffle": False}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"flip": False}, {"cutmix": False}, {"shuffle": False}, {"turn": True}]
+)
 def test_stored_targets_are_the_colours_that_the_view_shows(changes):
     chosen = protocol(replace(STORED, **changes))
     labels = jnp.arange(3)

@@ -293,3 +293,16 @@ def test_weights_that_do_not_fit_are_told_before_anything_is_written(weights, tm
     from_weights(workdir, weights, few())
     with pytest.raises(InputError, match=r"trained with weights = '\w+', not None"):
         from_weights(workdir, None, few(), width=8, stem="cifar", learning_rate=0.005)
+
+
+def test_a_teacher_that_sees_turned_images_says_so_and_is_another_one(tmp_path):
+    """A digit on its side is none, so that this shows in weights only; others keep their record."""
+    plain, turned = (
+        train(tmp_path / name, few(), epochs=2, early_epochs=1, turn=turn)["converged"]
+        for name, turn in (("plain", False), ("turned", True))
+    )
+    said = [
+        json.loads((tmp_path / name / "config.json").read_text()) for name in ("plain", "turned")
+    ]
+    assert "turn" not in said[0] and said[1] == said[0] | {"turn": True}
+    assert plain.digest() != turned.digest()
