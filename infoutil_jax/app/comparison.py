@@ -161,7 +161,9 @@ def compare(
     chosen = _built(recipes, config, source)
     tiles = max(recipe.tiles for recipe in chosen)
     whole = source
-    source, budget, text = budget_of(source, tiles, config.images_per_class, config.rare_classes)
+    source, budget, text, by_class = budget_of(
+        source, tiles, config.images_per_class, config.rare_classes
+    )
     say(text)
     pool = max(DistillConfig.pool or 0, budget * tiles)
     for recipe in chosen:
@@ -174,7 +176,8 @@ def compare(
     _, _, labeller = choose_teachers(teachers, config.stages, chosen[0], budget)
     text, figures = account_of(teachers, labeller, source)
     say(text)
-    pools = _Pools(source, chosen, DistillConfig(pool=pool, overwrite=overwrite, **shared))
+    how = DistillConfig(pool=pool, overwrite=overwrite, by_class=by_class, **shared)
+    pools = _Pools(source, chosen, how)
     about = {
         "command": command_of("compare", source, config, "--recipes", *(r.name for r in chosen)),
         "source": source.spec,

@@ -23,7 +23,7 @@ from infoutil_jax.method.shapley_maps import Strategy
 from infoutil_jax.refine.recipes import RECIPES
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 
-RareClasses = Literal["refuse", "cap", "fill"]
+RareClasses = Literal["refuse", "cap", "own", "fill", "proportional"]
 Stage = Literal["auto", "early", "converged"]
 
 
@@ -158,7 +158,8 @@ class RunConfig:
     """The budget; by default 10, or as many as the smallest class fills."""
     rare_classes: RareClasses = "refuse"
     """Where a class has too few images for the budget that is asked for: refuse; cap the budget for
-    all classes; or fill the class with other crops of the images that it has."""
+    all classes; keep its own number for that class alone; or fill the class with other crops of the
+    images that it has. Or share the total out in proportion to the classes' images, in any case."""
     licence: str | None = None
     """Under which the set may be used, such as cc-by-4.0: for its manifest and README.md."""
     baseline: bool = True
@@ -182,7 +183,8 @@ class CompareConfig:
     """The budget; by default 10, or as many as the smallest class fills."""
     rare_classes: RareClasses = "refuse"
     """Where a class has too few images for the budget that is asked for: refuse; cap the budget for
-    all classes; or fill the class with other crops of the images that it has."""
+    all classes; keep its own number for that class alone; or fill the class with other crops of the
+    images that it has. Or share the total out in proportion to the classes' images, in any case."""
     tiles: Annotated[
         int | None,
         tyro.conf.arg(help_behavior_hint="(by default 1 up to 64 pixels, 4 above)", metavar="INT"),

@@ -25,7 +25,7 @@ from infoutil_jax.data.distilled import check_destination
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import DistillConfig
 from infoutil_jax.distillation.checks import check_budget
-from infoutil_jax.distillation.manifest import arguments
+from infoutil_jax.distillation.manifest import arguments, of_classes
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import recipes
 from infoutil_jax.method.recipes import Recipe
@@ -157,7 +157,7 @@ def run(
     check_destination(workdir / "distilled", overwrite=True)
     recipe = config.recipe.build(source)
     whole = source
-    source, images_per_class, text = budget_of(
+    source, images_per_class, text, by_class = budget_of(
         source, recipe.tiles, config.images_per_class, config.rare_classes
     )
     say(text)
@@ -168,7 +168,7 @@ def run(
             f"images of {source.image_size[0]}×{source.image_size[1]} pixels cannot be cut into "
             f"{recipe.tiles} equal tiles: choose another image size, or tiles"
         )
-    said = {"licence": config.licence}
+    said = {"licence": config.licence, "images_by_class": None} | of_classes(by_class)
     wanted = arguments(source, recipe, images_per_class, pool, config.seed) | said
     drawn = recipes.random(tiles=recipe.tiles) if config.baseline else recipe
     compared = drawn.name != recipe.name
@@ -196,7 +196,12 @@ def run(
     text, figures = account_of(teachers, labeller, source)
     say(text)
     how = DistillConfig(
-        pool, devices=devices, overwrite=overwrite, licence=config.licence, progress=progress
+        pool,
+        devices=devices,
+        overwrite=overwrite,
+        licence=config.licence,
+        by_class=by_class,
+        progress=progress,
     )
     distil = partial(
         found_or_distilled,

@@ -23,6 +23,7 @@ from infoutil_jax.distillation.checks import check_teacher
 from infoutil_jax.errors import InputError
 from infoutil_jax.parallel import Devices
 from infoutil_jax.training.config import StudentConfig
+from infoutil_jax.training.evaluation import balanced_of
 from infoutil_jax.training.student import StudentResult, train_student
 from infoutil_jax.training.supervision import Supervision
 from infoutil_jax.training.teacher import Teacher
@@ -167,6 +168,7 @@ def summarise(result: StudentResult) -> dict[str, Any]:
         "top1_mean": float(top1.mean()),
         "top1_std": float(top1.std(ddof=1)) if len(top1) > 1 else None,
         "top1": top1.tolist(),
+        "balanced": [balanced_of(one) for one in result.confusion],
         "top5": np.asarray(result.top5, np.float64).tolist(),
         "ece": np.asarray(result.ece, np.float64).tolist(),
         "test_view": result.test_view,

@@ -95,6 +95,7 @@ SHAPES: Mapping[str, tuple[kinds.Kind, str]] = {
 """What every manifest says."""
 PROVENANCE: Mapping[str, tuple[kinds.Kind, str]] = {
     "images_per_class": (kinds.count, "a positive integer"),
+    "images_by_class": (kinds.many(kinds.count), "a list of positive integers"),
     "normalisation": (kinds.having(mean=_NUMBERS, std=_NUMBERS), "a mapping with mean and std"),
     "training": (
         kinds.having(

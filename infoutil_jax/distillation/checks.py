@@ -60,6 +60,22 @@ def check_budget(
     memory.check(f"a set of {ipc} images of each of {len(counts)} classes", pixels, instead)
 
 
+def check_by_class(by_class: tuple[int, ...] | None, source: Source, ipc: int) -> None:
+    """Checks that there is a number of images for each class, 1 to `ipc`.
+
+    Raises:
+        InputError: there is not.
+    """
+    if by_class is None:
+        return
+    classes = len(source.class_names)
+    if len(by_class) != classes or min(by_class) < 1 or max(by_class) > ipc:
+        raise InputError(
+            f"by_class is {by_class}; it must be a number from 1 to {ipc}, the images_per_class, "
+            f"for each of {classes} classes"
+        )
+
+
 def check_teacher(teacher: Teacher, source: Source) -> Teacher:
     """Checks that a teacher takes the source's images and knows its classes.
 

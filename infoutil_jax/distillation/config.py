@@ -27,6 +27,8 @@ class DistillConfig:
         progress: show a progress line: images a second, the share of time that the host waits for
             the device, and the most memory used; and say once what cannot be resumed after a
             stop, or needs memory that grows with the images. False is silent.
+        by_class: images of each class, 1 to `images_per_class`: the first in rank of those that the
+            recipe chooses. None: as many of each.
 
     Raises:
         InputError: a number out of its range.
@@ -40,6 +42,7 @@ class DistillConfig:
     licence: str | None = None
     forgotten: tuple[int, ...] = ()
     progress: bool = True
+    by_class: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         ranges.check(self)

@@ -7,6 +7,7 @@ written.
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from infoutil_jax.blocks import each_block
 from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
 from infoutil_jax.data.sources import Source
-from infoutil_jax.distillation.checks import check_budget, check_teacher
+from infoutil_jax.distillation.checks import check_budget, check_by_class, check_teacher
 from infoutil_jax.distillation.config import DistillConfig
 from infoutil_jax.distillation.crops import read_crops
 from infoutil_jax.distillation.examine import REFINE, SELECT, Examined, stream
@@ -72,6 +73,7 @@ def distill(
     if labeller is not scorer:  # which `score_pool` checks
         labeller = check_teacher(labeller, source)
     check_budget(source, recipe, images_per_class, config.pool, config.forgotten)
+    check_by_class(config.by_class, source, images_per_class)
     check_destination(workdir, overwrite=config.overwrite)
     workdir = Path(workdir)
 
@@ -217,14 +219,19 @@ def contents_of(
     """
     source, recipe, batch_size = scored.source, scored.recipe, scored.config.batch_size
     classes, per_class = len(source.class_names), images_per_class * recipe.tiles
+    check_by_class(scored.config.by_class, source, images_per_class)
     kept = selected(scored, per_class)
     size = mosaic.tile_size(source.image_size, recipe.tiles)
+    by_class = scored.config.by_class or (images_per_class,) * classes
+    kept = _first(kept, source, [n * recipe.tiles for n in by_class])
     crops = read_crops(source, kept.candidates.ids, kept.boxes, size, batch_size)
-    ranks = mosaic.arrange(images_per_class, recipe.tiles, recipe.tile_order)
-    rows = (np.arange(classes)[:, None, None] * per_class + ranks).reshape(-1, recipe.tiles)
+    starts = np.cumsum([0, *by_class[:-1]]) * recipe.tiles
+    arranged = [mosaic.arrange(n, recipe.tiles, recipe.tile_order) for n in by_class]
+    rows = np.concatenate([start + ranks for start, ranks in zip(starts, arranged, strict=True)])
     images = np.asarray(mosaic.assemble(crops[rows], source.image_size))
     soft_labels = label_crops(labeller, crops, source.image_size, batch_size)[rows]
-    records = [_record(source, kept, row, per_class) for row in rows]
+    ranks = np.arange(len(crops)) - np.repeat(starts, np.multiply(by_class, recipe.tiles))
+    records = [_record(source, kept, row, ranks) for row in rows]
     manifest = {
         **arguments(source, recipe, images_per_class, scored.config.pool, scored.seed),
         **inputs(source, scored.teacher, labeller, images_per_class),
@@ -244,8 +251,21 @@ def contents_of(
         )
         records = moved(records, start, images)
         manifest["training"] |= temperature_of(recipe.refine)
-    labels = np.repeat(np.arange(classes, dtype=np.int32), images_per_class)
+    labels = np.repeat(np.arange(classes, dtype=np.int32), by_class)
     return Contents(images, labels, soft_labels, records, manifest)
+
+
+def _first(kept: Examined, source: Source, wanted: Sequence[int]) -> Examined:
+    """The first so many crops of each class; of a class that was filled, of other images first."""
+    rows, labels = [], kept.candidates.labels
+    for label, count in enumerate(wanted):
+        of_class = np.flatnonzero(labels == label)
+        if source.class_names[label] in source.filled and count < len(of_class):
+            names = [source.train.ids[i] for i in kept.candidates.ids[of_class]]
+            again = np.array([name in names[:place] for place, name in enumerate(names)])
+            of_class = of_class[np.argsort(again, kind="stable")]
+        rows.append(of_class[:count])
+    return kept.take(np.concatenate(rows))
 
 
 def label_crops(
@@ -271,7 +291,7 @@ def _label(
 
 
 def _record(
-    source: Source, kept: Examined, row: Int[np.ndarray, " tiles"], per_class: int
+    source: Source, kept: Examined, row: Int[np.ndarray, " tiles"], ranks: Int[np.ndarray, " crops"]
 ) -> dict[str, Any]:
     """The audit record of one image: where each of its tiles comes from, and why it was kept."""
     candidates = kept.candidates
@@ -283,7 +303,7 @@ def _record(
                 "crop": int(candidates.crops[i]),
                 "box": kept.boxes[i].tolist(),
                 "score": float(candidates.scores[i]),
-                "rank": int(i % per_class),
+                "rank": int(ranks[i]),
                 "map": kept.maps[i].tolist(),
             }
             for i in row

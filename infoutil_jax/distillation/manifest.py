@@ -31,6 +31,11 @@ def arguments(
     }
 
 
+def of_classes(by_class: tuple[int, ...] | None) -> dict[str, Any]:
+    """What a manifest says of classes that have different numbers of images."""
+    return {} if by_class is None else {"images_by_class": list(by_class)}
+
+
 def parts_of(recipe: Recipe) -> dict[str, Any]:
     """What a manifest says of a recipe: each part, by its name."""
     return {one.name: provenance.describe(getattr(recipe, one.name)) for one in fields(recipe)}
@@ -75,6 +80,7 @@ def governance(source: Source, recipe: Recipe, config: DistillConfig) -> dict[st
     fingerprint of the source without them, by which the set is known once they are removed there.
     """
     said: dict[str, Any] = {"rule": rule_of(parts_of(recipe))}
+    said |= of_classes(config.by_class)
     if config.licence is not None:
         said["licence"] = config.licence
     if config.forgotten:

@@ -110,6 +110,12 @@ def confusion(
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
+def balanced_of(confusion: Int[np.ndarray, "classes classes"]) -> float:
+    """`balanced_accuracy` of a confusion matrix, percent: the mean of each class's share right."""
+    of_class = confusion.sum(1)
+    return float(100 * (confusion.diagonal()[of_class > 0] / of_class[of_class > 0]).mean())
+
+
 def view(
     images: UInt8[Array, "batch height width channels"],
     size: tuple[int, int],

@@ -58,8 +58,15 @@ class Again:
         """
         budget, pool, seed = numbers_of(self.distilled)
         licence = self.distilled.manifest.get("licence")
+        by_class = self.distilled.manifest.get("images_by_class")
         forgotten = tuple(sorted(set(forgotten)))
-        config = replace(config, pool=pool, licence=licence, forgotten=forgotten)
+        config = replace(
+            config,
+            pool=pool,
+            licence=licence,
+            forgotten=forgotten,
+            by_class=None if by_class is None else tuple(by_class),
+        )
         check_budget(self.source, self.recipe, budget, pool, forgotten)
         scored = score_pool(
             self.source,

@@ -28,8 +28,9 @@ class Distill:
     images_per_class: int = 10
     """The budget."""
     rare_classes: RareClasses = "refuse"
-    """Where a class has too few images for it: refuse; cap the budget for all classes; or fill the
-    class with other crops of the images that it has."""
+    """Where a class has too few images for it: refuse; cap the budget for all classes; keep its own
+    number for that class alone; or fill the class with other crops of the images that it has. Or
+    share the total out in proportion to the classes' images, in any case."""
     recipe: Annotated[RecipeConfig, Group] = RecipeConfig()
     stages: Annotated[Stages, Group] = Stages()
     machines: Annotated[Machines, Group] = Machines()
@@ -67,7 +68,7 @@ class Distill:
         teachers = load_teachers(self.teacher)
         source = self.data.open(shape_of(teachers["converged"]))
         recipe = self.recipe.build(source)
-        source, budget, text = budget_of(
+        source, budget, text, by_class = budget_of(
             source, recipe.tiles, self.images_per_class, self.rare_classes
         )
         recipe, teacher, labeller = choose_teachers(teachers, self.stages, recipe, budget)
@@ -87,6 +88,7 @@ class Distill:
                 engine=self._engine(),
                 overwrite=self.overwrite,
                 licence=self.licence,
+                by_class=by_class,
             ),
         )
         if jax.process_index():
