@@ -37,7 +37,7 @@ def audited(distilled, digits, teachers, **options):
 def test_a_set_as_it_was_made_passes(by_rank, digits, teachers):
     result = audited(by_rank, digits, teachers)
     assert result.passed and result.digest == by_rank.digest and result.images == 20
-    assert str(result).endswith("20 images made again, nothing differs")
+    assert str(result).endswith("nothing differs") and "20 images made again" in str(result)
 
 
 def test_a_set_that_is_written_anew_passes(by_rank, digits, teachers, rewritten):
@@ -138,6 +138,37 @@ def test_a_set_whose_rare_classes_were_filled_is_compared_with_the_source_alone(
         config=QUIET,
     )
     assert audit(made.path, source, teacher, config=QUIET).passed
+
+
+def test_images_that_look_mislabelled_are_noted_and_no_failure(digits, teachers, tmp_path):
+    """A fifth of the labels are wrong; the teacher has learnt the right ones."""
+    rng, labels = np.random.default_rng(0), digits.train.labels.copy()
+    rows = rng.permutation(len(labels))[: len(labels) // 5]
+    labels[rows] = (labels[rows] + rng.integers(1, 10, len(rows))) % 10
+    train = dataclasses.replace(digits.train, labels=labels, fingerprint=None)
+    source = dataclasses.replace(digits, train=train, _fingerprint="f" * 64, _told=None)
+    made = distill(
+        source,
+        teachers["converged"],
+        recipes.random(),
+        images_per_class=6,
+        workdir=tmp_path / "set",
+        config=dataclasses.replace(QUIET, pool=6),
+    )
+    kept = [one["tiles"][0]["example"] for one in made.records]
+    wrong = labels[kept] != digits.train.labels[kept]
+    result = audit(made.path, source, teachers["converged"], config=QUIET)
+    doubts = [one.image for one in result.doubts]
+    names = sorted(name for name in made.manifest["files"] if name.startswith("images/"))
+    told = np.isin(names, doubts)
+    assert wrong.sum() >= 8 and (told & wrong).sum() >= 0.9 * max(told.sum(), wrong.sum())
+    assert result.passed and result.as_json()["doubts"][0]["what"] == "class"
+    first = int(np.flatnonzero(told & wrong)[0])
+    source_id = made.records[first]["tiles"][0]["source"]
+    right, given = digits.train.labels[kept[first]], labels[kept[first]]
+    said = f"note: {names[first]}: class: {source_id} looks like {right} ("
+    assert said in str(result) and f"rather than {given} (" in str(result)
+    assert f"{len(doubts)} look mislabelled in the source, nothing differs" in str(result)
 
 
 def test_with_another_teacher_records_that_say_nothing_are_told(

@@ -21,6 +21,7 @@ from infoutil_jax.app.governance.again import (
     teacher_of,
     told_of,
 )
+from infoutil_jax.app.governance.mislabelled import doubted
 from infoutil_jax.app.report.gather import checked_records
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.layout import MANIFEST
@@ -32,7 +33,7 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.teacher import Teacher
 
-What = Literal["files", "source", "teacher", "manifest", "pixels", "records", "labels"]
+What = Literal["files", "source", "teacher", "manifest", "pixels", "records", "labels", "class"]
 TOLERANCE = 1e-3
 """Relative; other processors and batches round otherwise, by less than a hundredth of it."""
 EXACT = ("source", "example", "crop", "box", "rank")
@@ -48,7 +49,7 @@ class Finding:
     Attributes:
         what: "files" have changed since the set was written; the "source" is another one, or the
             "teacher"; or the set differs from what these make in its "manifest", or in an image's
-            "pixels", "records" or "labels".
+            "pixels", "records" or "labels". Of a doubt: the "class" that the source gives an image.
         image: the image's file in the set; empty where it is not about one.
         said: how it differs.
     """
@@ -71,6 +72,7 @@ class Audit:
         images: how many were made again and compared.
         findings: what differs; nothing where the set is what its manifest says.
         notes: what may explain differences.
+        doubts: images whose source looks mislabelled: no difference, and no reason to fail.
     """
 
     path: str
@@ -78,6 +80,7 @@ class Audit:
     images: int
     findings: tuple[Finding, ...]
     notes: tuple[str, ...] = ()
+    doubts: tuple[Finding, ...] = ()
 
     @property
     def passed(self) -> bool:
@@ -87,6 +90,8 @@ class Audit:
     def summary(self) -> str:
         """The outcome in one line."""
         compared = f"{self.images} images made again" if self.images else "no image made again"
+        if self.doubts:
+            compared += f", {len(self.doubts)} look mislabelled in the source"
         if self.passed:
             return f"audit of {self.path}: {compared}, nothing differs"
         counts = Counter(one.what for one in self.findings)
@@ -100,6 +105,7 @@ class Audit:
     def __str__(self) -> str:
         lines = [str(one) for one in self.findings]
         lines += [f"note: {one}" for one in self.notes if self.findings]
+        lines += [f"note: {one}" for one in self.doubts]
         return "\n".join([*lines, self.summary()])
 
 
@@ -118,7 +124,7 @@ def audit(
     fingerprint and digest. Where these are the set's own, pixels, records and soft labels of every
     image are made again by the recipe and the seed that the manifest says: that takes as long as
     distilling. With other teachers only the pixels are compared, with those at the boxes that the
-    records say.
+    records say. Images whose class a teacher doubts are told, and are no difference.
 
     Args:
         path: folder of the set.
@@ -181,7 +187,31 @@ def audit(
     else:
         findings += _images(names, distilled, made, tolerance)
     notes = tuple(_notes(distilled.manifest))
-    return Audit(str(folder), distilled.digest, len(distilled), tuple(findings), notes)
+    doubts = tuple(_doubts(names, distilled, numbered, teachers))
+    return Audit(str(folder), distilled.digest, len(distilled), tuple(findings), notes, doubts)
+
+
+def _doubts(
+    names: list[str],
+    distilled: DistilledDataset,
+    source: Source,
+    teachers: Teacher | Mapping[str, Teacher],
+) -> Iterator[Finding]:
+    """Images of which a teacher says that they are of another class."""
+    try:
+        checked_records(distilled)
+        found = doubted(distilled, source, teachers)
+    except InputError:  # which is told as a difference
+        return
+    for name, label, record in zip(names, distilled.labels, distilled.records, strict=True):
+        for tile in record["tiles"]:
+            if one := found.get(tile["example"]):
+                own = distilled.class_names[label]
+                said = (
+                    f"{tile['source']} looks like {one.name} ({one.share:.2f}) rather than {own} "
+                    f"({one.own:.2f})"
+                )
+                yield Finding("class", name, said)
 
 
 def _names(distilled: DistilledDataset) -> list[str]:
