@@ -34,6 +34,8 @@ class Dataset:
     """Side in pixels, likewise."""
     epochs: int | None = 20
     """Of the converged teacher, likewise; None: as many as `infoutil` trains it for."""
+    flip: bool | None = None
+    """Whether images are mirrored; None: as `infoutil` has it. No table turns them."""
     policy: Literal["cifar10", "imagenet"] = "imagenet"
     """Of AutoAugment."""
 
@@ -49,7 +51,7 @@ DATASETS: dict[str, Dataset] = {
     "imagenet1k": Dataset("ImageNet-1K", "tfds:imagenet2012", 224, 300, 32, 64),
     # As a newcomer has them: few images, of other things than objects.
     "rsscn7": Dataset("RSSCN7", "folder:rsscn7_96", 96, 320, 32, 64, None),
-    "chest_xray": Dataset("chest X-rays", "folder:chest_xray_96", 96, 500, 32, 64, None),
+    "chest_xray": Dataset("chest X-rays", "folder:chest_xray_96", 96, 500, 32, 64, None, True),
     "hymenoptera": Dataset("hymenoptera", "folder:hymenoptera", 128, 122, 32, 64, None),
 }
 
