@@ -17,6 +17,7 @@ from infoutil_jax import ranges
 from infoutil_jax.app.flags import Group, say_defaults
 from infoutil_jax.data.sources import Source
 from infoutil_jax.errors import InputError
+from infoutil_jax.method.attribution import BASELINES
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.method.selection import Keep
 from infoutil_jax.method.shapley_maps import Strategy
@@ -56,6 +57,8 @@ class RecipeConfig:
     """Precision of the coalitions' forward passes."""
     output: Literal["logit", "probability", "log_probability"] | None = None
     """Value of a coalition."""
+    missing: Literal["mean", "blur", "dark"] | None = None
+    """What an absent patch shows: the mean colour, the image blurred, or its lowest values."""
     side: float | None = None
     """Side of the crop as a share of the image's."""
     num_crops: int | None = None
@@ -111,6 +114,7 @@ class RecipeConfig:
         arguments: dict[str, Any] = {"tiles": tiles}
         for name, value in self._chosen().items():
             place = _place_of(name, factory)
+            value = BASELINES[value] if name == "missing" else value
             if place == name:
                 arguments[name] = value
             elif place is not None:
@@ -126,6 +130,7 @@ PARTS = {
     "shapley": {
         **{name: name for name in ("grid", "budget", "strategy", "confidence", "output")},
         "map_dtype": "dtype",
+        "missing": "baseline",
     },
     "select": {name: name for name in ("keep", "max_quantile", "crops_per_image")},
 }

@@ -8,6 +8,7 @@ patches are one pixel larger (`image.grid.edges`). The classes are a recipe's `a
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +98,22 @@ def blurred(
 
     rows, columns = weights(images.shape[1]), weights(images.shape[2])
     return jnp.einsum("ih,bhwc,jw->bijc", rows, images, columns)
+
+
+def darkest(
+    images: Float[Array, "batch height width channels"],
+) -> Float[Array, "batch 1 1 channels"]:
+    """A baseline of each image's lowest value in each channel: black, where an image has some.
+
+    Args:
+        images: normalised images.
+    """
+    return images.min((1, 2), keepdims=True)
+
+
+BASELINES: Mapping[str, Any] = {"mean": 0.0, "blur": blurred, "dark": darkest}
+"""What an absent patch shows, by a name: the mean colour (paper), the image itself blurred, or its
+lowest values."""
 
 
 def grad_cam(

@@ -7,6 +7,7 @@ import pytest
 from infoutil_jax.app.config import RecipeConfig
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import recipes
+from infoutil_jax.method.attribution import blurred
 from infoutil_jax.method.selection import TopK
 from infoutil_jax.method.shapley_maps import ShapleyConfig
 from infoutil_jax.refine.recipes import RECIPES
@@ -33,9 +34,14 @@ def test_every_method_can_be_chosen_by_its_name(digits, name):
 
 def test_options_reach_the_parts_they_are_of(digits):
     config = RecipeConfig(
-        "infoutil_paper", budget=64, strategy="gaussian", map_dtype="bfloat16", keep="lowest"
+        "infoutil_paper",
+        budget=64,
+        strategy="gaussian",
+        map_dtype="bfloat16",
+        missing="blur",
+        keep="lowest",
     )
-    shapley = ShapleyConfig(budget=64, strategy="gaussian", dtype="bfloat16")
+    shapley = ShapleyConfig(budget=64, strategy="gaussian", dtype="bfloat16", baseline=blurred)
     expected = recipes.infoutil_paper(shapley=shapley, select=TopK("lowest"))
     assert config.build(digits) == expected
     assert RecipeConfig("infoutil_paper").build(digits) == recipes.infoutil_paper()

@@ -14,10 +14,11 @@ from infoutil_jax.method.attribution import (
     RandomMaps,
     UniformMaps,
     blurred,
+    darkest,
     grad_cam,
     patch_shapley,
 )
-from infoutil_jax.method.patch_game import OUTPUTS, _values
+from infoutil_jax.method.patch_game import OUTPUTS, _values, patch_game
 from infoutil_jax.shapley import coalition_design, exact_shapley
 
 
@@ -296,3 +297,16 @@ def test_grad_cam_says_what_it_needs(images, labels):
 
     with pytest.raises(InputError, match=r"shape \(6, \d+\); Grad-CAM needs maps"):
         grad_cam(Flat(), {}, images, labels, grid=2)
+
+
+def test_darkest_is_each_images_own_lowest_value_in_each_channel():
+    images = np.random.default_rng(0).normal(size=(3, 5, 4, 2)).astype(np.float32)
+    found = np.asarray(darkest(jnp.asarray(images)))
+    np.testing.assert_array_equal(found[:, 0, 0], images.reshape(3, -1, 2).min(1))
+    game = patch_game(summed, (), images, np.zeros(3, int), grid=2, baseline=darkest)
+    nothing = np.asarray(game(np.zeros((1, 4), bool)))[0]
+    np.testing.assert_allclose(nothing, 20 * images.reshape(3, -1, 2).min(1).sum(1), rtol=1e-5)
+
+
+def summed(variables, images):
+    return images.sum((1, 2, 3))[:, None]
