@@ -19,7 +19,6 @@ from infoutil_jax.data.sources import Source
 from infoutil_jax.method.recipes import RECIPES, infoutil_paper
 from infoutil_jax.method.shapley_maps import ShapleyConfig
 from infoutil_jax.training.evaluation import balanced_of
-from infoutil_jax.training.teacher import Teacher
 
 VIEWS = {
     "as they are": {"flip": False, "turn": False},
@@ -27,7 +26,6 @@ VIEWS = {
     "turned": {"flip": False, "turn": True},
     "mirrored and turned": {"flip": True, "turn": True},
 }
-MISSING = ("mean", "blur", "black")
 POLICIES = ("cap", "own", "fill", "proportional")
 RARE = 5
 """Images of every second class."""
@@ -36,20 +34,14 @@ BUDGET = 10
 
 def missing(study: Study, recipes: tuple[str, ...]) -> Iterator[Cell]:
     """What an absent patch shows in the patch game."""
-    for name in MISSING:
+    for name in attribution.BASELINES:
         yield f"{study.dataset}, {name}", partial(_missing, study, name)
-
-
-def baseline_of(name: str, teacher: Teacher) -> Any:
-    """What an absent patch shows, normalised as the teacher's images are."""
-    black = tuple(-mean / std for mean, std in zip(teacher.mean, teacher.std, strict=True))
-    return {"mean": 0.0, "blur": attribution.blurred, "black": black}[name]
 
 
 def _missing(study: Study, name: str) -> dict[str, Any]:
     teachers = study.teachers(study.source, "own")
     converged = teachers["converged"]
-    shapley = ShapleyConfig(baseline=baseline_of(name, converged), pilot=0)
+    shapley = ShapleyConfig(baseline=attribution.BASELINES[name], pilot=0)
     sets, labeller = study.sets(study.source, teachers, infoutil_paper(shapley=shapley), BUDGET)
     some = np.linspace(0, len(study.source.train) - 1, 128).astype(int)
     images = converged.normalise(np.stack([study.source.train.image(i) for i in some]))
@@ -63,7 +55,7 @@ def _missing(study: Study, name: str) -> dict[str, Any]:
             labels,
             ShapleyConfig().design(),
             grid=4,
-            baseline=baseline_of(which, converged),
+            baseline=attribution.BASELINES[which],
         )
         return best_windows(np.asarray(maps))
 

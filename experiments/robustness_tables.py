@@ -29,7 +29,7 @@ TEACHERS = {
     "other_labels": "of labels at random",
     "untrained": "none: at random",
 }
-MISSING = {"mean": "mean colour", "blur": "the image, blurred", "black": "black"}
+MISSING = {"mean": "mean colour", "blur": "the image, blurred", "dark": "its lowest values"}
 POLICIES = {
     "cap": "as many as the rarest class",
     "own": "as many as a class has",
@@ -46,18 +46,16 @@ def write_tables(results: Path, page: Path = PAGE) -> None:
 
 def filled(text: str, results: Path) -> str:
     """A page's text with the tables of the lines in a folder between its marks."""
-    for study, table in TABLES.items():
+    for study in re.findall(r"<!-- end of (\w+) -->", text):
         lines = list(store.read(results / f"{FILES.get(study, study)}.jsonl", _name).values())
-        rows = "\n".join(table(lines)) if lines else "Not run yet."
-        mark = rf"(<!-- {study} -->\n).*?(\n<!-- end of {study} -->)"
-        if not re.search(mark, text, re.S):
-            raise ValueError(f"the page has no marks for the table {study}")
+        rows = "\n".join(TABLES[study](lines))
+        mark = rf"(<!-- {study} -->\n).*?(\n?<!-- end of {study} -->)"
         text = re.sub(mark, partial(_between, rows), text, flags=re.S)
     return text
 
 
 def _between(rows: str, marks: re.Match[str]) -> str:
-    return f"{marks[1]}{rows}{marks[2]}"
+    return f"{marks[1]}\n{rows}\n\n{marks[2].lstrip()}"
 
 
 def _name(line: Line) -> str:

@@ -54,9 +54,9 @@ class Small:
 SMALL: dict[str, Small] = {
     "digits": Small("the digits", "digits", None),
     "cifar10": Small("CIFAR-10, JPEG", "folder:cifar10", 500, None, 20, student_epochs=100, sets=3),
-    "rsscn7": Small("RSSCN7", "folder:rsscn7_96", 320, 32, 30, student_epochs=100, sets=3),
+    "rsscn7": Small("RSSCN7", "folder:rsscn7_96", 160, 32, 15, student_epochs=60, sets=3, width=16),
     "chest_xray": Small(
-        "chest X-rays", "folder:chest_xray_96", 500, 32, 30, student_epochs=100, sets=3
+        "chest X-rays", "folder:chest_xray_96", 250, 32, 15, student_epochs=60, sets=3, width=16
     ),
 }
 

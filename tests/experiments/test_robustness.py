@@ -1,6 +1,8 @@
 """Corruptions by their definitions, steps that stay small, labels as wrong as asked for."""
 
 import io
+import json
+import re
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -159,4 +161,14 @@ def test_the_best_window_is_the_one_with_the_largest_sum():
 def test_the_page_has_the_tables_of_the_committed_lines():
     text = PAGE.read_text()
     assert filled(text, RESULTS) == text
-    assert "Not run yet" not in text
+    for study in re.findall(r"<!-- end of (\w+) -->", text):
+        assert re.search(rf"<!-- {study} -->\n\n\| .*\n\| --- .*\n\| ", text), study
+
+
+def test_every_line_says_what_made_it():
+    files = sorted(RESULTS.glob("*.jsonl"))
+    assert files
+    for file in files:
+        for line in map(json.loads, file.read_text().splitlines()):
+            assert {"small", "source", "versions", "hardware", "seconds"} <= line.keys()
+            assert not line["small"]["spec"].startswith("folder:/")
