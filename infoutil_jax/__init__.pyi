@@ -37,6 +37,12 @@ from .distillation import (
     ScoredPool as ScoredPool,
 )
 from .distillation import (
+    Stream as Stream,
+)
+from .distillation import (
+    StreamConfig as StreamConfig,
+)
+from .distillation import (
     distill as distill,
 )
 from .distillation import (
@@ -50,6 +56,9 @@ from .distillation import (
 )
 from .distillation import (
     started_from as started_from,
+)
+from .distillation import (
+    stream as stream,
 )
 from .errors import InputError as InputError
 from .gradients import gradient_norms as gradient_norms

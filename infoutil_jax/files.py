@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import errno
 import json
 import os
@@ -136,13 +137,32 @@ def beside(place: Path) -> Path:
     return place.with_name(f".{place.name}.{secrets.token_hex(4)}.partial")
 
 
+_HERE, _SWAP = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of Linux
+
+
+def exchanged(one: Path, other: Path) -> bool:
+    """Swaps the names of two folders in one step; False where system or disk cannot do that."""
+    try:
+        swap = ctypes.CDLL(None).renameat2
+    except (OSError, AttributeError):
+        return False
+    swap.argtypes = (ctypes.c_int, ctypes.c_char_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_uint)
+    status: int = swap(_HERE, os.fsencode(one), _HERE, os.fsencode(other), _SWAP)
+    return status == 0
+
+
 def move(source: Path, place: Path) -> None:
     """Puts a finished folder, named by `beside`, in its place.
 
-    What was there comes back if that fails; where the process dies meanwhile, `recover` brings it.
+    Where the kernel swaps two names in one step, one of the two is there at every moment. Elsewhere
+    what was there comes back if the move fails; where the process dies meanwhile, `recover` brings
+    it.
     """
     if not place.exists():
         source.rename(place)
+        return
+    if exchanged(source, place):
+        shutil.rmtree(source, ignore_errors=True)  # what was there; the next run removes the rest
         return
     old = source.with_suffix(".old")
     place.rename(old)

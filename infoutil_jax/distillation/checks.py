@@ -87,19 +87,7 @@ def check_teacher(teacher: Teacher, source: Source) -> Teacher:
     Raises:
         InputError: another channel count, image size or class count, or other classes.
     """
-    teacher = teacher.of_channels(source.channels)
-    if teacher.channels != source.channels:
-        raise InputError(
-            f"teacher {teacher.name!r} takes images of {teacher.channels} channels but "
-            f"{source.spec} has {source.channels}: open it with channels={teacher.channels}"
-        )
-    if teacher.image_size not in (None, source.image_size):
-        (height, width), (here, across) = teacher.image_size, source.image_size
-        size = str(height) if height == width else f"({height}, {width})"
-        raise InputError(
-            f"teacher {teacher.name!r} takes images of {height}×{width} pixels but "
-            f"{source.spec} has {here}×{across}: open it with image_size={size}"
-        )
+    teacher = check_shape_of(teacher, source.spec, (*source.image_size, source.channels))
     classes = teacher.classes_of((*source.image_size, source.channels))
     if classes != len(source.class_names):
         raise InputError(
@@ -116,6 +104,37 @@ def check_teacher(teacher: Teacher, source: Source) -> Teacher:
     some = np.arange(min(SEEN, len(source.train)))
     for _, images in source.train.batches(some, SEEN):
         teacher.warn_of_probabilities(images)
+    return teacher
+
+
+def check_shape_of(teacher: Teacher, spec: str, image_shape: tuple[int, int, int]) -> Teacher:
+    """Checks that a teacher takes images of a height, a width and so many channels.
+
+    Args:
+        teacher: the teacher.
+        spec: what the images come from, for the sentence.
+        image_shape: (height, width, channels).
+
+    Returns:
+        The teacher, with a mean and a deviation for each channel.
+
+    Raises:
+        InputError: it takes others.
+    """
+    here, across, channels = image_shape
+    teacher = teacher.of_channels(channels)
+    if teacher.channels != channels:
+        raise InputError(
+            f"teacher {teacher.name!r} takes images of {teacher.channels} channels but "
+            f"{spec} has {channels}: open it with channels={teacher.channels}"
+        )
+    if teacher.image_size not in (None, (here, across)):
+        height, width = teacher.image_size
+        size = str(height) if height == width else f"({height}, {width})"
+        raise InputError(
+            f"teacher {teacher.name!r} takes images of {height}×{width} pixels but "
+            f"{spec} has {here}×{across}: open it with image_size={size}"
+        )
     return teacher
 
 

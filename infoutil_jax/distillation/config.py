@@ -46,3 +46,26 @@ class DistillConfig:
 
     def __post_init__(self) -> None:
         ranges.check(self)
+
+
+@dataclass(frozen=True)
+class StreamConfig:
+    """How a stream runs (`Stream`).
+
+    Attributes:
+        name: of what arrives, for the set's manifest and README.md. Of digits and letters ("mnist",
+            say) mirror images are not shown to students.
+        batch_size: images in flight at once. Every batch is filled up to it, so that one
+            compilation serves all.
+        licence: as in `DistillConfig`.
+
+    Raises:
+        InputError: a number out of its range.
+    """
+
+    name: str = "a stream"
+    batch_size: int = 64
+    licence: str | None = None
+
+    def __post_init__(self) -> None:
+        ranges.check(self)

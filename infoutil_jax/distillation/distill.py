@@ -160,8 +160,17 @@ def selected(scored: ScoredPool, per_class: int) -> Examined:
     Raises:
         InputError: not `per_class` crops of every class, or crops that the pool does not have.
     """
-    rows, key = scored.rows, stream(scored.seed, SELECT)
-    kept = rows.follow(scored.recipe.selector.finalize(key, rows.candidates, per_class))
+    return finalized(scored.recipe, scored.seed, scored.rows, per_class)
+
+
+def finalized(recipe: Recipe, seed: int, rows: Examined, per_class: int) -> Examined:
+    """What a recipe selects of a table, by class, best first within each.
+
+    Raises:
+        InputError: as `selected`.
+    """
+    key = stream(seed, SELECT)
+    kept = rows.follow(recipe.selector.finalize(key, rows.candidates, per_class))
     labels = kept.candidates.labels
     classes, counts = np.unique(labels, return_counts=True)
     every = np.unique(rows.candidates.labels)
@@ -225,13 +234,10 @@ def contents_of(
     by_class = scored.config.by_class or (images_per_class,) * classes
     kept = _first(kept, source, [n * recipe.tiles for n in by_class])
     crops = read_crops(source, kept.candidates.ids, kept.boxes, size, batch_size)
-    starts = np.cumsum([0, *by_class[:-1]]) * recipe.tiles
-    arranged = [mosaic.arrange(n, recipe.tiles, recipe.tile_order) for n in by_class]
-    rows = np.concatenate([start + ranks for start, ranks in zip(starts, arranged, strict=True)])
+    rows = ranked(recipe, by_class)
     images = np.asarray(mosaic.assemble(crops[rows], source.image_size))
     soft_labels = label_crops(labeller, crops, source.image_size, batch_size)[rows]
-    ranks = np.arange(len(crops)) - np.repeat(starts, np.multiply(by_class, recipe.tiles))
-    records = [_record(source, kept, row, ranks) for row in rows]
+    records = records_of(kept, [source.train.ids[i] for i in kept.candidates.ids], rows)
     manifest = {
         **arguments(source, recipe, images_per_class, scored.config.pool, scored.seed),
         **inputs(source, scored.teacher, labeller, images_per_class),
@@ -290,22 +296,36 @@ def _label(
     return predict(variables, resized(normalise(crops), image_size))
 
 
-def _record(
-    source: Source, kept: Examined, row: Int[np.ndarray, " tiles"], ranks: Int[np.ndarray, " crops"]
-) -> dict[str, Any]:
-    """The audit record of one image: where each of its tiles comes from, and why it was kept."""
+def ranked(recipe: Recipe, by_class: Sequence[int]) -> Int[np.ndarray, "images tiles"]:
+    """Which rows of a selection, by class and best first, share each of so many images a class."""
+    starts = np.cumsum([0, *by_class[:-1]]) * recipe.tiles
+    ranks = [mosaic.arrange(count, recipe.tiles, recipe.tile_order) for count in by_class]
+    return np.concatenate([start + one for start, one in zip(starts, ranks, strict=True)])
+
+
+def records_of(
+    kept: Examined, names: Sequence[str], rows: Int[np.ndarray, "images tiles"]
+) -> list[dict[str, Any]]:
+    """The audit record of each image: where each of its tiles comes from, and why it was kept.
+
+    Args:
+        kept: what was selected, by class, best first.
+        names: of the source image of each row of it.
+        rows: which rows share an image.
+    """
     candidates = kept.candidates
-    return {
-        "tiles": [
-            {
-                "source": source.train.ids[candidates.ids[i]],
-                "example": int(candidates.ids[i]),
-                "crop": int(candidates.crops[i]),
-                "box": kept.boxes[i].tolist(),
-                "score": float(candidates.scores[i]),
-                "rank": int(ranks[i]),
-                "map": kept.maps[i].tolist(),
-            }
-            for i in row
-        ]
-    }
+    ranks = np.arange(len(candidates.labels))
+    ranks -= np.searchsorted(candidates.labels, candidates.labels)
+
+    def tile(i: int) -> dict[str, Any]:
+        return {
+            "source": names[i],
+            "example": int(candidates.ids[i]),
+            "crop": int(candidates.crops[i]),
+            "box": kept.boxes[i].tolist(),
+            "score": float(candidates.scores[i]),
+            "rank": int(ranks[i]),
+            "map": kept.maps[i].tolist(),
+        }
+
+    return [{"tiles": [tile(i) for i in row]} for row in rows]

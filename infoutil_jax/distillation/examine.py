@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Float32, Int32, Integer, Key, UInt8, UInt32
+from jaxtyping import Array, Float, Float32, Int, Int32, Integer, Key, UInt8, UInt32
 
 from infoutil_jax import parallel
 from infoutil_jax.data.augment import Normalisation
@@ -118,19 +118,28 @@ class Examined(NamedTuple):
         Raises:
             InputError: a row that is not in this table.
         """
+        rows = self.places(chosen)
+        return Examined(chosen, self.boxes[rows], self.maps[rows])
+
+    def places(self, chosen: Candidates) -> Int[np.ndarray, " chosen"]:
+        """Where the rows that a selector has chosen stand in this table.
+
+        Raises:
+            InputError: as `follow`.
+        """
         mine, crops = self.candidates, int(self.candidates.crops.max(initial=0)) + 1
         names = mine.ids * crops + mine.crops
         order = np.argsort(names, kind="stable")
         wanted = chosen.ids * crops + chosen.crops
         place = np.minimum(np.searchsorted(names[order], wanted), len(order) - 1)
-        rows = order[place]
+        rows: Int[np.ndarray, " chosen"] = order[place]
         found = (mine.ids[rows] == chosen.ids) & (mine.crops[rows] == chosen.crops)
         for wrong in np.flatnonzero(~found)[:1]:
             raise InputError(
                 f"the recipe's select returned crop {chosen.crops[wrong]} of example "
                 f"{chosen.ids[wrong]}, which is not among its candidates"
             )
-        return Examined(chosen, self.boxes[rows], self.maps[rows])
+        return rows
 
     def in_order(self) -> Examined:
         """The rows by example id, then crop."""

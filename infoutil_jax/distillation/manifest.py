@@ -13,7 +13,7 @@ from infoutil_jax.data.split import Split
 from infoutil_jax.distillation.config import DistillConfig
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.method.recipes.rule import rule_of
-from infoutil_jax.training.config import StudentConfig
+from infoutil_jax.training.config import Facts, StudentConfig
 from infoutil_jax.training.student import default_batch_size
 from infoutil_jax.training.teacher import Teacher
 
@@ -52,19 +52,32 @@ def inputs(
         label_teacher: labelled.
         images_per_class: the budget.
     """
-    student = StudentConfig().resolve(source)
+    about = by_teachers(Facts.of(source), teacher, label_teacher, images_per_class)
+    return {"source": _source(source), "alpha": source.alpha, **about}
+
+
+def by_teachers(
+    facts: Facts, teacher: Teacher, label_teacher: Teacher, images_per_class: int
+) -> dict[str, Any]:
+    """What a manifest says of teachers, students, versions and machine.
+
+    Args:
+        facts: of what was distilled.
+        teacher: attributed and scored.
+        label_teacher: labelled.
+        images_per_class: the budget.
+    """
+    student = StudentConfig().complete(facts)
     return {
         "images_per_class": images_per_class,
-        "source": _source(source),
         "teacher": _teacher(teacher),
         "label_teacher": _teacher(label_teacher),
-        "alpha": source.alpha,
         "normalisation": {"mean": list(label_teacher.mean), "std": list(label_teacher.std)},
         "training": {
             "temperature": student.temperature,
             "flip": student.flip,
             **({"turn": True} if student.turn else {}),  # said only where it is so
-            "batch_size": default_batch_size(images_per_class, len(source.class_names)),
+            "batch_size": default_batch_size(images_per_class, facts.num_classes),
             "epochs": student.epochs,
             "learning_rate": student.learning_rate,
         },

@@ -12,7 +12,7 @@ import json
 import os
 import secrets
 import zipfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
 
@@ -94,12 +94,8 @@ def save(path: Path, rows: Examined) -> None:
     """Writes a part, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{jax.process_index()}.{os.getpid()}")
-    candidates = rows.candidates._asdict()
-    columns = {f"{FEATURE}{name}": c for name, c in rows.candidates.features.items()}
-    columns |= {name: column for name, column in candidates.items() if name != "features"}
-    columns |= {"boxes": rows.boxes, "maps": rows.maps}
     with files.writing(path, unfinished), unfinished.open("wb") as file:
-        np.savez(file, **cast(dict[str, Any], columns))
+        np.savez(file, **cast(dict[str, Any], columns_of(rows)))
 
 
 def load(path: Path) -> Examined:
@@ -110,14 +106,30 @@ def load(path: Path) -> Examined:
     """
     try:
         with path.open("rb") as opened, np.load(opened) as file:
-            columns = dict(file)
-        features = {
-            name.removeprefix(FEATURE): column
-            for name, column in columns.items()
-            if name.startswith(FEATURE)
-        }
-        ids, crops, labels, scores = (columns[n] for n in ("ids", "crops", "labels", "scores"))
-        candidates = Candidates(ids, crops, labels, scores, features)
-        return Examined(candidates, columns["boxes"], columns["maps"])
+            return rows_of(dict(file))
     except (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} is damaged: remove it, and run again") from error
+
+
+def columns_of(rows: Examined) -> dict[str, np.ndarray]:
+    """A table as arrays by name."""
+    candidates = rows.candidates._asdict()
+    columns = {f"{FEATURE}{name}": c for name, c in rows.candidates.features.items()}
+    columns |= {name: column for name, column in candidates.items() if name != "features"}
+    return columns | {"boxes": rows.boxes, "maps": rows.maps}
+
+
+def rows_of(columns: Mapping[str, np.ndarray]) -> Examined:
+    """The table that `columns_of` has told; there may be other arrays with it.
+
+    Raises:
+        KeyError: one is missing.
+    """
+    features = {
+        name.removeprefix(FEATURE): column
+        for name, column in columns.items()
+        if name.startswith(FEATURE)
+    }
+    ids, crops, labels, scores = (columns[n] for n in ("ids", "crops", "labels", "scores"))
+    candidates = Candidates(ids, crops, labels, scores, features)
+    return Examined(candidates, columns["boxes"], columns["maps"])

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from infoutil_jax import files
 from infoutil_jax.data import layout
 
 
@@ -94,6 +95,7 @@ def _dying(write: Callable[[Path, bool], Any], place: Path, number: int) -> int:
     for name in CALLS:
         setattr(Path, name, counted(getattr(Path, name)))
     shutil.rmtree = counted(shutil.rmtree)
+    files.exchanged = counted(files.exchanged)
     write(place, True)
     return 0
 

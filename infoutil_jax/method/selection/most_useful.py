@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
 
 import jax
 import numpy as np
 from jaxtyping import Array, Bool, Float64, Int, Key
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.contracts import Candidates, concatenate, take
+from infoutil_jax.method.contracts import Candidates, Reduce, concatenate, take
 from infoutil_jax.method.selection.kernel_student import arc_cosine, choose, untaught
 from infoutil_jax.method.selection.ranking import (
     Keep,
     best_crop,
+    by_chance,
     check_candidates,
     check_full,
     check_keep,
@@ -36,6 +36,10 @@ class MostUseful:
     temperature at which the judges' own are calibrated: a teacher that is too modest, or too sure,
     teaches no less. (`features.StudentFeatures` gives both columns.)
 
+    Each judge is drawn by its own key. So crops of examples that neither compete nor judge can be
+    left out before all have come (`reduce`), but not with "middle", which is known at the end.
+    Columns of probabilities are those of the labels that have rows, or of all labels from 0 on.
+
     Beside the candidates' own, memory is (competing + judging) * competing numbers, counted over
     the classes of one student.
 
@@ -43,7 +47,8 @@ class MostUseful:
         keep: which score is the best: "lowest", "highest", or "middle".
         shortlist: images of a class that compete, those that `keep` ranks first; four times as
             many as are kept where that is more.
-        judges: of one student, at most; they are drawn where there are more.
+        judges: of one student, at most; they are drawn where there are more. `reduce` keeps so many
+            of each class.
         ridge: of the student.
         sweeps: most passes of exchanging chosen crops.
         classes_at_once: classes that one student learns to tell apart, at most; where there are
@@ -60,7 +65,6 @@ class MostUseful:
     ridge: float = 0.1
     sweeps: int = 8
     classes_at_once: int = 20
-    reduce: ClassVar[None] = None
 
     def __post_init__(self) -> None:
         check_keep(self.keep)
@@ -79,24 +83,49 @@ class MostUseful:
         The scores are replaced by utilities (Definition 3): by how many nats the loss would rise
         without each row.
         """
-        if key is None:
-            raise InputError("the choice of judges needs a key")
+        key = _needed(key)
         check_candidates(candidates, per_class)
         classes = np.unique(candidates.labels)
-        _check_features(candidates, len(classes))
-        rows, jury = best_crop(candidates, self.keep), _last_crops(candidates)
+        _check_features(candidates, classes)
+        rows, jury = self._competing(candidates, per_class), _last_crops(candidates)
         check_full(classes, rows.labels, per_class)
-        rank = np.arange(len(rows.labels)) - np.searchsorted(rows.labels, rows.labels)
-        rows = take(rows, rank < max(self.shortlist, 4 * per_class))
+        draws = _draws(key, jury)
         rng = np.random.default_rng(int(jax.random.bits(key)))
         students = -(-len(classes) // self.classes_at_once)
         kept = []
         for group in np.array_split(rng.permutation(classes), students):
-            ours, theirs = (take(table, np.isin(table.labels, group)) for table in (rows, jury))
-            theirs = take(theirs, np.sort(rng.permutation(len(theirs.ids))[: self.judges]))
+            members = draws[np.isin(jury.labels[draws], group)]
+            theirs = take(jury, np.sort(members[: self.judges]))
+            ours = take(rows, np.isin(rows.labels, group))
             kept.append(self._choose(ours, theirs, classes, per_class))
         chosen = concatenate(*kept)
         return take(chosen, np.lexsort((chosen.ids, -chosen.scores, chosen.labels)))
+
+    @property
+    def reduce(self) -> Reduce | None:
+        """Keeps who competes, and of each class as many judges as one student may have."""
+        return None if self.keep == "middle" else self._reduced
+
+    def _reduced(
+        self, key: Key[Array, ""] | None, candidates: Candidates, per_class: int, /
+    ) -> Candidates:
+        check_candidates(candidates, per_class)
+        jury = _last_crops(candidates)
+        draws = _draws(_needed(key), jury)
+        draws = draws[np.argsort(jury.labels[draws], kind="stable")]
+        ordered = jury.labels[draws]
+        rank = np.arange(len(draws)) - np.searchsorted(ordered, ordered)
+        both = concatenate(
+            self._competing(candidates, per_class), take(jury, draws[rank < self.judges])
+        )
+        _, first = np.unique(np.stack([both.ids, both.crops]), axis=1, return_index=True)
+        return take(both, first)
+
+    def _competing(self, candidates: Candidates, per_class: int) -> Candidates:
+        """The shortlist of each class, by class, then rank."""
+        rows = best_crop(candidates, self.keep)
+        rank = np.arange(len(rows.labels)) - np.searchsorted(rows.labels, rows.labels)
+        return take(rows, rank < max(self.shortlist, 4 * per_class))
 
     def _choose(
         self,
@@ -106,8 +135,10 @@ class MostUseful:
         per_class: int,
     ) -> Candidates:
         """Chooses the rows that one student, of their classes alone, is taught."""
-        present = np.isin(classes, rows.labels)
-        labels, truth = (np.searchsorted(classes[present], t.labels) for t in (rows, jury))
+        columns = rows.features["probabilities"].shape[1]
+        known = classes if columns == len(classes) else np.arange(columns)
+        present = np.isin(known, rows.labels)
+        labels, truth = (np.searchsorted(known[present], t.labels) for t in (rows, jury))
         seen, judged = (table.features["untrained"] for table in (rows, jury))
         taught = _calibrated(rows, jury, truth, present)
         with jax.enable_x64(True):
@@ -122,7 +153,7 @@ def _calibrated(
     rows: Candidates,
     jury: Candidates,
     truth: Int[np.ndarray, " judges"],
-    present: Bool[np.ndarray, " classes"],
+    present: Bool[np.ndarray, " columns"],
 ) -> Float64[np.ndarray, "rows present"]:
     """What each row teaches of the present classes; rows sum to one."""
     said, judged = (
@@ -152,6 +183,18 @@ def sharpness(
     return float(np.exp(minimize_scalar(surprise, bounds=BOUNDS, method="bounded").x))
 
 
+def _needed(key: Key[Array, ""] | None) -> Key[Array, ""]:
+    if key is None:
+        raise InputError("the choice of judges needs a key")
+    return key
+
+
+def _draws(key: Key[Array, ""], jury: Candidates) -> Int[np.ndarray, " judges"]:
+    """The rows of a jury in the order in which they are drawn."""
+    example, ids, _ = by_chance(key, jury)
+    return np.lexsort((ids, example))
+
+
 def _last_crops(candidates: Candidates) -> Candidates:
     """The last crop of each example, by example."""
     order = np.lexsort((-candidates.crops, candidates.ids))
@@ -159,8 +202,8 @@ def _last_crops(candidates: Candidates) -> Candidates:
     return take(candidates, order[first])
 
 
-def _check_features(candidates: Candidates, classes: int) -> None:
-    """Checks that there are the columns that a student of so many classes needs.
+def _check_features(candidates: Candidates, classes: Int[np.ndarray, " classes"]) -> None:
+    """Checks that there are the columns that a student of these classes needs.
 
     Raises:
         InputError: there are not.
@@ -175,8 +218,11 @@ def _check_features(candidates: Candidates, classes: int) -> None:
         for row in np.flatnonzero(~np.isfinite(column).all(1))[:1]:
             raise InputError(f"the features of example {candidates.ids[row]} are not all numbers")
     probabilities = columns["probabilities"]
-    if probabilities.shape[1] != classes or not np.allclose(probabilities.sum(1), 1, atol=1e-2):
+    known = probabilities.shape[1]
+    # Of labels from 0 on some may have no rows; fewer columns than that belong to those that have.
+    fits = known == len(classes) or (known > len(classes) and classes.max() < known)
+    if not fits or not np.allclose(probabilities.sum(1), 1, atol=1e-2):
         raise InputError(
-            f"the feature probabilities has {probabilities.shape[1]} columns; it must hold the "
-            f"probabilities of the {classes} classes, which sum to 1"
+            f"the feature probabilities has {known} columns; it must hold the "
+            f"probabilities of the {len(classes)} classes, which sum to 1"
         )

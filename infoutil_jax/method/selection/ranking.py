@@ -117,7 +117,7 @@ class RandomK:
         if key is None:
             raise InputError("a random selection needs a key")
         check_candidates(candidates, per_class)
-        order = _order(candidates, _by_chance(key, candidates))
+        order = _order(candidates, by_chance(key, candidates))
         order = _first_of_each(candidates.ids, order)
         return take(candidates, _head(candidates.labels, order, per_class))
 
@@ -174,7 +174,11 @@ def _by_score(candidates: Candidates, keep: Keep) -> tuple[np.ndarray, ...]:
     return np.abs(scores - class_quantile(candidates, 0.5, "linear")), candidates.ids
 
 
-def _by_chance(key: Key[Array, ""], candidates: Candidates) -> tuple[np.ndarray, ...]:
+def by_chance(key: Key[Array, ""], candidates: Candidates) -> tuple[np.ndarray, ...]:
+    """Columns to sort by in a random order: each example's own draw, its id, each crop's own draw.
+
+    What an example draws depends on neither the other examples nor their order.
+    """
     rows = len(candidates.ids)
     # Powers of two: a stream's many table lengths share a few compiled programs.
     pad = (0, (1 << (rows - 1).bit_length()) - rows if rows else 0)
