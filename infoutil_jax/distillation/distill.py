@@ -328,4 +328,4 @@ def records_of(
             "map": kept.maps[i].tolist(),
         }
 
-    return [{"tiles": [tile(i) for i in row]} for row in rows]
+    return [{"tiles": [tile(i) for i in row]} for row in rows.tolist()]

@@ -11,7 +11,7 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.metrics import log_loss
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.selection import Candidates, MostUseful, take
+from infoutil_jax.method.selection import Candidates, MostUseful, running, take
 from infoutil_jax.method.selection.kernel_student import (
     TEMPERATURE,
     arc_cosine,
@@ -22,6 +22,7 @@ from infoutil_jax.method.selection.kernel_student import (
 )
 from infoutil_jax.method.selection.kernel_student import loss as loss_of
 from infoutil_jax.method.selection.most_useful import sharpness
+from infoutil_jax.method.selection.ranking import by_chance
 
 KEY = jax.random.key(0)
 
@@ -285,3 +286,52 @@ def test_a_feature_that_is_no_number_is_named():
     pool.features["untrained"][5, 0] = np.nan
     with pytest.raises(InputError, match="the features of example 2 are not all numbers"):
         most_useful(KEY, pool, 1)
+
+
+@pytest.mark.parametrize("options", [{}, {"keep": "highest"}, {"classes_at_once": 2}])
+@pytest.mark.parametrize("seed", range(3))
+def test_what_reduce_leaves_out_could_not_have_mattered(seed, options):
+    """finalize(reduce(reduce(A) + B)) == finalize(A + B), crops of one image in A and in B."""
+    selector = MostUseful(shortlist=2, judges=4, **options)
+    pool, rng = table(seed, candidates=45, crops=2), np.random.default_rng(seed)
+    order = rng.permutation(len(pool.ids))
+    parts = (take(pool, np.sort(rows)) for rows in np.array_split(order, [3, 40, 41]))
+    kept = running(selector, KEY, parts, 1)
+    assert len(kept.ids) <= 3 * (4 + 4) < len(pool.ids)
+    expected = selector.finalize(KEY, pool, 1)
+    jax.tree.map(np.testing.assert_array_equal, selector.finalize(KEY, kept, 1), expected)
+
+
+def test_judges_are_the_ones_that_draw_best_whoever_else_is_there():
+    pool = table(5, candidates=60)
+    drawn = selection_of_judges(pool)
+    without = take(pool, np.isin(pool.ids, drawn[:3]))
+    fewer = take(pool, ~np.isin(pool.ids, drawn[:3]))
+    assert selection_of_judges(fewer)[:9] == drawn[3:]
+    assert selection_of_judges(without) == drawn[:3]
+
+
+def selection_of_judges(pool):
+    """Ids of twelve judges, by their draws."""
+    example, ids, _ = by_chance(KEY, pool)
+    return list(dict.fromkeys(pool.ids[np.lexsort((ids, example))].tolist()))[:12]
+
+
+def test_a_score_in_the_middle_is_known_at_the_end():
+    assert MostUseful(keep="middle").reduce is None
+    with pytest.raises(InputError, match="needs a key"):
+        MostUseful().reduce(None, table(0), 1)
+
+
+def test_columns_of_classes_that_have_no_rows_are_left_out():
+    """A student tells apart the classes that there are, whatever others the teacher knows."""
+    pool = table(2, candidates=30)
+    answers = pool.features["probabilities"]
+    wider = np.zeros((len(answers), 6), np.float32)
+    wider[:, [1, 3, 4]], wider[:, [0, 2, 5]] = 0.9 * answers, 0.1 / 3
+    moved = replaced(pool, probabilities=wider)._replace(
+        labels=np.array([1, 3, 4], np.int32)[pool.labels]
+    )
+    np.testing.assert_array_equal(most_useful(KEY, moved, 2).ids, most_useful(KEY, pool, 2).ids)
+    with pytest.raises(InputError, match="probabilities has 6 columns"):
+        most_useful(KEY, moved._replace(labels=moved.labels + 2), 2)
