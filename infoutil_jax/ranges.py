@@ -41,7 +41,7 @@ AMOUNT = Range(0, 1e6, whole=False)
 
 RANGES = {
     **dict.fromkeys(("images_per_class", "pool", "epochs", "batch_size"), COUNT),
-    **dict.fromkeys(("evaluate_every", "shortlist", "judges", "iterations"), COUNT),
+    **dict.fromkeys(("evaluate_every", "shortlist", "judges", "iterations", "arriving"), COUNT),
     **dict.fromkeys(("seed", "seeds", "split_seed"), SEED),
     **dict.fromkeys(("num_crops", "seeds_at_once", "processes"), FEW),
     **dict.fromkeys(("learning_rate", "early_learning_rate", "weight_decay", "alpha"), AMOUNT),

@@ -56,6 +56,11 @@ VERBS = {
         "Train a teacher and keep its early and its converged checkpoint; resumes after a stop.",
     ),
     "distill": Verb("Distill", "Distil a source with a trained teacher."),
+    "stream": Verb(
+        "StreamImages",
+        "Keep a distilled set up to date: take in a source's images, each once, and go on later "
+        "with others.",
+    ),
     "student": Verb(
         "TrainStudent",
         "Train students from scratch on a distilled set and test them on real images.",

@@ -66,7 +66,11 @@ def crashes(folder: Path, write: Callable[[Path, bool], Any]) -> Counter[str]:
     while True:
         place = folder / f"{number:03d}" / "set"
         shutil.copytree(folder / "old", place.parent)
-        died = ended(forked(lambda place=place, n=number: _dying(write, place, n), folder / "log"))
+        died = ended(
+            forked(
+                lambda place=place, n=number: dying(lambda: write(place, True), n), folder / "log"
+            )
+        )
         if died == 0:
             return found
         there = (place / layout.MANIFEST).exists()
@@ -78,8 +82,8 @@ def crashes(folder: Path, write: Callable[[Path, bool], Any]) -> Counter[str]:
         number += 1
 
 
-def _dying(write: Callable[[Path, bool], Any], place: Path, number: int) -> int:
-    """Writes, and dies at once before the disk operation of this number."""
+def dying(work: Callable[[], Any], number: int) -> int:
+    """Works, and dies at once before the disk operation of this number."""
     count = 0
 
     def counted(call: Callable[..., Any]) -> Callable[..., Any]:
@@ -96,7 +100,7 @@ def _dying(write: Callable[[Path, bool], Any], place: Path, number: int) -> int:
         setattr(Path, name, counted(getattr(Path, name)))
     shutil.rmtree = counted(shutil.rmtree)
     files.exchanged = counted(files.exchanged)
-    write(place, True)
+    work()
     return 0
 
 

@@ -30,6 +30,7 @@ NEEDED = {
     "compare": ["digits"],
     "teacher": ["digits", "--workdir", "w"],
     "distill": ["digits", "--teacher", "t", "--workdir", "w"],
+    "stream": ["digits", "--teacher", "t", "--workdir", "w"],
     "student": ["set", "digits"],
 }
 """Words without which a verb is none."""

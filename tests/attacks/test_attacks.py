@@ -222,11 +222,11 @@ def test_without_locks_of_the_file_system_a_file_names_the_owner(tmp_path, monke
 # --- what dies, and what the disk refuses
 
 
-def test_replacing_a_set_survives_death_at_every_disk_operation(tmp_path):
-    """In a process of its own, which may fork."""
+def attacked(tmp_path, imports, call):
+    """What an attack finds, in a process of its own, which may fork."""
     program = (
-        "import json, pathlib, sys; from tests.attacks import content, death; "
-        "print(json.dumps(death.crashes(pathlib.Path(sys.argv[1]), content.rewritten)))"
+        f"import json, pathlib, sys; from infoutil_jax import files; from tests.attacks import "
+        f"{imports}; folder = pathlib.Path(sys.argv[1]); print(json.dumps({call}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, tmp_path],
@@ -236,9 +236,28 @@ def test_replacing_a_set_survives_death_at_every_disk_operation(tmp_path):
         env={**os.environ, "PYTHONPATH": "."},
     )
     assert done.returncode == 0, done.stderr + (tmp_path / "log").read_text()
-    found = json.loads(done.stdout)
+    return json.loads(done.stdout)
+
+
+def test_replacing_a_set_survives_death_at_every_disk_operation(tmp_path):
+    found = attacked(tmp_path, "content, death", "death.crashes(folder, content.rewritten)")
     assert found["crashes"] == found["recovered"] > 20
-    assert found["without a set meanwhile"] == 1, "between two renames; the next start mends it"
+    assert found["without a set meanwhile"] == 0, "two names change places in one step"
+
+
+def test_where_names_cannot_change_places_the_next_start_mends_it(tmp_path):
+    call = (
+        "setattr(files, 'exchanged', lambda *_: False) or death.crashes(folder, content.rewritten)"
+    )
+    found = attacked(tmp_path, "content, death", call)
+    assert found["crashes"] == found["recovered"] > 20
+    assert found["without a set meanwhile"] == 1, "between two renames"
+
+
+def test_a_stream_that_is_killed_leaves_a_set_that_verifies(tmp_path):
+    found = attacked(tmp_path, "streams", "streams.kills(folder, 3)")
+    assert found["kills"] == found["a set was there"] == found["it verified"] == 3
+    assert found["the same bytes in the end"] == found["nothing left beside"] == 1
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
