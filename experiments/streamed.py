@@ -51,6 +51,8 @@ class Streamed:
     """Images a class."""
     batch: int = 500
     """Images of an update."""
+    epochs: int = 100
+    """Of a student; a third of the protocol's."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One student each."""
     set_seed: int = 0
@@ -112,7 +114,8 @@ class Streamed:
                 ordered, recipe, folder / self.name / "whole", replace(config, pool=None)
             )
             made["whole"] = _compared(streamed, every)
-        student = replace(setting.student(Cell(ROWS["random"], self.budget)), seeds=self.seeds)
+        student = setting.student(Cell(ROWS["random"], self.budget))
+        student = replace(student, seeds=self.seeds, epochs=self.epochs)
         for name, one in sets.items():
             made[name] |= summarise(train_students(one, source, labeller, student, progress=False))
             print(self.name, name, made[name]["top1"], flush=True)
@@ -220,7 +223,9 @@ def table(lines: Sequence[dict[str, Any]]) -> str:
         f"{first['dataset']}, {first['reduced']}; {first['source']['train_images']:,} training and "
         f"{first['source']['test_images']:,} test images, {first['arguments']['budget']} images a "
         f"class, updates of {first['arguments']['batch']} images. Top-1 in percent: mean over "
-        "students of one set. The lead has its 95% interval over the sets (Student's t).",
+        f"{len(first['arguments']['seeds'])} students of one set, ConvNet-3 of "
+        f"{first['arguments']['epochs']} epochs, labels online. The lead has its 95% interval over "
+        "the sets (Student's t).",
         "",
         "| recipe | set | stream | at once, pool of 300 | all at once |",
         "| --- | --- | --- | --- | --- |",

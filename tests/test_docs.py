@@ -7,6 +7,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -107,6 +108,13 @@ def devices(folder):
     return {"source": source, "teacher": Teacher(linear, _weights(32), mean=0.5, std=0.25)}
 
 
+def arriving(folder):
+    about = devices(folder)
+    images, labels = about["source"].train.arrays()
+    names = replace(about["teacher"], class_names=about["source"].class_names)
+    return {"teacher": names, "batches": [(images[::2], labels[::2]), (images[1::2], labels[1::2])]}
+
+
 def sets(folder):
     images, labels = open_source("digits").train.arrays()
     chosen = np.array([np.flatnonzero(labels == label)[0] for label in range(10)])
@@ -129,6 +137,7 @@ SETUP["docs/report.md"] = devices
 SETUP["docs/refine.md"] = lambda folder: devices(folder) | {"SMALL": BackboneConfig(width=8)}
 SETUP["docs/trust.md"] = sets
 SETUP["docs/governance.md"] = devices
+SETUP["docs/stream.md"] = arriving
 
 
 def _weights(side):

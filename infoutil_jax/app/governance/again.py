@@ -136,6 +136,11 @@ def recipe_of(distilled: DistilledDataset, given: Recipe | None) -> Recipe:
         InputError: the manifest describes another one, or none that can be run again.
     """
     described = distilled.said("recipe")
+    if "stream" in distilled.manifest:
+        raise InputError(
+            f"{distilled.path} is a stream's, of which only the images in the set were kept: it can "
+            "be verified and explained, but not made again"
+        )
     if isinstance(described, Mapping) and "crop" not in described:
         raise InputError(
             f"{distilled.path} was painted from a network by {described.get('name')}: no image of "
