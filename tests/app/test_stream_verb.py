@@ -102,5 +102,9 @@ def test_the_command_says_what_it_has_done_and_goes_on(teacher_dir, tmp_path, ca
     assert "taken in now: 0 images" in capsys.readouterr().out
     assert main([*asked, "--seed", "1"]) == 2
     assert "was begun with another seed" in capsys.readouterr().err
+    about = [str(place), "--source", "digits", "--teacher", str(teacher_dir)]
+    for verb in (["audit"], ["forget", "--source-id", "digits/0"]):
+        assert main([*verb, *about]) == 2
+        assert "can be verified and explained, but not made again" in capsys.readouterr().err
     assert main([*asked[:6], "--images-per-class", "0"]) == 2
     assert "--images-per-class" in capsys.readouterr().err

@@ -138,8 +138,8 @@ def recipe_of(distilled: DistilledDataset, given: Recipe | None) -> Recipe:
     described = distilled.said("recipe")
     if "stream" in distilled.manifest:
         raise InputError(
-            f"{distilled.path} is a stream's, of which only the images in the set were kept: it can "
-            "be verified and explained, but not made again"
+            f"{distilled.path} is a stream's, which keeps no image but those in it: it can be "
+            "verified and explained, but not made again"
         )
     if isinstance(described, Mapping) and "crop" not in described:
         raise InputError(
