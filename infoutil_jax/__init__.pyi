@@ -166,6 +166,7 @@ from .training.config import (
 )
 from .training.forgetting import load_forgetting as load_forgetting
 from .training.recover import Inversion as Inversion
+from .training.renewal import Renewal as Renewal
 from .training.student import train_student as train_student
 from .training.supervision import Supervision as Supervision
 from .training.teacher import (

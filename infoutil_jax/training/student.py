@@ -32,6 +32,7 @@ from infoutil_jax.training.evaluation import Metrics, TestView, evaluate
 from infoutil_jax.training.labelled import Labelled
 from infoutil_jax.training.latest import Latest
 from infoutil_jax.training.protocol import Protocol, program
+from infoutil_jax.training.renewal import Renewal
 from infoutil_jax.training.supervision import Supervision
 
 SAVING = 0.02
@@ -91,6 +92,7 @@ def train_student(
     devices: parallel.Devices | None = None,
     folder: str | Path | None = None,
     progress: bool = False,
+    renewal: Renewal | None = None,
 ) -> StudentResult:
     """Trains one student a seed on a small labelled set, and tests them.
 
@@ -120,6 +122,8 @@ def train_student(
             Remove it once the result is written. None keeps nothing, and nor is anything kept where
             the teacher's `predict` is a function of yours without a `version`.
         progress: show a progress line.
+        renewal: `train` is a reserve, of which each student chooses anew, every few epochs, what it
+            trains on; None: it trains on all of it.
 
     Returns:
         Figures of all seeds.
@@ -135,13 +139,20 @@ def train_student(
     started = time.perf_counter()
     # Students learn from what is in memory, on the device even.
     train, test = Labelled(np.asarray(train[0]), train[1]), Labelled(*test)
-    count, size = train.images.shape[-4], (train.images.shape[-3], train.images.shape[-2])
+    size, renewed = (train.images.shape[-3], train.images.shape[-2]), renewal is not None
     num_classes, seeds = supervision.num_classes, config.seeds
+    begun = np.arange(train.images.shape[-4]) if renewal is None else renewal.first(train.labels)
+    count = len(begun)
     config = config.complete(Facts(size, count, num_classes)).effective()
     supervision.check(train, test, config.labels)
     if train.images.ndim == 5 and len(train.images) != len(seeds):
         raise InputError(
             f"there are {len(train.images)} sets for {len(seeds)} seeds: give each seed one set"
+        )
+    if renewal is not None and (train.images.ndim == 5 or config.evaluate_every):
+        raise InputError(
+            "with a renewal all seeds share one reserve and are tested in the end: give one set, "
+            "and no evaluate_every"
         )
     options = tuple(sorted(config.options().items()))
     network = Architecture(
@@ -167,9 +178,9 @@ def train_student(
     soft = np.zeros((*train.images.shape[:-3], 1, 1), np.float32)
     if config.labels == "stored" and supervision.soft_labels is not None:
         soft = supervision.soft_labels
-    labels, own = train.labels.astype(np.int32), train.images.ndim == 5
+    labels, own = train.labels[begun].astype(np.int32), train.images.ndim == 5
     # What the seeds share, and what each has of its own.
-    data = (None, labels, None) if own else (train.images, labels, soft)
+    data = (None, labels, None) if own or renewed else (train.images, labels, soft)
     sets, data = jax.device_put(((train.images, soft) if own else None, data))
     mean, std = supervision.scale()
     context = {
@@ -179,21 +190,38 @@ def train_student(
     keys = jnp.stack([jax.random.key(seed) for seed in seeds])
     carry = (init(variables, count), jnp.zeros((len(seeds), config.epochs)))
 
+    def variables_of() -> list[Any]:
+        return [jax.tree.map(operator.itemgetter(i), carry[0].variables) for i in range(len(seeds))]
+
+    def chosen(renewal: Renewal, epoch: int) -> Any:
+        """What each seed trains on from an epoch on."""
+        rows = [begun] * len(seeds)
+        if epoch:
+            draws = [jax.random.fold_in(jax.random.key(seed), epoch) for seed in seeds]
+            rows = [
+                renewal.chosen((predict, each), context["normalise"], train, key)
+                for each, key in zip(variables_of(), draws, strict=True)
+            ]
+        return jax.device_put((train.images[np.stack(rows)], soft[np.stack(rows)]))
+
     def metrics() -> list[Metrics]:
-        each = [jax.tree.map(operator.itemgetter(i), carry[0].variables) for i in range(len(seeds))]
+        each = variables_of()
         students = [Classifier(predict, variables, mean, std) for variables in each]
         return [evaluate(one, test, image_size=size, test_view=test_view) for one in students]
 
     final: list[Metrics] = []
     best, before = np.zeros(len(seeds)), np.zeros(1)  # figures, and seconds of earlier runs
-    step = config.evaluate_every or max(1, config.epochs // 20)
-    place = None if folder is None else _place(Path(folder), config, (train, test), supervision)
+    step = config.evaluate_every or (renewal.every if renewal else max(1, config.epochs // 20))
+    about = config, (train, test), supervision, renewal
+    place = None if folder is None else _place(Path(folder), *about)
     with Latest(place, SAVING) as kept:
         done, (carry, best, before) = kept.latest((carry, best, before))
         carry = jax.tree.map(jnp.asarray, carry)
         with Bar("students", config.epochs, unit="epoch", done=done, shown=progress) as bar:
             while done < config.epochs:
                 stop = min(done + step, config.epochs)
+                if renewal is not None:
+                    sets = chosen(renewal, done)
                 carry = run(carry, keys, sets, context, data, done, stop)
                 loss = float(carry[1][:, done:stop].mean())
                 if not np.isfinite(loss):
@@ -233,7 +261,11 @@ def _by_device(run: Callable[..., Any], devices: parallel.Devices) -> Callable[.
 
 
 def _place(
-    folder: Path, config: StudentConfig, data: tuple[Labelled, Labelled], supervision: Supervision
+    folder: Path,
+    config: StudentConfig,
+    data: tuple[Labelled, Labelled],
+    supervision: Supervision,
+    renewal: Renewal | None,
 ) -> Path | None:
     """Where the state of these students is kept, by all that it depends on; None for nowhere."""
     (train, test), teacher = data, supervision.teacher if config.labels == "online" else None
@@ -244,6 +276,7 @@ def _place(
         [supervision.scale(), provenance.versions(), train.images.shape],
         # Students never see the test images; the best of several epochs does depend on them.
         fingerprint(*test) if config.evaluate_every else None,
+        provenance.describe(renewal),
     ]
     if teacher is not None:
         told = [teacher.version, teacher.architecture, teacher.predict]
