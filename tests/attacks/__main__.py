@@ -75,16 +75,17 @@ class Attacks:
             found = Counter[str]()
             for _ in range(number):
                 by = getattr(signal, signalled)
-                found += processes.stops(folder / "stopped", right, seconds, by, rng)
+                found.update(processes.stops(folder / "stopped", right, seconds, by, rng))
                 counts[signalled] = dict(found)
                 self._write(counts)
         for _ in range(self.pairs):
             found = Counter(counts.get("two at once", {}))
-            counts["two at once"] = dict(found + processes.pair(folder / "pair", right))
+            found.update(processes.pair(folder / "pair", right))
+            counts["two at once"] = dict(found)
             self._write(counts)
         for _ in range(self.full_disks):
             found = Counter(counts.get("full disk", {}))
-            found += processes.full_disk(folder / "full", right, rng)
+            found.update(processes.full_disk(folder / "full", right, rng))
             counts["full disk"] = dict(found)
             self._write(counts)
 

@@ -33,6 +33,8 @@ def forked(work: Callable[[], int], log: Path | int, limit: int | None = None) -
         said = log if isinstance(log, int) else os.open(log, os.O_WRONLY | os.O_CREAT, 0o666)
         for stream in (1, 2):
             os.dup2(said, stream)
+        # Streams of before take what is now a pipe for the file that may have been there.
+        sys.stdout, sys.stderr = (open(n, "w", closefd=False) for n in (1, 2))  # noqa: SIM115
         if limit is not None:
             resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
         status = work()
