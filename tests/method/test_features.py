@@ -32,7 +32,13 @@ def test_teacher_features_need_a_model_that_tells_them():
 
 @pytest.mark.parametrize(
     ("height", "width", "features"),
-    [(32, 32, 4 * 4 * 64), (64, 64, 4 * 4 * 64), (28, 28, 7 * 7 * 64), (9, 40, 4 * 20 * 64)],
+    [
+        (32, 32, 4 * 4 * 64),
+        (64, 64, 4 * 4 * 64),
+        (28, 28, 7 * 7 * 64),
+        (9, 40, 4 * 20 * 64),
+        (40, 9, 20 * 4 * 64),
+    ],
 )
 def test_images_of_any_size_shrink_until_a_side_is_below_eight(height, width, features):
     assert untrained(np.zeros((2, height, width, 3), np.float32)).shape == (2, features)

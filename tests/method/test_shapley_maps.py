@@ -99,13 +99,17 @@ def test_half_precision_is_near():
         ({"budget": 1}, "budget is 1"),
         ({"window": 5, "strategy": "kernel"}, "5x5 does not fit a map of 4x4"),
         ({"output": "loss"}, "unknown output 'loss'"),
-        ({"baseline": np.zeros((8, 8, 3))}, "give a function that returns it"),
+        ({"baseline": np.zeros((5, 13))}, "give a function that returns it"),
         ({"budget": 1, "strategy": "kernel"}, "needs at least 32"),
     ],
 )
 def test_bad_arguments_are_told_before_any_work(options, sentence):
     with pytest.raises(InputError, match=sentence):
         ShapleyConfig(**options)
+
+
+def test_a_baseline_of_64_numbers_is_part_of_the_config():
+    assert ShapleyConfig(baseline=np.zeros((8, 8, 1))).baseline == (((0.0,),) * 8,) * 8
 
 
 @pytest.mark.parametrize("window", [4, 1, (1, 4), (4, 1)])

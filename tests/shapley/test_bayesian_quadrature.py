@@ -32,7 +32,7 @@ def shapley_operator(d):
 
 @pytest.mark.parametrize(
     "d, budget, grid",
-    [(2, 3, None), (5, 9, None), (6, 24, (2, 3)), (6, 2, (3, 2)), (7, 31, (1, 7))],
+    [(2, 3, None), (5, 9, None), (6, 24, (2, 3)), (6, 2, (3, 2)), (7, 31, (1, 7)), (7, 31, (7, 1))],
 )
 def test_gaussian_is_the_posterior_mean_by_brute_force(d, budget, grid):
     """All 2^d coalitions in the prior, instead of the closed form over them."""
@@ -46,6 +46,11 @@ def test_gaussian_is_the_posterior_mean_by_brute_force(d, budget, grid):
     phi = posterior @ values
     phi += (values[1] - phi.sum()) / d
     np.testing.assert_allclose(design.operator @ values, phi, atol=2e-5)
+
+
+def test_what_a_prior_does_not_mention_has_no_weight():
+    assert Prior(0.6, 3.0) == Prior(0.6, 3.0, square=0.0, near=0.0, far=0.0)
+    assert GRID_PRIOR.far == 0.0
 
 
 def prior_covariance(d, grid, prior=None):

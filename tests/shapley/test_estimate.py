@@ -238,8 +238,9 @@ def test_a_design_that_is_not_one_is_refused():
         CoalitionDesign(good.masks, good.operator + np.eye(10, dtype=np.float32)[3])
     with pytest.raises(InputError, match="empty coalition, then the full"):
         CoalitionDesign(good.masks[::-1].copy(), good.operator)
-    with pytest.raises(InputError, match="empty coalition, then the full"):
-        CoalitionDesign(good.masks[:1], good.operator[:, :1])
+    for rows in ([0], [0, 2, 1], [2, 1, 0]):  # a single one, no full one, no empty one
+        with pytest.raises(InputError, match="empty coalition, then the full"):
+            CoalitionDesign(good.masks[rows], good.operator[:, rows])
 
 
 # --- real images ---

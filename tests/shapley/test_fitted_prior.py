@@ -101,6 +101,8 @@ def test_any_grid_will_do(grid):
     assert masks[0].all() and len(masks) == min(32, 2 ** (players - 1))
     games = np.random.default_rng(0).normal(size=(5, players)) @ (2.0 * masks - 1).T
     prior = fitted_prior(games, masks, grid)
+    steps = 20 * np.log(list(vars(prior).values()))  # of 5%
+    np.testing.assert_allclose(steps, np.round(steps), atol=0.01)
     design = coalition_design(players, min(64, 2**players), grid=grid, prior=prior)
     assert np.isfinite(design.operator).all()
 

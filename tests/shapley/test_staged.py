@@ -86,6 +86,13 @@ def test_two_coalitions_share_the_worth_of_all_equally():
     assert used.tolist() == [2]
 
 
+def test_no_coalition_is_evaluated_that_a_game_does_not_have():
+    design = staged_design((1, 3), 100, step=2)
+    assert design.known.tolist() == [1, 2, 3, 4]
+    rows = {row.tobytes() for row in design.masks.reshape(-1, 3)}
+    assert len(rows) == 8 == design.masks.shape[0] * 2
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
