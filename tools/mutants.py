@@ -264,7 +264,9 @@ def main() -> int:
     """Tries faults until the time is over, or reports."""
     asked = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__)
     asked.add_argument("--minutes", type=float, default=30.0, help="no fault is begun after these")
-    asked.add_argument("--again", action="store_true", help="try those that survived once more")
+    asked.add_argument(
+        "--again", action="store_true", help="try those that no test has failed on once more"
+    )
     asked.add_argument("--report", action="store_true", help="print what is known; try nothing")
     asked.add_argument("--passing", action="store_true", help="the tests are known to pass")
     given = asked.parse_args()
@@ -272,7 +274,7 @@ def main() -> int:
         print(report())
         return 0
     known = results()
-    survived = {key for key, one in known.items() if one["outcome"] == "survived"}
+    survived = {key for key, one in known.items() if one["outcome"] != "killed"}
     todo = [
         fault
         for fault in drawn(every_fault(), SEED)

@@ -28,6 +28,19 @@ class Products:
         return own + jnp.einsum("lp,lsp->ls", self.bonus[games], pairs)
 
 
+SEEN = []
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Watched(Products):
+    """Notes each time that coalitions are evaluated."""
+
+    def values_of(self, games, masks):
+        jax.debug.callback(SEEN.append, games)
+        return super().values_of(games, masks)
+
+
 @pytest.fixture(scope="module")
 def games():
     rng = np.random.default_rng(0)
@@ -58,6 +71,15 @@ def test_the_lanes_change_nothing(games, at_once):
     np.testing.assert_allclose(phi, expected, atol=1e-6)
     np.testing.assert_array_equal(used, needed)
     assert len(set(used.tolist())) > 1
+
+
+def test_nothing_is_evaluated_but_what_the_games_are_said_to_have_taken(games):
+    SEEN.clear()
+    design = staged_design((1, 6), 64, step=4)
+    watched = Watched(games.worth, games.bonus)
+    _, used = staged_shapley(watched, design, confidence=5.0, at_once=1)
+    jax.effects_barrier()
+    assert 4 * len(SEEN) == used.sum() < 64 * len(games)
 
 
 def test_a_clear_winner_takes_few_coalitions():
