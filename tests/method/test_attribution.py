@@ -268,6 +268,15 @@ def test_random_maps_follow_the_key_and_uniform_ones_know_nothing(model, images,
     assert not np.any(UniformMaps(grid=4)(*model, images, labels, keys))
 
 
+@pytest.mark.parametrize("attribute", [GradCam(grid=4), UniformMaps(grid=4), RandomMaps(grid=4)])
+def test_the_map_of_one_image_is_the_one_that_it_has_among_others(model, images, labels, attribute):
+    keys = jax.random.split(jax.random.key(2), 6)
+    maps = attribute(*model, images, labels, keys)
+    alone = attribute(*model, images[3:4], labels[3:4], keys[3:4])
+    assert maps.shape == (6, 4, 4)
+    np.testing.assert_allclose(alone, maps[3:4], atol=1e-5)
+
+
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [

@@ -232,6 +232,11 @@ def test_bad_arguments_are_told_in_a_sentence(call, sentence):
         call()
 
 
+def test_a_row_of_players_is_a_grid():
+    phi = shapley_values(lambda masks: masks @ np.arange(7.0), coalition_design(7, 60, grid=(1, 7)))
+    np.testing.assert_allclose(phi, np.arange(7.0), atol=0.05)
+
+
 def test_a_design_that_is_not_one_is_refused():
     good = coalition_design(4, 10)
     with pytest.raises(InputError, match="efficiency at coalition 3"):
