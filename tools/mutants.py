@@ -265,7 +265,7 @@ def main() -> int:
     asked = argparse.ArgumentParser(prog="python -m tools.mutants", description=__doc__)
     asked.add_argument("--minutes", type=float, default=30.0, help="no fault is begun after these")
     asked.add_argument(
-        "--again", action="store_true", help="try those that no test has failed on once more"
+        "--again", action="store_true", help="those that no test fails on, and no reason explains"
     )
     asked.add_argument("--report", action="store_true", help="print what is known; try nothing")
     asked.add_argument("--passing", action="store_true", help="the tests are known to pass")
@@ -274,11 +274,16 @@ def main() -> int:
         print(report())
         return 0
     known = results()
-    survived = {key for key, one in known.items() if one["outcome"] != "killed"}
+    reasons = json.loads((RESULTS / "reasons.json").read_text())
+    open_ = {
+        key
+        for key, one in known.items()
+        if one["outcome"] != "killed" and name_of(one) not in reasons
+    }
     todo = [
         fault
         for fault in drawn(every_fault(), SEED)
-        if (fault.key in survived if given.again else fault.key not in known)
+        if (fault.key in open_ if given.again else fault.key not in known)
     ]
     preload()
     with copy_of_the_commit() as folder:

@@ -91,6 +91,14 @@ def test_a_clear_winner_takes_few_coalitions():
     np.testing.assert_allclose(phi, np.eye(6)[:3] * 9, atol=0.02)
 
 
+def test_a_clear_winner_among_losers_is_as_clear():
+    """All others lose 9: that one is ahead is told by differences, whatever their signs."""
+    games = Products(jnp.eye(6)[:3] * 9 - 9, jnp.zeros((3, 5)))
+    phi, used = staged_shapley(games, staged_design((1, 6), 64, window=1))
+    assert (used == 16).all()
+    np.testing.assert_array_equal(phi.argmax(1), [0, 1, 2])
+
+
 @pytest.mark.parametrize("confidence", [0.0, 2.0])
 def test_where_two_windows_are_alike_no_stage_decides(confidence):
     """A game in which nobody earns anything takes its whole budget, and ends at zero."""
