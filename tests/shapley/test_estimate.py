@@ -248,6 +248,14 @@ def test_a_design_that_is_not_one_is_refused():
             CoalitionDesign(good.masks[rows], good.operator[:, rows])
 
 
+def test_a_design_whose_arrays_do_not_fit_is_told(unchecked):
+    good = coalition_design(4, 10)
+    with pytest.raises(
+        InputError, match=r"shape \(4, 9\); masks of shape \(10, 4\) need \(4, 10\)"
+    ):
+        CoalitionDesign(good.masks, good.operator[:, :9])
+
+
 # --- real images ---
 
 

@@ -107,6 +107,16 @@ def test_any_grid_will_do(grid):
     assert np.isfinite(design.operator).all()
 
 
+def test_games_of_three_that_act_together_alone_have_a_prior_too():
+    """On the way to it lie priors whose covariance is singular to machine precision."""
+    masks = pilot_coalitions(6, (2, 3), 64)
+    games = np.tile((2.0 * masks - 1)[:, :3].prod(1), (3, 1))
+    prior = fitted_prior(games, masks, (2, 3))
+    assert prior.near > 100 * prior.linear
+    found, other = (log_likelihood(one, masks, games, (2, 3)) for one in (prior, GRID_PRIOR))
+    assert found > other + 1
+
+
 def test_bad_games_are_told(unchecked):
     masks = pilot_coalitions(16, GRID, 32)
     games = np.zeros((2, 16))
