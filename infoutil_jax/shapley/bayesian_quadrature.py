@@ -16,6 +16,7 @@ half of the first term; pairs would be even and have no part in the Shapley valu
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import math
 from collections.abc import Callable
@@ -106,11 +107,23 @@ def innovations(
     """The coalitions of `gaussian` with a budget of `2 * pairs`, one pair after the other."""
     game = Games(d, grid, prior)
     masks = np.concatenate([np.ones((1, d), bool), _pairs(rng, game, pairs - 1)])
-    covariance = game.between_pairs(masks) + 2 * JITTER * np.eye(pairs)
-    factor = np.linalg.cholesky(covariance)
+    factor = cholesky(game.between_pairs(masks))
     whitener = np.linalg.solve(factor, np.eye(pairs))
     loadings = np.linalg.solve(factor, (game.cross(masks) - game.cross(~masks)).T).T
     return Innovations(masks, whitener, loadings, game.shapley())
+
+
+def cholesky(covariance: Float[np.ndarray, "pairs pairs"]) -> Float[np.ndarray, "pairs pairs"]:
+    """The lower factor of the covariance of pairs' u, with the jitter of two values.
+
+    A prior that was fitted to games of one kind alone can leave what others add below rounding:
+    the jitter is then the least power of ten of it that makes the matrix definite.
+    """
+    one = np.eye(len(covariance))
+    for power in range(12):
+        with contextlib.suppress(np.linalg.LinAlgError):
+            return np.linalg.cholesky(covariance + 2 * JITTER * 10**power * one)
+    raise np.linalg.LinAlgError("the covariance is not that of a prior")
 
 
 def _pairs(rng: np.random.Generator, game: Games, count: int) -> Masks:
@@ -159,7 +172,9 @@ def _informative(game: Games, candidates: Masks, count: int) -> Int[np.ndarray, 
             # The first of equals, which rounding tells apart otherwise on every machine.
             chosen[k] = np.argmax(gain >= gain.max() * (1 - 1e-6))
         j = int(chosen[k])
-        scale = math.sqrt(max(variance[j], JITTER))
+        if variance[j] <= JITTER:  # the pairs before tell it to rounding: it adds nothing
+            continue
+        scale = math.sqrt(variance[j])
         column = (cross[:, j] - loading[:, :k] @ factor[:k, j]) / scale
         seen, told = np.stack([factor[:k, j], column @ loading[:, :k]]) @ factor[:k]
         factor[k] = (between(j) - seen) / scale

@@ -13,10 +13,10 @@ from jaxtyping import Bool, Float
 from infoutil_jax.errors import InputError
 from infoutil_jax.shapley.bayesian_quadrature import (
     GRID_PRIOR,
-    JITTER,
     Games,
     Grid,
     Prior,
+    cholesky,
     innovations,
 )
 
@@ -72,10 +72,7 @@ def fitted_prior(
         return GRID_PRIOR
 
     def cost(x: np.ndarray) -> float:
-        try:
-            return -log_likelihood(_prior_of(x), masks, played, grid)
-        except np.linalg.LinAlgError:
-            return np.inf
+        return -log_likelihood(_prior_of(x), masks, played, grid)
 
     from scipy.optimize import minimize  # takes half a second
 
@@ -102,8 +99,7 @@ def log_likelihood(
     grid: Grid,
 ) -> float:
     """Log density of a difference, mean over games, each with the scale that suits it best."""
-    covariance = Games(masks.shape[1], grid, prior).between_pairs(masks)
-    factor = np.linalg.cholesky(covariance + 2 * JITTER * np.eye(len(masks)))
+    factor = cholesky(Games(masks.shape[1], grid, prior).between_pairs(masks))
     white = np.linalg.solve(factor, differences.T)
     scale = np.log(np.square(white).mean(0)).mean() / 2
     return float(-(scale + np.log(np.diag(factor)).mean() + (1 + np.log(2 * np.pi)) / 2))

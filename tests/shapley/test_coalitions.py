@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from infoutil_jax.shapley.coalitions import shapley_kernel
 from infoutil_jax.shapley.estimate import (
     STRATEGIES,
     coalition_design,
@@ -41,6 +42,14 @@ def test_gaussian_needs_two_coalitions_which_share_the_worth_of_all_equally():
     design = coalition_design(5, 2)
     np.testing.assert_array_equal(design.masks, [[False] * 5, [True] * 5])
     np.testing.assert_allclose(design.operator, np.tile([-1 / 5, 1 / 5], (5, 1)), atol=1e-6)
+
+
+@pytest.mark.parametrize("d", [2, 5, 16])
+def test_the_shapley_kernel_is_a_distribution_over_sizes(d):
+    """A coalition of h weighs (d-1) / (C(d, h) h (d-h)); a stratum has those of h and of d-h."""
+    by_size = np.array([(d - 1) / (h * (d - h)) for h in range(1, d)])
+    strata = [by_size[h - 1] + by_size[d - h - 1] * (2 * h != d) for h in range(1, d // 2 + 1)]
+    np.testing.assert_allclose(shapley_kernel(d), np.array(strata) / by_size.sum())
 
 
 def test_kernel_enumerates_the_sizes_that_fit():

@@ -7,7 +7,14 @@ import pytest
 from scipy.stats import multivariate_normal
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.shapley import GRID_PRIOR, Prior, coalition_design, fitted_prior, pilot_coalitions
+from infoutil_jax.shapley import (
+    GRID_PRIOR,
+    Prior,
+    coalition_design,
+    fitted_prior,
+    pilot_coalitions,
+    staged_design,
+)
 from infoutil_jax.shapley.bayesian_quadrature import Games
 from infoutil_jax.shapley.coalitions import exact
 from infoutil_jax.shapley.fitted_prior import log_likelihood
@@ -107,14 +114,21 @@ def test_any_grid_will_do(grid):
     assert np.isfinite(design.operator).all()
 
 
-def test_games_of_three_that_act_together_alone_have_a_prior_too():
-    """On the way to it lie priors whose covariance is singular to machine precision."""
-    masks = pilot_coalitions(6, (2, 3), 64)
-    games = np.tile((2.0 * masks - 1)[:, :3].prod(1), (3, 1))
-    prior = fitted_prior(games, masks, (2, 3))
-    assert prior.near > 100 * prior.linear
-    found, other = (log_likelihood(one, masks, games, (2, 3)) for one in (prior, GRID_PRIOR))
-    assert found > other + 1
+@pytest.mark.parametrize("grid", [(2, 3), (4, 4)])
+def test_games_of_three_that_act_together_alone_have_a_prior_and_a_design_too(grid):
+    """What anything else adds to their covariance lies below rounding."""
+    players = grid[0] * grid[1]
+    masks = pilot_coalitions(players, grid, 64)
+    games = np.tile((2.0 * masks - 1)[:, [0, 1, grid[1]]].prod(1), (3, 1))
+    prior = fitted_prior(games, masks, grid)
+    assert prior.square > 100 * max(prior.linear, prior.near, prior.far)
+    found, other = (log_likelihood(one, masks, games, grid) for one in (prior, GRID_PRIOR))
+    assert found > other + 0.5
+    for design in (
+        staged_design(grid, 64, prior=prior),
+        coalition_design(players, 32, grid=grid, prior=prior),
+    ):
+        assert all(np.isfinite(array).all() for array in vars(design).values())
 
 
 def test_bad_games_are_told(unchecked):
