@@ -278,7 +278,7 @@ def main() -> int:
     open_ = {
         key
         for key, one in known.items()
-        if one["outcome"] != "killed" and name_of(one) not in reasons
+        if one["outcome"] == "survived" and name_of(one) not in reasons
     }
     todo = [
         fault
