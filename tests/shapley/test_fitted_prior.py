@@ -131,6 +131,15 @@ def test_games_of_three_that_act_together_alone_have_a_prior_and_a_design_too(gr
         assert all(np.isfinite(array).all() for array in vars(design).values())
 
 
+def test_rounding_to_steps_of_five_percent_moves_no_number_further():
+    """Games of players that earn for themselves alone want the largest weight of that, 100,000."""
+    masks = pilot_coalitions(6, (2, 3), 64)
+    games = np.random.default_rng(0).normal(size=(4, 6)) @ (2.0 * masks - 1).T
+    prior = fitted_prior(games, masks, (2, 3))
+    assert prior.linear == pytest.approx(1e5, rel=0.03)
+    assert prior.far == pytest.approx(1e-7, rel=0.03)
+
+
 def test_bad_games_are_told(unchecked):
     masks = pilot_coalitions(16, GRID, 32)
     games = np.zeros((2, 16))
