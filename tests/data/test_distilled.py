@@ -6,6 +6,7 @@ import pytest
 import safetensors.numpy
 from PIL import Image
 
+from infoutil_jax import files
 from infoutil_jax.data import distilled
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
 from infoutil_jax.errors import InputError
@@ -141,6 +142,7 @@ def test_a_failed_replacement_keeps_the_old_set(tmp_path, written, monkeypatch, 
             raise OSError("disk full")
         return rename(self, target)
 
+    monkeypatch.setattr(files, "exchanged", lambda *_: False)  # as where a disk cannot
     monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises(OSError, match="disk full"):
         write_distilled(written.path, **arguments(channels=1), overwrite=True)
