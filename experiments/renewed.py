@@ -33,6 +33,7 @@ from infoutil_jax.training.student import train_student
 from infoutil_jax.training.supervision import Supervision
 
 RESULTS = Path(__file__).parent / "results" / "renewed"
+RIVALS = ("fixed", "whole reserve")
 TRAINING = 3
 """Forward passes that a step takes an image, with hard labels."""
 
@@ -201,19 +202,21 @@ def table(results: Path) -> str:
             f"{len(given['seeds'])} students each. The lead has its 95% interval over the sets "
             "(Student's t).",
             "",
-            "| trained on | epochs | sets | top-1 | leads the fixed set by |",
-            "| --- | --- | --- | --- | --- |",
+            "| trained on | epochs | sets | top-1 | leads fixed by | leads whole by |",
+            "| --- | --- | --- | --- | --- | --- |",
         ]
         by_arm: dict[str, dict[int, dict[str, Any]]] = {}
         for line in lines:
             by_arm.setdefault(line["arm"], {})[line["arguments"]["set_seed"]] = line
-        fixed = by_arm.get("fixed", {})
+        rivals = [by_arm.get(name, {}) for name in RIVALS]
         for arm, sets in sorted(by_arm.items(), key=lambda pair: _order(pair[0])):
             mean = statistics.mean(statistics.mean(s["top1"]) for s in sets.values())
-            leads = [_mean(sets[k]) - _mean(fixed[k]) for k in sets if k in fixed]
-            lead = "" if arm == "fixed" or not leads else _interval(leads)
+            leads = [
+                "" if arm == name else _lead(sets, rival)
+                for name, rival in zip(RIVALS, rivals, strict=True)
+            ]
             epochs = next(iter(sets.values()))["epochs"]
-            text.append(f"| {arm} | {epochs} | {len(sets)} | {mean:.1f} | {lead} |")
+            text.append(f"| {arm} | {epochs} | {len(sets)} | {mean:.1f} | {' | '.join(leads)} |")
     return "\n".join(text) + "\n"
 
 
@@ -221,7 +224,11 @@ def _mean(line: dict[str, Any]) -> float:
     return statistics.mean(line["top1"])
 
 
-def _interval(leads: Sequence[float]) -> str:
+def _lead(ours: dict[int, dict[str, Any]], theirs: dict[int, dict[str, Any]]) -> str:
+    """By how much students of the same sets lead others, with the interval over the sets."""
+    leads = [_mean(ours[k]) - _mean(theirs[k]) for k in ours if k in theirs]
+    if not leads:
+        return ""
     mean, half = mean_interval(leads)
     return f"{mean:+.1f}" + ("" if half is None else f" ± {half:.1f}")
 
