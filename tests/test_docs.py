@@ -50,6 +50,10 @@ SMALLER = {
     },
     "docs/refine.md": {"steps=20": "steps=2, batch_size=6, network=SMALL"},
     "docs/sets.md": {"epochs=300": "epochs=2", "range(300)": "range(2)", "128": "8"},
+    "docs/stream.md": {
+        "keep=10, every=10": "keep=1, every=1",
+        'labels="stored"': 'labels="stored", epochs=2, width=8, seeds=(0,)',
+    },
     "docs/tutorial.md": {
         "width=32": "width=8",
         "epochs=300": "epochs=2",
@@ -112,7 +116,10 @@ def arriving(folder):
     about = devices(folder)
     images, labels = about["source"].train.arrays()
     names = replace(about["teacher"], class_names=about["source"].class_names)
-    return {"teacher": names, "batches": [(images[::2], labels[::2]), (images[1::2], labels[1::2])]}
+    return about | {
+        "teacher": names,
+        "batches": [(images[::2], labels[::2]), (images[1::2], labels[1::2])],
+    }
 
 
 def sets(folder):
