@@ -116,23 +116,18 @@ SHOWN = (("fgsm", "2"), ("fgsm", "8"), ("pgd", "2"), ("pgd", "8"))
 
 
 def _noise(lines: list[Line]) -> list[str]:
+    drawn = {(one["dataset"], one["rate"]): one for one in lines if one["recipe"] == "random"}
+
     def rows() -> Iterator[Sequence[Any]]:
         for line in lines:
-            top1 = line["top1"]
-            kept = _mean(line["wrong_kept"])
-            name = f"{line['rate']}%"
-            yield (
-                _title(line),
-                name,
-                line["recipe"],
-                kept,
-                _mean(top1["online"]),
-                _mean(top1["hard"]),
-            )
+            top1, rival = line["top1"], drawn[line["dataset"], line["rate"]]["top1"]
+            shown = [_mean(one) for one in (line["wrong_kept"], top1["online"], top1["hard"])]
+            over = "" if rival is top1 else _lead(top1["hard"], rival["hard"])
+            yield _title(line), f"{line['rate']}%", line["recipe"], *shown, over
 
     lines = sorted(lines, key=lambda line: (line["dataset"], line["rate"], line["recipe"]))
     head = "dataset | wrong in the source | set | wrong in the set, % | top-1, online | top-1, hard"
-    return _table(head, rows())
+    return _table(f"{head} | over random, hard", rows())
 
 
 def _doubts(lines: list[Line]) -> list[str]:
@@ -204,20 +199,21 @@ def _views(lines: list[Line]) -> list[str]:
 
 
 def _imbalance(lines: list[Line]) -> list[str]:
+    capped = {line["recipe"]: line for line in lines if line["policy"] == "cap"}
+
     def rows() -> Iterator[Sequence[Any]]:
         for line in lines:
-            found = line["students"]
-            cells = [
-                _mean(found[policy][what])
-                for policy in ("online", "hard")
-                for what in ("balanced", "rare", "common")
-            ]
+            cells = []
+            for labels in ("online", "hard"):
+                found, rival = (one["students"][labels] for one in (line, capped[line["recipe"]]))
+                over = "" if found is rival else _lead(found["balanced"], rival["balanced"])
+                cells += [_mean(found["balanced"]), over, _mean(found["rare"])]
             yield line["recipe"], POLICIES[line["policy"]], line["images"], *cells
 
     order = list(POLICIES)
     lines = sorted(lines, key=lambda line: (line["recipe"], order.index(line["policy"])))
-    head = "set | budget of a class | images | online: balanced | rare | common"
-    return _table(f"{head} | hard: balanced | rare | common", rows())
+    head = "set | budget of a class | images | online: balanced | over the first | rare classes"
+    return _table(f"{head} | hard: balanced | over the first | rare classes", rows())
 
 
 FILES = {"attacked": "shift"}
