@@ -35,7 +35,7 @@ class Dataset:
     epochs: int | None = 20
     """Of the converged teacher, likewise; None: as many as `infoutil` trains it for."""
     flip: bool | None = None
-    """Whether images are mirrored; None: as `infoutil` has it. No table turns them."""
+    """Whether images are mirrored; None: as `infoutil` has it."""
     policy: Literal["cifar10", "imagenet"] = "imagenet"
     """Of AutoAugment."""
 

@@ -85,7 +85,6 @@ class Setting:
             epochs=experiment.teacher_epochs or (dataset.epochs if small else 30),
             early_epochs=experiment.early_epochs,
             flip=dataset.flip,
-            turn=False,
         )
         workdir = experiment.workdir / experiment.folder
         trained = experiment.teacher or workdir / "teacher"
@@ -221,7 +220,6 @@ class Setting:
             autoaugment=DATASETS[experiment.dataset].policy if row.autoaugment else None,
             epochs=epochs,
             flip=DATASETS[experiment.dataset].flip,
-            turn=False,
             test_view=TEST_VIEW,
             seeds=experiment.seeds or ((0,) if few else (0, 1, 2)),
         )

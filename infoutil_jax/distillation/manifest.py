@@ -76,7 +76,7 @@ def by_teachers(
         "training": {
             "temperature": student.temperature,
             "flip": student.flip,
-            **({"turn": True} if student.turn else {}),  # said only where it is so
+            **({"turn": True} if label_teacher.turned else {}),  # said only where it is so
             "batch_size": default_batch_size(images_per_class, facts.num_classes),
             "epochs": student.epochs,
             "learning_rate": student.learning_rate,

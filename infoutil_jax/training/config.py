@@ -31,8 +31,6 @@ EarlyOptimiser = Literal["adamw", "sgd"]
 # Mirrored digits and letters are other digits and letters, or none; a mirrored chest has its heart
 # on the other side.
 NEVER_FLIPPED = ("digits", "mnist", "svhn", "xray", "x-ray", "x_ray", "radiograph")
-# What is seen from above has no upright.
-TURNED = ("rsscn7", "eurosat", "resisc45", "uc_merced", "ucmerced", "satellite", "aerial")
 
 
 class Facts(NamedTuple):
@@ -75,9 +73,9 @@ class BackboneConfig:
     """Compute activations again in the backward pass, to save memory (the deep ones)."""
     flip: bool | None = None
     """Mirror images at random; by default yes, except for digits, letters and X-rays."""
-    turn: bool | None = None
-    """Turn images at random, square ones by quarter turns, others by half turns; by default only
-    those that are taken from above."""
+    turn: bool = False
+    """Turn images at random, square ones by quarter turns, others by half turns: for what is seen
+    from above, say."""
 
     def __post_init__(self) -> None:
         ranges.check(self, epochs=ranges.RANGES["epochs"]._replace(least=0))
@@ -105,7 +103,6 @@ class BackboneConfig:
             flip=not any(word in name for word in NEVER_FLIPPED)
             if self.flip is None
             else self.flip,
-            turn=any(word in name for word in TURNED) if self.turn is None else self.turn,
         )
 
     def options(self) -> BackboneOptions:

@@ -48,6 +48,7 @@ class Teacher(Classifier):
         version: names what a `predict` of your own computes, for parts that are scored and kept on
             disk: change it when you change `predict`. None: nothing is resumed.
         architecture: of a backbone of ours, whose `predict` needs no version.
+        turned: whether it was trained on turned images, as students of its labels then may be.
 
     Raises:
         InputError: a NaN or infinite weight, a mean and a std that do not fit or are of pixels
@@ -70,6 +71,7 @@ class Teacher(Classifier):
     known: float | None = None
     version: str | None = None
     architecture: Architecture | None = None
+    turned: bool = False
 
     def __post_init__(self) -> None:
         mean, std = checked_scale(f"teacher {self.name!r}", self.mean, self.std)
@@ -190,6 +192,7 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
         accuracy=record["accuracy"],
         known=record.get("known"),
         architecture=architecture,
+        turned=config.get("turn") is True,
     )
 
 

@@ -282,3 +282,17 @@ def test_the_manifest_says_what_was_done(made, teacher, digits):
     assert manifest["source"]["fingerprint"] == digits.fingerprint()
     assert manifest["teacher"]["digest"] == teacher.digest()
     assert {"jax", "numpy", "python"} <= set(manifest["versions"])
+
+
+@pytest.mark.parametrize("turned", [True, False])
+def test_a_set_says_that_its_teacher_saw_turned_images(digits, teachers, tmp_path, turned):
+    made = distill(
+        digits,
+        dataclasses.replace(teachers["converged"], turned=turned),
+        random(),
+        images_per_class=1,
+        workdir=tmp_path / "set",
+        config=DistillConfig(progress=False),
+    )
+    assert made.manifest["training"].get("turn", False) is turned
+    assert ("| Turned images |" in (made.path / "README.md").read_text()) is turned

@@ -22,22 +22,21 @@ def test_the_backbone_follows_the_image_size(digits, size, backbone):
 
 
 @pytest.mark.parametrize(
-    ("spec", "flip", "turn"),
+    ("spec", "flip"),
     [
-        ("digits", False, False),
-        ("tfds:mnist", False, False),
-        ("folder:cats", True, False),
-        ("folder:chest_xray_96", False, False),
-        ("folder:RSSCN7", True, True),
-        ("tfds:eurosat/all", True, True),
+        ("digits", False),
+        ("tfds:mnist", False),
+        ("folder:cats", True),
+        ("folder:chest_xray_96", False),
+        ("folder:RSSCN7", True),
     ],
 )
-def test_images_are_mirrored_and_turned_as_their_kind_allows(digits, spec, flip, turn):
+def test_images_are_mirrored_where_their_kind_allows_it(digits, spec, flip):
     source = replace(digits, spec=spec)
-    chosen = BackboneConfig().resolve(source)
-    assert (chosen.flip, chosen.turn) == (flip, turn)
-    other = BackboneConfig(flip=not flip, turn=not turn).resolve(source)
-    assert (other.flip, other.turn) == (not flip, not turn)
+    assert BackboneConfig().resolve(source).flip is flip
+    assert BackboneConfig(flip=not flip).resolve(source).flip is not flip
+    assert not BackboneConfig().resolve(source).turn
+    assert BackboneConfig(turn=True).resolve(source).turn
 
 
 @pytest.mark.parametrize(("side", "rate"), [(32, 0.001), (64, 0.01)])

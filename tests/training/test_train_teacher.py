@@ -306,3 +306,4 @@ def test_a_teacher_that_sees_turned_images_says_so_and_is_another_one(tmp_path):
     ]
     assert "turn" not in said[0] and said[1] == said[0] | {"turn": True}
     assert plain.digest() != turned.digest()
+    assert (plain.turned, turned.turned) == (False, True)
