@@ -190,12 +190,18 @@ def _missing(lines: list[Line]) -> list[str]:
 
 
 def _views(lines: list[Line]) -> list[str]:
+    mirrored = {line["dataset"]: line for line in lines if line["views"] == "mirrored"}
+
     def rows() -> Iterator[Sequence[Any]]:
         for line in lines:
-            top1, teacher = line["top1"], f"{line['teacher']:.1f}"
-            yield _title(line), line["views"], teacher, _mean(top1["online"]), _mean(top1["hard"])
+            cells = []
+            for labels in ("online", "hard"):
+                found, rival = (one["top1"][labels] for one in (line, mirrored[line["dataset"]]))
+                cells += [_mean(found), "" if found is rival else _lead(found, rival)]
+            yield _title(line), line["views"], f"{line['teacher']:.1f}", *cells
 
-    return _table("dataset | images are | teacher | top-1, online | top-1, hard", rows())
+    head = "dataset | images are | teacher | top-1, online | over mirrored"
+    return _table(f"{head} | top-1, hard | over mirrored", rows())
 
 
 def _imbalance(lines: list[Line]) -> list[str]:
