@@ -8,8 +8,8 @@ Faults are Cosmic Ray's, in code that JAX compiles and in decorated functions, t
 over these). They are drawn in an order that is the same each time, from every module as many as its
 size asks for, so that however many have been tried are a fair sample. Each is put into a copy of
 the last commit, and the module's own tests run there until one fails; `--again` runs all of the
-room that import the module, however indirectly. A process that has
-imported JAX already is forked for each (POSIX), which is most of the time that it would take.
+room that import the module, however indirectly. A process that has imported JAX already is forked
+for each (POSIX), which is most of the time that it would take.
 """
 
 from __future__ import annotations
@@ -300,7 +300,8 @@ def main() -> int:
             result = attempt(folder, fault, given.again)
             if result is not None:
                 _append(FAULTS, result)
-                print(result["outcome"], result["seconds"], name_of(result), result["by"])
+                said = result["outcome"], result["seconds"], name_of(result), result["by"]
+                print(*said, flush=True)
     return 0
 
 

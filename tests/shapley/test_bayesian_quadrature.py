@@ -13,6 +13,7 @@ from infoutil_jax.shapley.bayesian_quadrature import (
     PLAYERS,
     Games,
     Prior,
+    cholesky,
     gaussian,
     innovations,
 )
@@ -46,6 +47,15 @@ def test_gaussian_is_the_posterior_mean_by_brute_force(d, budget, grid):
     phi = posterior @ values
     phi += (values[1] - phi.sum()) / d
     np.testing.assert_allclose(design.operator @ values, phi, atol=2e-5)
+
+
+def test_a_factor_is_of_a_covariance_or_of_the_nearest_that_is_definite():
+    right = np.array([[2.0, 1.0], [1.0, 2.0]])
+    np.testing.assert_allclose(cholesky(right) @ cholesky(right).T, right, atol=1e-8)
+    nearly = np.array([[1.0, 1.0], [1.0, 1.0 - 1e-7]])  # indefinite by 5e-8
+    np.testing.assert_allclose(cholesky(nearly) @ cholesky(nearly).T, nearly, atol=1e-6)
+    with pytest.raises(np.linalg.LinAlgError, match="not that of a prior"):
+        cholesky(-1e4 * np.eye(2))
 
 
 def test_what_a_prior_does_not_mention_has_no_weight():
