@@ -27,7 +27,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -236,22 +237,39 @@ def every_fault() -> dict[str, list[Fault]]:
 
 
 def report() -> str:
-    """Counts by module, and the faults that no test notices."""
+    """Counts by module, and the faults that no test notices, as Markdown."""
     known, reasons = results(), json.loads((RESULTS / "reasons.json").read_text())
-    rows = [
-        "| module | faults | tried | noticed | not noticed |",
-        "| --- | --- | --- | --- | --- |",
-    ]
+    rows, sums = list[str](), Counter[str]()
     for module, some in every_fault().items():
-        tried = [known[one.key]["outcome"] for one in some if one.key in known]
-        left = tried.count("survived")
-        name = module.removeprefix("infoutil_jax/")
-        rows.append(f"| {name} | {len(some)} | {len(tried)} | {len(tried) - left} | {left} |")
-    for one in known.values():
-        if one["outcome"] == "survived":
-            why = reasons.get(name_of(one), "**not looked at yet**")
-            rows.append(f"\n{name_of(one)}\n\n    - {one['was']}\n    + {one['now']}\n\n{why}")
-    return "\n".join(rows)
+        tried = Counter(known[one.key]["outcome"] for one in some if one.key in known)
+        counts = {"faults": len(some), "tried": tried.total(), "left": tried["survived"]}
+        sums.update(counts)
+        rows.append(_row(module.removeprefix("infoutil_jax/"), counts))
+    left = [one for one in known.values() if one["outcome"] == "survived"]
+    first = [json.loads(line) for line in FAULTS.read_text().splitlines()]
+    escaped = {key_of(one) for one in first if one["outcome"] == "survived"}
+    noticed = [one for key, one in known.items() if key in escaped and one["outcome"] != "survived"]
+    return "\n".join(
+        [
+            "# Faults that tests should notice\n\nMade by `python -m tools.mutants --report`.\n",
+            "| module | faults | tried | noticed | not noticed |",
+            *("| --- | --- | --- | --- | --- |", *rows, _row("all", sums)),
+            *("", "## Not noticed, and why that is right", ""),
+            *(_told(one, reasons.get(name_of(one), "Not looked at yet.")) for one in left),
+            *("## Not noticed at first, and the test that notices since", ""),
+            *(_told(one, f"`{one['by']}`") for one in noticed),
+        ]
+    )
+
+
+def _row(name: str, counts: Mapping[str, int]) -> str:
+    noticed = counts["tried"] - counts["left"]
+    return f"| {name} | {counts['faults']} | {counts['tried']} | {noticed} | {counts['left']} |"
+
+
+def _told(one: Mapping[str, Any], why: str) -> str:
+    place = f"{one['module'].removeprefix('infoutil_jax/')}:{one['line']} {one['place']}"
+    return f"- {place}: `{one['was']}` → `{one['now']}`\n  {why}\n"
 
 
 def _append(file: Path, line: dict[str, Any]) -> None:
