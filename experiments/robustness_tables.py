@@ -176,17 +176,20 @@ def _teachers(lines: list[Line]) -> list[str]:
 def _missing(lines: list[Line]) -> list[str]:
     order = list(MISSING)
     lines = sorted(lines, key=lambda line: (line["dataset"], order.index(line["missing"])))
+    colour = {line["dataset"]: line for line in lines if line["missing"] == "mean"}
 
     def rows() -> Iterator[Sequence[Any]]:
         for line in lines:
-            top1 = line["top1"]
-            same = f"{line['same_window']:.0f}%"
-            crops = same, _mean(line["own_class"])
-            title = MISSING[line["missing"]]
-            yield _title(line), title, *crops, _mean(top1["online"]), _mean(top1["hard"])
+            cells = []
+            for labels in ("online", "hard"):
+                found, rival = (one["top1"][labels] for one in (line, colour[line["dataset"]]))
+                cells += [_mean(found), "" if found is rival else _lead(found, rival)]
+            crops = f"{line['same_window']:.0f}%", _mean(line["own_class"])
+            yield _title(line), MISSING[line["missing"]], *crops, *cells
 
     head = "dataset | an absent patch shows | same window as with the mean colour"
-    return _table(f"{head} | crops of their class, % | top-1, online | top-1, hard", rows())
+    head = f"{head} | crops of their class, % | top-1, online | over the mean colour"
+    return _table(f"{head} | top-1, hard | over the mean colour", rows())
 
 
 def _views(lines: list[Line]) -> list[str]:
