@@ -5,7 +5,9 @@
 Every process computes with one thread, so that two workers of one machine are two machines to each
 other as far as computing goes. Each case runs in a process of its own. The first pool compiles; the
 second, with another seed, is what is timed. `start` is what the first took more. `predicted` is the
-seconds of one process, shared by the workers in whole parts.
+seconds of one process, shared by the workers in whole parts. By the same sum the hours of
+scaling_model.json, of one accelerator, become those of many: a start, and the share of the one that
+has most tasks.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from typing import Any, Literal
 import psutil
 import tyro
 
+from experiments.benchmarks.scaling_model import SETS
 from infoutil_jax import provenance
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.distillation import DistillConfig, Ray, distill, parts, pool
@@ -37,6 +40,8 @@ from infoutil_jax.training.teacher import load_teachers
 
 HERE = Path(__file__).parents[1]
 RESULT = HERE / "results" / "benchmarks" / "engine.json"
+MODEL = RESULT.with_name("scaling_model.json")
+CHIP, MACHINES = "H100 SXM", (1, 8, 64)
 ONE_THREAD = "--xla_cpu_multi_thread_eigen=false intra_op_parallelism_threads=1"
 Case = Literal["here", "1 worker", "2 workers", "1 of 2 workers killed"]
 CASES: tuple[Case, ...] = ("here", "1 worker", "2 workers", "1 of 2 workers killed")
@@ -85,9 +90,11 @@ class Engine:
             share = math.ceil(tasks / workers) / tasks
             cases[case]["ratio"] = cases[case]["seconds"] / here["seconds"]
             cases[case]["predicted"] = share * here["seconds"]
+        slowest = max(case["start"] for case in cases.values())
         assert len({case["digest"] for case in cases.values()}) == 1, "another set"
         record = {
             "cases": cases,
+            "hours": {name: hours_of(name, slowest) for name in SETS},
             "arguments": {
                 k: v for k, v in asdict(self).items() if k not in ("data", "teacher", "result")
             },
@@ -132,6 +139,18 @@ class Engine:
             seconds.append(time.perf_counter() - started)
         found |= {"seconds": seconds[1], "start": seconds[0] - seconds[1]}
         return found | {"images": len(source.train), "digest": made.digest}
+
+
+def hours_of(name: str, start: float) -> dict[int, float]:
+    """Hours to distil a large set by the number of machines, each with one accelerator.
+
+    Args:
+        name: of the set, in the scaling model.
+        start: seconds until a machine scores its first task.
+    """
+    alone = json.loads(MODEL.read_text())["large"]["hours"][name][CHIP]
+    tasks = math.ceil(SETS[name] / parts.PART)
+    return {n: start / 3600 + math.ceil(tasks / n) / tasks * alone for n in MACHINES}
 
 
 def _kill_a_worker() -> None:

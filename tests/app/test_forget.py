@@ -309,10 +309,13 @@ def test_refined_and_painted_pixels_are_refused(photo_set, digits, teachers, tmp
         forget(painted.path, ["x"], digits, teachers)
 
 
-def test_what_cannot_be_removed_is_told(photo_set, monkeypatch):
+@pytest.mark.parametrize(("swaps", "ending"), [(True, "partial"), (False, "old")])
+def test_what_cannot_be_removed_is_told(photo_set, monkeypatch, swaps, ending):
     _, source, teacher, distilled = photo_set
     monkeypatch.setattr(files.shutil, "rmtree", lambda *_, **__: None)
-    with pytest.raises(InputError, match=r"\.old holds files of the earlier set"):
+    if not swaps:
+        monkeypatch.setattr(files, "exchanged", lambda *_: False)
+    with pytest.raises(InputError, match=rf"\.{ending} holds files of the earlier set"):
         forget(distilled.path, [first_of(distilled, 0)[0]], source, teacher, config=QUIET)
 
 

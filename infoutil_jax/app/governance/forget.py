@@ -173,13 +173,14 @@ def _check_twins(made: Contents, source: Source, examples: Sequence[int]) -> Non
 
 
 def _check_gone(place: Path) -> None:
-    """Checks that the earlier set, which was moved aside, has been removed.
+    """Checks that the earlier set has been removed, which was moved aside or changed places.
 
     Raises:
         InputError: some of it is there still.
     """
     files.recover(place)
-    for left in sorted(place.parent.glob(f".{place.name}.*.old")):
+    litter = (f".{place.name}.*.{ending}" for ending in ("old", "partial"))
+    for left in sorted(one for pattern in litter for one in place.parent.glob(pattern)):
         raise InputError(f"{left} holds files of the earlier set and cannot be removed: remove it")
 
 
