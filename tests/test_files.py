@@ -1,54 +1,66 @@
-"""A folder that takes another's place is there at every moment."""
+"""Folders that come and go whole, and disks that refuse."""
 
-import sys
-import threading
+import errno
+import os
 
 import pytest
 
-from infoutil_jax import files
-
-SWAPS = pytest.mark.skipif(sys.platform != "linux", reason="names are swapped by Linux's kernel")
+from infoutil_jax import files, locks
 
 
-def folder(path, content):
-    path.mkdir()
-    (path / "file").write_text(content)
-    return path
+def litter(folder, name):
+    """What a dead run has left beside a folder."""
+    left = folder.parent / f".{folder.name}.0123abcd.{name}"
+    left.mkdir(parents=True)
+    (left / "file").touch()
+    return left
 
 
-@SWAPS
-def test_two_names_change_places(tmp_path):
-    one, other = folder(tmp_path / "one", "1"), folder(tmp_path / "other", "2")
-    assert files.exchanged(one, other)
-    assert [(path / "file").read_text() for path in (one, other)] == ["2", "1"]
+def test_what_a_dead_run_has_moved_aside_comes_back(tmp_path):
+    place = tmp_path / "set"
+    old, part = litter(place, "old"), litter(place, "partial")
+    files.recover(place)
+    assert (place / "file").exists() and not old.exists() and not part.exists()
 
 
-def test_what_is_not_there_changes_no_places(tmp_path):
-    one = folder(tmp_path / "one", "1")
-    assert not files.exchanged(one, tmp_path / "other")
-    assert (one / "file").read_text() == "1"
+def test_a_link_named_like_litter_and_folders_of_others_stay(tmp_path):
+    place = tmp_path / "set"
+    place.mkdir()
+    other = litter(tmp_path / "another", "partial")
+    link = tmp_path / ".set.0123abcd.partial"
+    link.symlink_to(other)
+    files.recover(place)
+    assert link.is_symlink() and (other / "file").exists()
 
 
-@SWAPS
-def test_a_reader_always_finds_one_of_them(tmp_path):
-    place, done, seen = folder(tmp_path / "set", "0"), threading.Event(), set()
-
-    def read():
-        while not done.is_set():
-            seen.add(place.exists())
-
-    reader = threading.Thread(target=read)
-    reader.start()
-    for number in range(300):
-        files.move(folder(files.beside(place), str(number)), place)
-    done.set()
-    reader.join()
-    assert seen == {True} and (place / "file").read_text() == "299"
-    assert list(tmp_path.iterdir()) == [place]
+def test_where_there_is_no_folder_nothing_is_recovered(tmp_path):
+    files.recover(tmp_path / "none" / "set")
+    assert not (tmp_path / "none").exists()
 
 
-def test_where_names_cannot_change_places_the_folder_is_moved_all_the_same(tmp_path, monkeypatch):
-    monkeypatch.setattr(files, "exchanged", lambda *_: False)
-    place = folder(tmp_path / "set", "0")
-    files.move(folder(files.beside(place), "1"), place)
-    assert (place / "file").read_text() == "1" and list(tmp_path.iterdir()) == [place]
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_disk_that_cannot_tell_its_room_is_trusted(tmp_path, monkeypatch, number):
+    def refuses(*arguments):
+        raise OSError(number, "not here")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuses)
+    files.find_room(tmp_path, 2**40)
+
+
+def test_a_disk_without_room_is_named(tmp_path, monkeypatch):
+    def refuses(*arguments):
+        raise OSError(errno.ENOSPC, "full")
+
+    monkeypatch.setattr(os, "posix_fallocate", refuses)
+    with pytest.raises(OSError, match=str(tmp_path)) as told:
+        files.find_room(tmp_path, 2**20)
+    assert told.value.errno == errno.ENOSPC
+
+
+def test_a_lock_that_the_disk_fails_to_give_is_told_as_it_is(tmp_path, monkeypatch):
+    def fails(*arguments):
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(locks.fcntl, "flock", fails)
+    with pytest.raises(OSError, match="broken"), locks.locked(tmp_path / "set"):
+        pytest.fail("it has no lock")

@@ -154,3 +154,65 @@ def test_the_first_waits_for_others_that_neither_come_nor_leave(process, monkeyp
 
 def test_a_process_that_has_joined_none_leaves_alone():
     assert not parallel.leave()
+
+
+def test_the_others_hear_how_the_work_of_the_first_ends(process, monkeypatch):
+    def fails():
+        raise OSError("no disk")
+
+    process(0)
+    monkeypatch.setattr(parallel, "_numbers", itertools.count())
+    with pytest.raises(OSError, match="no disk"):
+        parallel.first_alone(fails)
+    parallel.first_alone(lambda: None)
+    process(1)
+    monkeypatch.setattr(parallel, "_numbers", itertools.count())
+    with pytest.raises(InputError, match="the first process stopped with OSError: no disk"):
+        parallel.first_alone(lambda: None)
+    assert parallel.first_alone(fails) is False  # the work is the first's alone
+
+
+def test_the_first_prepares_and_the_others_hear_that_it_cannot(process, monkeypatch, tmp_path):
+    def refuses():
+        raise InputError("there is another set")
+
+    for number, prepare in ((0, refuses), (1, lambda: pytest.fail("not the first"))):
+        process(number)
+        monkeypatch.setattr(parallel, "_numbers", itertools.count())
+        alone = parallel.alone_in(tmp_path / "set", prepare)
+        with pytest.raises(InputError, match="there is another set"), alone:
+            pytest.fail("nobody goes on")
+
+
+def test_what_the_runtime_cannot_say_is_told_as_it_is(process, monkeypatch):
+    def broken(name, patience):
+        raise jax.errors.JaxRuntimeError("UNAVAILABLE: the first process is gone")
+
+    monkeypatch.setattr(process(1), "blocking_key_value_get", broken)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="UNAVAILABLE"):
+        parallel.agreed("")
+
+
+def test_several_processes_that_nobody_has_joined_are_told(monkeypatch):
+    monkeypatch.setattr("jax.process_count", lambda: 2)
+    with pytest.raises(InputError, match="2 processes are not joined: call"):
+        parallel.agreed("")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "joined"),
+    [
+        (("auto",), {}),
+        (
+            ("host:1", 2, 1),
+            {"coordinator_address": "host:1", "num_processes": 2, "process_id": 1},
+        ),
+    ],
+)
+def test_jax_joins_the_processes_and_they_leave_at_the_end(monkeypatch, arguments, joined):
+    called, at_exit = [], []
+    monkeypatch.setattr("jax.distributed.initialize", lambda **given: called.append(given))
+    monkeypatch.setattr("jax.config.update", lambda name, value: None)
+    monkeypatch.setattr(parallel.atexit, "register", at_exit.append)
+    assert parallel.start(*arguments) == (0, 1)
+    assert called == [joined] and at_exit == [parallel.leave]
