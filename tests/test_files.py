@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from infoutil_jax import files, locks
+from infoutil_jax import files
 
 
 def litter(folder, name):
@@ -55,12 +55,3 @@ def test_a_disk_without_room_is_named(tmp_path, monkeypatch):
     with pytest.raises(OSError, match=str(tmp_path)) as told:
         files.find_room(tmp_path, 2**20)
     assert told.value.errno == errno.ENOSPC
-
-
-def test_a_lock_that_the_disk_fails_to_give_is_told_as_it_is(tmp_path, monkeypatch):
-    def fails(*arguments):
-        raise OSError(errno.EIO, "broken")
-
-    monkeypatch.setattr(locks.fcntl, "flock", fails)
-    with pytest.raises(OSError, match="broken"), locks.locked(tmp_path / "set"):
-        pytest.fail("it has no lock")
