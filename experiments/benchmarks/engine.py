@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import psutil
 import tyro
 
@@ -118,9 +119,8 @@ class Engine:
             run = pool._Run(source, teacher, recipe, 0, config)
             score = partial(pool._part, run, lambda rows: rows)
             found["bytes sent to a process"] = len(ray.cloudpickle.dumps(score))
-            some = source.train.ids[: self.part]
-            rows = score(pool.choose_pool(source.train.labels, None, 0)[: len(some)])
-            found["bytes back of an image"] = len(pickle.dumps(rows)) / len(some)
+            rows = score(np.arange(self.part))
+            found["bytes back of an image"] = len(pickle.dumps(rows)) / self.part
         seconds: list[float] = []
         for seed in (1, 0):
             if seed == 0 and "killed" in case:

@@ -117,7 +117,7 @@ class Ray:
             if isinstance(error.cause, InputError):
                 raise InputError(str(error.cause)) from None
             raise
-        except (ray.exceptions.RayError, ray.exceptions.WorkerCrashedError) as error:
+        except ray.exceptions.RayError as error:
             reason = str(error).splitlines()[0]
             raise InputError(
                 f"training images {part.min()} to {part.max()} were lost {self.retries + 1} times "
