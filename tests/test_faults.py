@@ -2,11 +2,13 @@
 
 import json
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tools import mutants
+from tools.covering import Covering, statement_of
 from tools.faults import Fault, drawn
 
 CODE = '''\
@@ -58,6 +60,45 @@ def test_however_many_are_drawn_each_module_has_its_share():
     assert sorted(one.key for one in order) == sorted(one.key for f in faults.values() for one in f)
     for count in (10, 50, 70):
         assert Counter(one.module for one in order[:count])["small.py"] == count // 10
+
+
+def test_every_place_has_one_fault_before_any_has_two():
+    twice = [replace(one, line=one.line // 2) for one in some("large.py", 90)]
+    order = drawn({"large.py": twice, "small.py": some("small.py", 10)}, seed=0)
+    assert len({(one.module, one.line) for one in order[:55]}) == 55
+
+
+STATEMENTS = """\
+LIMIT = 3
+def f(x, limit=LIMIT):
+    def g(
+        y=2,
+    ):
+        return y
+    if (
+        x > limit
+    ):
+        return sum([
+            x,
+            1,
+        ])
+    return g(x)
+"""
+
+
+@pytest.mark.parametrize(
+    ("line", "statement"),
+    [(1, [1]), (2, [2]), (4, [3, 4, 5]), (6, [6]), (8, [7, 8, 9]), (12, [10, 11, 12, 13])],
+)
+def test_a_line_belongs_to_the_smallest_statement_or_to_its_head(line, statement):
+    assert list(range(*statement_of(STATEMENTS, line))) == statement
+
+
+def test_the_shortest_test_that_runs_a_line_is_the_first():
+    seconds = {"slow": 3.0, "quick": 0.1, "elsewhere": 0.2}
+    covering = Covering(seconds, {"a.py": {"slow": [7, 10, 14], "quick": [10], "elsewhere": [14]}})
+    assert covering.tests_for("a.py", 11, STATEMENTS) == ["quick", "slow"]
+    assert covering.tests_for("a.py", 1, STATEMENTS) == ["quick", "elsewhere", "slow"]
 
 
 def test_every_fault_that_no_test_notices_is_explained():

@@ -45,6 +45,7 @@ class Fault:
         operator: Cosmic Ray's name of the change.
         occurrence: which of the operator's places in the module this is.
         number: which of those of equal `place`, `was` and `operator`, in their order.
+        column: of the line, from 0.
     """
 
     module: str
@@ -54,6 +55,7 @@ class Fault:
     operator: str
     occurrence: int
     number: int
+    column: int = 0
 
     @property
     def key(self) -> Key:
@@ -100,13 +102,14 @@ def faults_of(module: str, code: str) -> list[Fault]:
     for operator in LIKE_WITH_LIKE:
         changes, occurrence = get_operator(f"core/{operator}")(), -1
         for node in nodes:
-            for (line, _), _ in changes.mutation_positions(node):
+            for (line, column), _ in changes.mutation_positions(node):
                 occurrence += 1
                 place, was = ASTQuery(node).get_definition_name() or "", lines[line - 1].strip()
                 number = seen[place, was, operator]
                 seen[place, was, operator] += 1
                 if not (is_spared(line) or _is_annotation(node)):
-                    found.append(Fault(module, place, line, was, operator, occurrence, number))
+                    one = Fault(module, place, line, was, operator, occurrence, number, column)
+                    found.append(one)
     return found
 
 
@@ -137,9 +140,19 @@ def mutated(code: str, fault: Fault) -> str | None:
 
 
 def drawn(faults: dict[str, list[Fault]], seed: int) -> list[Fault]:
-    """All faults, so that the first n of them are of each module in proportion to what it has."""
+    """All faults, the first of every place before the second of any.
+
+    The first n are of each module in proportion to what it has.
+    """
     order = []
     for module, some in faults.items():
-        shuffled = random.Random(f"{seed} {module}").sample(some, len(some))
-        order += [((n + 0.5) / len(some), module, fault) for n, fault in enumerate(shuffled)]
-    return [fault for _, _, fault in sorted(order, key=lambda one: one[:2])]
+        rounds: list[list[Fault]] = []
+        seen = Counter[tuple[int, int]]()
+        for fault in random.Random(f"{seed} {module}").sample(some, len(some)):
+            before = seen[fault.line, fault.column]
+            seen[fault.line, fault.column] += 1
+            rounds += [[]] if before == len(rounds) else []
+            rounds[before].append(fault)
+        for number, these in enumerate(rounds):
+            order += [(number, (n + 0.5) / len(these), one) for n, one in enumerate(these)]
+    return [one for *_, one in sorted(order, key=lambda one: (*one[:2], one[2].module))]

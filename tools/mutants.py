@@ -5,20 +5,22 @@
     python -m tools.mutants --report        # counts by module, and what no test has noticed
 
 Faults are Cosmic Ray's, in code that JAX compiles and in decorated functions, too (mutmut passes
-over these). They are drawn in an order that is the same each time, from every module as many as its
-size asks for, so that however many have been tried are a fair sample. Each is put into a copy of
-the last commit, and the module's own tests run there until one fails; `--again` runs all of the
-room that import the module, however indirectly. A process that has imported JAX already is forked
-for each (POSIX), which is most of the time that it would take.
+over these). First every place has one fault, then those with two have the other; both in an order
+that is the same each time and takes from every module as many as its size asks for. Each is put
+into a copy of the last commit, and the tests that run its line (`tools.covering`) run there, the
+shortest first, until one fails; `--again` runs those, too, that would take long. A process that has
+imported JAX already is forked for each (POSIX), which is most of the time that it would take.
 """
 
 from __future__ import annotations
 
 import argparse
-import ast
+import bisect
 import contextlib
 import importlib.metadata
+import itertools
 import json
+import multiprocessing
 import os
 import resource
 import signal
@@ -29,67 +31,28 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-from tools import house
+from tools.covering import Covering
 from tools.faults import Fault, Key, drawn, faults_of, mutated
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results" / "mutation"
 ROOMS = ("shapley", "gradients", "method")
 SEED = 0
+FIRST = 20.0
+"""Seconds of tests that are tried on a fault; all that run its line are by `--again`."""
 SECONDS = 60
-"""Of a processor, for a module's own tests; five times as many for others. A fault that makes them
-run longer is noticed, on however busy a machine."""
+"""Of a processor, and five times what the tests take: longer is noticed, however busy a machine."""
 SILENCE = 900
 """Seconds without a word of pytest's after which tests wait for one another for ever."""
 MEMORY = 8 << 30
 """Bytes that a process of tests may ask for: some faults enumerate what is better drawn."""
+MAP = ROOT / "runs" / "mutation" / "covering.json"
+"""Which tests run which lines."""
 FAULTS = RESULTS / "faults.jsonl"
 """A line each time that a fault was tried; the last line of a fault counts."""
-
-
-def tests_for(module: str) -> list[list[str]]:
-    """The tests of a module's room that import it, however indirectly: its own, then the others.
-
-    Those of its folder are its own where no file is named as it is.
-    """
-    name, places = module.removesuffix(".py").replace("/", "."), Path(module).parts
-    seeing = [
-        path.relative_to(ROOT)
-        for path in sorted((ROOT / "tests" / places[1]).rglob("test_*.py"))
-        if name in _seen_by(path)
-    ]
-    own = [path for path in seeing if path.stem.startswith(f"test_{Path(module).stem}")]
-    own = own or [path for path in seeing if path.parent == Path("tests", *places[1:-1])]
-    groups = own, [path for path in seeing if path not in own]
-    return [list(map(str, group)) for group in groups if group]
-
-
-def _seen_by(test: Path) -> set[str]:
-    """The package's modules that a test imports, those that they import, and so on."""
-    modules, imports = _imports()
-    seen: set[str] = set()
-    todo = [name for name, _, _ in house.imports_of(ast.parse(test.read_text()), modules)]
-    while todo:
-        if (name := todo.pop()) not in seen:
-            seen.add(name)
-            # All that a module asks the package itself for is read when it is asked for.
-            todo += imports.get(name, []) if name != house.PACKAGE else list(modules)
-    return seen
-
-
-@cache
-def _imports() -> tuple[dict[str, Path], dict[str, list[str]]]:
-    files = sorted((ROOT / house.PACKAGE).rglob("*.py"))
-    modules = {house.module_name(ROOT, file): file for file in files}
-    trees = {name: ast.parse(file.read_text()) for name, file in modules.items()}
-    return modules, {
-        name: [other for other, _, _ in house.imports_of(tree, modules)]
-        for name, tree in trees.items()
-    }
 
 
 @contextlib.contextmanager
@@ -107,7 +70,8 @@ def preload() -> None:
     """Imports what every test imports, without starting a device: threads would not be forked."""
     compiled = Path.home() / ".cache" / "infoutil_jax" / "tests"  # as tests/conftest.py has it
     os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
-    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
+    # What comes of a fault is not kept.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "1e9")
     for name in ("flax.linen", "flax.nnx", "optax", "pytest", "hypothesis", "equinox", "shap"):
         importlib.import_module(name)
     for name in ("scipy.optimize", "scipy.special", "sklearn.cluster", "sklearn.datasets"):
@@ -178,7 +142,9 @@ def made_with(folder: Path) -> dict[str, Any]:
     return found
 
 
-def attempt(folder: Path, fault: Fault, all_tests: bool) -> dict[str, Any] | None:
+def attempt(
+    folder: Path, fault: Fault, covering: Covering, all_tests: bool
+) -> dict[str, Any] | None:
     """Puts a fault into the copy, runs the tests, and takes it out; None where it is none."""
     file = folder / fault.module
     code = file.read_text()
@@ -190,10 +156,12 @@ def attempt(folder: Path, fault: Fault, all_tests: bool) -> dict[str, Any] | Non
     start, outcome, by = time.monotonic(), "survived", ""
     try:
         file.write_text(changed)
-        for number, tests in enumerate(tests_for(fault.module)[: None if all_tests else 1]):
-            outcome, by = run_tests(folder, tests, SECONDS * (5 if number else 1))
-            if outcome != "survived":
-                break
+        tests = covering.tests_for(fault.module, fault.line, code)
+        takes = list(itertools.accumulate(covering.seconds[test] for test in tests))
+        some = len(tests) if all_tests else max(1, bisect.bisect(takes, FIRST))
+        if tests:
+            seconds = SECONDS + round(5 * takes[some - 1])
+            outcome, by = run_tests(folder, tests[:some], seconds)
     finally:
         # A file that Python compiled may be no younger, by seconds, than what it is read for next.
         time.sleep(max(0.0, 1.1 - (time.monotonic() - start)))
@@ -286,7 +254,8 @@ def main() -> int:
         "--again", action="store_true", help="those that no test fails on, and no reason explains"
     )
     asked.add_argument("--report", action="store_true", help="print what is known; try nothing")
-    asked.add_argument("--passing", action="store_true", help="the tests are known to pass")
+    asked.add_argument("--passing", action="store_true", help="tests pass; their lines are known")
+    asked.add_argument("--jobs", type=int, default=1, help="faults that are tried side by side")
     given = asked.parse_args()
     if given.report:
         print(report())
@@ -303,24 +272,32 @@ def main() -> int:
         for fault in drawn(every_fault(), SEED)
         if (fault.key in open_ if given.again else fault.key not in known)
     ]
-    preload()
+    asked_for = {"seed": SEED, "minutes": given.minutes, "again": given.again}
     with copy_of_the_commit() as folder:
-        if not given.passing:
-            whole = run_tests(folder, [f"tests/{room}" for room in ROOMS], 20 * SECONDS)
-            if whole[0] != "survived":
-                raise SystemExit(f"the tests fail without any fault: {whole[1]}")
-        asked_for = {"seed": SEED, "minutes": given.minutes, "again": given.again}
+        covering = Covering.made(MAP, folder, ROOMS, given.passing)
         _append(RESULTS / "runs.jsonl", {"arguments": asked_for, **made_with(folder)})
-        end = time.monotonic() + 60 * given.minutes
+    preload()
+    end = time.monotonic() + 60 * given.minutes
+    process = multiprocessing.get_context("fork").Process
+    parts = [todo[job :: given.jobs] for job in range(given.jobs)]
+    jobs = [process(target=_try_all, args=(part, covering, end, given.again)) for part in parts]
+    for one in jobs:
+        one.start()
+    for one in jobs:
+        one.join()
+    return max(one.exitcode or 0 for one in jobs)
+
+
+def _try_all(todo: list[Fault], covering: Covering, end: float, all_tests: bool) -> None:
+    with copy_of_the_commit() as folder:
         for fault in todo:
             if time.monotonic() > end:
                 break
-            result = attempt(folder, fault, given.again)
+            result = attempt(folder, fault, covering, all_tests)
             if result is not None:
                 _append(FAULTS, result)
                 said = result["outcome"], result["seconds"], name_of(result), result["by"]
                 print(*said, flush=True)
-    return 0
 
 
 if __name__ == "__main__":
