@@ -3,30 +3,42 @@
 Constants are those of the benchmark's generator for images of 32 pixels a side, in pixels whatever
 the side. Three kinds differ from it: `glass_blur` exchanges pixels (the generator's exchange copies
 one of them), `motion_blur` and `snow` blur along a line by interpolation (the generator asks
-ImageMagick). Frost, which needs photographs of frost, and spatter are left out. NumPy on the host.
+ImageMagick). Frost needs the benchmark's photographs of it, which are not ours. NumPy on the host.
 """
 
 from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from PIL import Image
 from scipy import ndimage
 
+from experiments.blurs import (
+    Images,
+    Rng,
+    defocus_blur,
+    gaussian_blur,
+    glass_blur,
+    motion_blur,
+    zoom_blur,
+)
+from experiments.weather import Photographs, fog, frost, snow, spatter
 from infoutil_jax.errors import InputError
 
-Images = Float[np.ndarray, "n height width channels"]
-Rng = np.random.Generator
 SEVERITIES = (1, 2, 3, 4, 5)
-LUMA = (0.299, 0.587, 0.114)
 
 
 def corrupted(
-    images: UInt8[np.ndarray, "n height width channels"], kind: str, severity: int, seed: int = 0
+    images: UInt8[np.ndarray, "n height width channels"],
+    kind: str,
+    severity: int,
+    seed: int = 0,
+    photographs: Photographs = (),
 ) -> UInt8[np.ndarray, "n height width channels"]:
     """Images under one corruption; the same arguments give the same bytes.
 
@@ -35,9 +47,11 @@ def corrupted(
         kind: a name of `KINDS`.
         severity: 1 to 5.
         seed: of what is drawn.
+        photographs: of frost, RGB in 0 to 1 (`weather.photographs_in`); only frost needs them.
 
     Raises:
-        InputError: an unknown kind or severity, or a kind that needs colour.
+        InputError: an unknown kind or severity, a kind that needs colour, or frost without
+            photographs, or with some that are smaller than the images.
     """
     if kind not in KINDS:
         raise InputError(f"corruption {kind!r} is unknown: choose {', '.join(KINDS)}")
@@ -45,7 +59,14 @@ def corrupted(
         raise InputError(f"severity is {severity}; it should be 1 to 5")
     if images.shape[3] != 3 and (kind == "saturate" or images.shape[3] != 1):
         raise InputError(f"{kind} of images of {images.shape[3]} channels: it needs RGB, or grey")
+    if kind == "frost" and not photographs:
+        raise InputError(
+            "frost needs photographs of frost: those of the benchmark are in the package "
+            "imagecorruptions, folder frost"
+        )
     function, constants = KINDS[kind]
+    if kind == "frost":
+        function = partial(function, photographs=photographs)
     rng = np.random.default_rng([seed, list(KINDS).index(kind), severity])
     result = function(images / 255.0, constants[severity - 1], rng)
     # Cut off, not rounded, as the benchmark's files were.
@@ -67,115 +88,6 @@ def _impulse_noise(x: Images, c: float, rng: Rng) -> Images:
 
 def _speckle_noise(x: Images, c: float, rng: Rng) -> Images:
     return x + x * rng.normal(scale=c, size=x.shape)
-
-
-def _gaussian_blur(x: Images, c: float, rng: Rng) -> Images:
-    return ndimage.gaussian_filter(x, (0, c, c, 0), mode="nearest")
-
-
-def _glass_blur(x: Images, c: tuple[float, int, int], rng: Rng) -> Images:
-    sigma, reach, times = c
-    x = _gaussian_blur(x, sigma, rng).copy()
-    n, height, width, _ = x.shape
-    every = np.arange(n)
-    for _ in range(times):
-        for row in range(height - reach, reach, -1):
-            for column in range(width - reach, reach, -1):
-                down, right = rng.integers(-reach, reach, (2, n))
-                here = x[:, row, column].copy()
-                x[:, row, column] = x[every, row + down, column + right]
-                x[every, row + down, column + right] = here
-    return _gaussian_blur(x, sigma, rng)
-
-
-def _defocus_blur(x: Images, c: tuple[float, float], rng: Rng) -> Images:
-    radius, alias = c
-    y, z = np.mgrid[-8:9, -8:9]
-    disc = (y**2 + z**2 <= radius**2).astype(float)
-    kernel = ndimage.gaussian_filter(disc / disc.sum(), alias, radius=1)
-    return ndimage.convolve(x, kernel[None, :, :, None], mode="mirror")
-
-
-def _motion_blur(x: Images, c: tuple[int, float], rng: Rng) -> Images:
-    return _along_a_line(x, c, rng.uniform(-45, 45, len(x)))
-
-
-def _along_a_line(x: Images, c: tuple[int, float], degrees: np.ndarray) -> Images:
-    """Half a Gaussian's weights, of pixels ever farther along a direction of each image's own."""
-    radius, sigma = c
-    far = np.arange(2 * radius + 1)
-    weights = np.exp(-0.5 * (far / sigma) ** 2)
-    weights /= weights.sum()
-    directions = np.stack([np.sin(np.radians(degrees)), np.cos(np.radians(degrees))], 1)
-    result = np.zeros_like(x)
-    for image, direction, out in zip(x, directions, result, strict=True):
-        for step, weight in zip(far, weights, strict=True):
-            if weight > 1e-4:
-                shift = (*(-step * direction), 0)
-                out += weight * ndimage.shift(image, shift, order=1, mode="nearest")
-    return result
-
-
-def _zoomed(x: Images, factor: float) -> Images:
-    """The centre, enlarged to the whole."""
-    height, width = x.shape[1:3]
-    inner = [int(np.ceil(side / factor)) for side in (height, width)]
-    top, left = (height - inner[0]) // 2, (width - inner[1]) // 2
-    centre = x[:, top : top + inner[0], left : left + inner[1]]
-    large = ndimage.zoom(centre, (1, factor, factor, 1), order=1)
-    top, left = (large.shape[1] - height) // 2, (large.shape[2] - width) // 2
-    return np.asarray(large[:, top : top + height, left : left + width])
-
-
-def _zoom_blur(x: Images, c: float, rng: Rng) -> Images:
-    factors = np.arange(1, c, 0.01)
-    return (x + sum(_zoomed(x, factor) for factor in factors)) / (len(factors) + 1)
-
-
-def _snow(x: Images, c: tuple[Any, ...], rng: Rng) -> Images:
-    mean, deviation, zoom, least, radius, sigma, kept = c
-    flakes = _zoomed(rng.normal(mean, deviation, (*x.shape[:3], 1)), zoom)
-    flakes = np.clip(np.where(flakes < least, 0, flakes), 0, 1)
-    flakes = _along_a_line(flakes, (radius, sigma), rng.uniform(-135, -45, len(x)))
-    grey = (x * LUMA).sum(3, keepdims=True) if x.shape[3] == 3 else x
-    pale = kept * x + (1 - kept) * np.maximum(x, grey * 1.5 + 0.5)
-    return pale + flakes + flakes[:, ::-1, ::-1]
-
-
-def _fog(x: Images, c: tuple[float, float], rng: Rng) -> Images:
-    thickness, decay = c
-    most = x.max((1, 2, 3), keepdims=True)
-    clouds = plasma(rng, len(x), max(x.shape[1:3]), decay)
-    clouds = clouds[:, : x.shape[1], : x.shape[2], None]
-    return (x + thickness * clouds) * most / (most + thickness)
-
-
-def plasma(rng: Rng, n: int, side: int, decay: float) -> Float[np.ndarray, "n side side"]:
-    """Fractal clouds by the diamond-square algorithm on a torus, 0 to 1 (Fournier et al. 1982).
-
-    Args:
-        rng: of the draws.
-        n: how many.
-        side: of the result, in pixels.
-        decay: by which the roughness falls from each scale to the next.
-    """
-    size = 2 ** int(np.ceil(np.log2(side)))
-    cloud, step, rough = np.zeros((n, size, size)), size, 100.0
-
-    def rise(total: np.ndarray) -> np.ndarray:
-        return np.asarray(total / 4 + rough * rng.uniform(-rough, rough, total.shape))
-
-    while step >= 2:
-        half = step // 2
-        corners = cloud[:, ::step, ::step].copy()
-        right, down = np.roll(corners, -1, 2), np.roll(corners, -1, 1)
-        centres = rise(corners + right + down + np.roll(right, -1, 1))
-        cloud[:, half::step, half::step] = centres
-        cloud[:, half::step, ::step] = rise(corners + down + centres + np.roll(centres, 1, 2))
-        cloud[:, ::step, half::step] = rise(corners + right + centres + np.roll(centres, 1, 1))
-        step, rough = half, rough / decay
-    cloud -= cloud.min((1, 2), keepdims=True)
-    return (cloud / cloud.max((1, 2), keepdims=True))[:, :side, :side]
 
 
 def _contrast(x: Images, c: float, rng: Rng) -> Images:
@@ -257,16 +169,16 @@ KINDS: dict[str, Kind] = {
     "shot_noise": (_shot_noise, (500, 250, 100, 75, 50)),
     "impulse_noise": (_impulse_noise, (0.01, 0.02, 0.03, 0.05, 0.07)),
     "speckle_noise": (_speckle_noise, (0.06, 0.1, 0.12, 0.16, 0.2)),
-    "defocus_blur": (_defocus_blur, ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))),
-    "gaussian_blur": (_gaussian_blur, (0.4, 0.6, 0.7, 0.8, 1.0)),
+    "defocus_blur": (defocus_blur, ((0.3, 0.4), (0.4, 0.5), (0.5, 0.6), (1, 0.2), (1.5, 0.1))),
+    "gaussian_blur": (gaussian_blur, (0.4, 0.6, 0.7, 0.8, 1.0)),
     "glass_blur": (
-        _glass_blur,
+        glass_blur,
         ((0.05, 1, 1), (0.25, 1, 1), (0.4, 1, 1), (0.25, 1, 2), (0.4, 1, 2)),
     ),
-    "motion_blur": (_motion_blur, ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))),
-    "zoom_blur": (_zoom_blur, (1.06, 1.11, 1.16, 1.21, 1.26)),
+    "motion_blur": (motion_blur, ((6, 1), (6, 1.5), (6, 2), (8, 2), (9, 2.5))),
+    "zoom_blur": (zoom_blur, (1.06, 1.11, 1.16, 1.21, 1.26)),
     "snow": (
-        _snow,
+        snow,
         (
             (0.1, 0.2, 1, 0.6, 8, 3, 0.95),
             (0.1, 0.2, 1, 0.5, 10, 4, 0.9),
@@ -275,7 +187,7 @@ KINDS: dict[str, Kind] = {
             (0.3, 0.3, 1.25, 0.65, 14, 12, 0.8),
         ),
     ),
-    "fog": (_fog, ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))),
+    "fog": (fog, ((0.2, 3), (0.5, 3), (0.75, 2.5), (1, 2), (1.5, 1.75))),
     "brightness": (_brightness, (0.05, 0.1, 0.15, 0.2, 0.3)),
     "contrast": (_contrast, (0.75, 0.5, 0.4, 0.3, 0.15)),
     "saturate": (_saturate, ((0.3, 0), (0.1, 0), (1.5, 0), (2, 0.1), (2.5, 0.2))),
@@ -285,5 +197,16 @@ KINDS: dict[str, Kind] = {
     ),
     "pixelate": (_pixelate, (0.95, 0.9, 0.85, 0.75, 0.65)),
     "jpeg_compression": (_jpeg_compression, (80, 65, 58, 50, 40)),
+    "frost": (frost, ((1, 0.2), (1, 0.3), (0.9, 0.4), (0.85, 0.4), (0.75, 0.45))),
+    "spatter": (
+        spatter,
+        (
+            (0.62, 0.1, 0.7, 0.7, 0.5, False),
+            (0.65, 0.1, 0.8, 0.7, 0.5, False),
+            (0.65, 0.3, 1, 0.69, 0.5, False),
+            (0.65, 0.1, 0.7, 0.69, 0.6, True),
+            (0.65, 0.1, 0.5, 0.68, 0.6, True),
+        ),
+    ),
 }
-"""Each kind's function and its constants, by severity."""
+"""Each kind's function and its constants, by severity. What is drawn depends on a kind's place."""

@@ -26,6 +26,7 @@ from experiments.adversarial import attacked
 from experiments.corruptions import KINDS, corrupted
 from experiments.robustness_tables import write_tables
 from experiments.small import Cell, Study, figures, own_class
+from experiments.weather import photographs_in
 from infoutil_jax import models
 from infoutil_jax.app.governance.mislabelled import doubted, judge
 from infoutil_jax.data.sources import Source
@@ -58,6 +59,8 @@ class Robustness:
     """folder:PATH; by default where the dataset lies."""
     recipes: tuple[str, ...] = ("random", "rded", "infoutil", "infoutil_paper")
     """Names of infoutil_jax's recipes."""
+    frost: Path | None = None
+    """Photographs of frost, for shift: folder `frost` of the package imagecorruptions."""
     cells: str = ""
     """Only cells whose names hold this."""
     tables: bool = False
@@ -72,6 +75,8 @@ class Robustness:
         for name in self.studies:
             file = self.results / f"{name}.jsonl"
             study = Study.open(self.dataset, self.data, self.workdir)
+            if self.frost is not None:
+                study = replace(study, frost=photographs_in(self.frost))
             for cell, measure in STUDIES[name](study, self.recipes):
                 if self.cells not in cell or cell in store.read(file, _name):
                     continue
@@ -102,16 +107,21 @@ def _shifted(study: Study, recipe: str) -> dict[str, Any]:
         sets, labeller = study.sets(study.source, teachers, RECIPES[recipe](), BUDGET)
         models = study.classifiers(study.students(sets, labeller, "online"), labeller)
     images, labels = study.source.test.arrays()
+    frost = study.frost
 
     def accuracies(some: np.ndarray) -> list[float]:
         return figures(top_k(model_logits(one, some), labels, 1) for one in models)
 
-    kinds = [kind for kind in KINDS if images.shape[3] == 3 or kind != "saturate"]
+    without = {"saturate"} if images.shape[3] == 1 else set()
+    kinds = [kind for kind in KINDS if kind not in without | ({"frost"} if not frost else set())]
     return {
         "recipe": recipe,
         "clean": accuracies(images),
         "corrupted": {
-            kind: {str(s): accuracies(corrupted(images, kind, s)) for s in SEVERITIES}
+            kind: {
+                str(s): accuracies(corrupted(images, kind, s, photographs=frost))
+                for s in SEVERITIES
+            }
             for kind in kinds
         },
         "attacked": {

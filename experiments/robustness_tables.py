@@ -18,7 +18,7 @@ PAGE = Path(__file__).parents[1] / "docs" / "robustness.md"
 FAMILIES = {
     "noise": ("gaussian_noise", "shot_noise", "impulse_noise", "speckle_noise"),
     "blur": ("defocus_blur", "gaussian_blur", "glass_blur", "motion_blur", "zoom_blur"),
-    "weather": ("snow", "fog", "brightness"),
+    "weather": ("snow", "frost", "fog", "brightness", "spatter"),
     "the rest": ("contrast", "saturate", "elastic_transform", "pixelate", "jpeg_compression"),
 }
 TEACHERS = {
@@ -207,22 +207,27 @@ def _views(lines: list[Line]) -> list[str]:
     return _table(f"{head} | top-1, hard | over mirrored", rows())
 
 
+def _where(line: Line) -> tuple[str, str]:
+    return line["dataset"], line["recipe"]
+
+
 def _imbalance(lines: list[Line]) -> list[str]:
-    capped = {line["recipe"]: line for line in lines if line["policy"] == "cap"}
+    capped = {_where(line): line for line in lines if line["policy"] == "cap"}
 
     def rows() -> Iterator[Sequence[Any]]:
         for line in lines:
             cells = []
             for labels in ("online", "hard"):
-                found, rival = (one["students"][labels] for one in (line, capped[line["recipe"]]))
+                found, rival = (one["students"][labels] for one in (line, capped[_where(line)]))
                 over = "" if found is rival else _lead(found["balanced"], rival["balanced"])
                 cells += [_mean(found["balanced"]), over, _mean(found["rare"])]
-            yield line["recipe"], POLICIES[line["policy"]], line["images"], *cells
+            policy = POLICIES[line["policy"]]
+            yield _title(line), line["recipe"], policy, line["images"], *cells
 
     order = list(POLICIES)
-    lines = sorted(lines, key=lambda line: (line["recipe"], order.index(line["policy"])))
-    head = "set | budget of a class | images | online: balanced | over the first | rare classes"
-    return _table(f"{head} | hard: balanced | over the first | rare classes", rows())
+    lines = sorted(lines, key=lambda line: (*_where(line), order.index(line["policy"])))
+    head = "dataset | set | budget of a class | images | online: balanced | over the first"
+    return _table(f"{head} | rare classes | hard: balanced | over the first | rare classes", rows())
 
 
 FILES = {"attacked": "shift"}

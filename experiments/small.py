@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Int
 
 from experiments.datasets import validating
+from experiments.weather import Photographs
 from infoutil_jax import DistillConfig, distill, provenance
 from infoutil_jax.app.pipeline import choose_teacher, train_teachers
 from infoutil_jax.app.students import train_students
@@ -54,6 +55,9 @@ class Small:
 SMALL: dict[str, Small] = {
     "digits": Small("the digits", "digits", None),
     "cifar10": Small("CIFAR-10, JPEG", "folder:cifar10", 500, None, 20, student_epochs=100, sets=3),
+    "cifar10_whole": Small(
+        "CIFAR-10, JPEG, all of it", "folder:cifar10", None, None, 8, student_epochs=100, sets=3
+    ),
     "rsscn7": Small("RSSCN7", "folder:rsscn7_96", 160, 32, 15, student_epochs=60, sets=3, width=16),
     "chest_xray": Small(
         "chest X-rays", "folder:chest_xray_96", 250, 32, 15, student_epochs=60, sets=3, width=16
@@ -71,6 +75,8 @@ class Study:
     workdir: Path
     flips: dict[str, Any] = field(default_factory=dict)
     """Of teachers and students, where they are not the dataset's own."""
+    frost: Photographs = ()
+    """Photographs of it, for that corruption."""
 
     @classmethod
     def open(cls, dataset: str, data: str | None, workdir: Path) -> Study:

@@ -11,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from scipy import ndimage
 
 from experiments.adversarial import attacked
-from experiments.corruptions import KINDS, corrupted, plasma
+from experiments.corruptions import KINDS, corrupted
 from experiments.domains import best_windows
 from experiments.robustness import RESULTS, with_wrong
 from experiments.robustness_tables import PAGE, filled
+from experiments.weather import _canny, photographs_in, plasma
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.classifier import Classifier
 
@@ -29,12 +31,16 @@ def photos():
     return np.stack([np.asarray(Image.open(file).convert("RGB")) for file in files[:4]])
 
 
+ICE = [np.linspace(0, 1, 40 * 50 * 3).reshape(40, 50, 3)]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_same_seed_gives_the_same_bytes_and_severity_a_worse_image(photos, kind):
-    once, again = (corrupted(photos, kind, 3, seed=5) for _ in range(2))
+    once, again = (corrupted(photos, kind, 3, seed=5, photographs=ICE) for _ in range(2))
     np.testing.assert_array_equal(once, again)
     assert once.shape == photos.shape and once.dtype == np.uint8
-    change = [np.abs(corrupted(photos, kind, s).astype(float) - photos).mean() for s in (1, 5)]
+    worse = [corrupted(photos, kind, s, photographs=ICE).astype(float) for s in (1, 5)]
+    change = [np.abs(one - photos).mean() for one in worse]
     assert change[0] > 0.3
     if kind not in ("elastic_transform", "saturate"):  # whose constants are of other kinds
         assert change[1] > change[0]
@@ -111,9 +117,52 @@ def test_clouds_fill_any_square_from_0_to_1(side, decay):
     assert cloud.min() >= 0 and cloud.max() <= 1
 
 
+def test_frost_is_a_part_of_a_photograph_added(photos):
+    """Of a ramp every part is one, so that what is added rises as it does."""
+    found = corrupted(photos, "frost", 5, photographs=ICE) / 255.0
+    added = (found - 0.75 * photos / 255) / 0.45
+    inside = found < 1
+    steps = np.diff(added, axis=1)[inside[:, 1:] & inside[:, :-1]]
+    np.testing.assert_allclose(steps, 150 / (ICE[0].size - 1), atol=0.01)
+    grey = corrupted(photos[..., :1], "frost", 1, photographs=ICE)
+    assert grey.shape == photos[..., :1].shape
+
+
+def test_photographs_of_frost_are_read_at_a_fifth_of_their_size(tmp_path):
+    pixels = np.arange(100 * 60 * 3).reshape(100, 60, 3).astype(np.uint8)
+    for name in "abcdef":
+        Image.fromarray(pixels).save(tmp_path / f"{name}.png")
+    found = photographs_in(tmp_path)
+    assert len(found) == 5, "the benchmark draws among the first five"
+    np.testing.assert_array_equal(found[0], pixels[2::5, 2::5] / 255)
+
+
+def test_mud_covers_and_water_shines(photos):
+    """Mud of full cover is its colour; water only adds light, at most half of its colour's."""
+    mud = corrupted(photos, "spatter", 5).astype(int)
+    covered = np.abs(mud - [63, 42, 20]).max(3) <= 1
+    assert 0.005 < covered.mean() < 0.3
+    untouched = (mud == photos).all(3)
+    assert untouched.mean() > 0.5
+    light = corrupted(photos, "spatter", 3).astype(int) - photos
+    assert light.min() >= -1 and light[..., 0].max() <= 0.5 * 175 + 1
+    assert light.max() <= 0.5 * 238 + 1
+
+
+def test_edges_of_a_square_are_its_border():
+    square = np.zeros((16, 16), np.uint8)
+    square[4:12, 4:12] = 200
+    found = _canny(square, 50, 150)
+    assert 26 <= found.sum() <= 32, "one pixel wide"
+    assert ndimage.label(~found)[1] == 2, "it parts what is inside from what is outside"
+    assert not found[5:10, 5:10].any() and not found[:3].any() and not found[13:].any()
+    assert not _canny(square // 40, 50, 150).any(), "a faint one has none"
+
+
 def test_what_cannot_be_corrupted_is_told(photos):
     for kind, severity, images, sentence in (
-        ("frost", 1, photos, "'frost' is unknown"),
+        ("rain", 1, photos, "'rain' is unknown"),
+        ("frost", 1, photos, "needs photographs"),
         ("fog", 6, photos, "should be 1 to 5"),
         ("saturate", 1, photos[..., :1], "it needs RGB"),
         ("fog", 1, np.repeat(photos, 2, -1), "6 channels"),
