@@ -35,6 +35,36 @@ def available() -> int | None:
     return min(left) if left else total()
 
 
+def left() -> tuple[int | None, str]:
+    """Bytes that arrays can still take where JAX computes, or None; and where that is."""
+    import jax  # what only asks for this machine's memory does without
+
+    stats = jax.local_devices()[0].memory_stats() or {}
+    if "bytes_limit" in stats:
+        return stats["bytes_limit"] - stats.get("bytes_in_use", 0), "the device"
+    return available(), "this machine"
+
+
+def short(
+    what: str, needed: int, instead: str, where: tuple[int | None, str] | None = None
+) -> list[str]:
+    """A sentence where arrays may not fit; none where they do, or where no system tells.
+
+    Args:
+        what: their name and its verb.
+        needed: bytes, about.
+        instead: what would need less.
+        where: bytes that are left, and where; None for where JAX computes.
+    """
+    there, place = where or left()
+    if there is None or needed <= there:
+        return []
+    return [
+        f"memory may not suffice: {what} about {size(needed)} and {place} has {size(there)} "
+        f"left; {instead} needs less"
+    ]
+
+
 def size(count: int) -> str:
     """Bytes as people read them: "1.5 GiB"."""
     return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.0f} MiB"

@@ -41,9 +41,9 @@ ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "experiments" / "results" / "mutation"
 ROOMS = ("shapley", "gradients", "method")
 SEED = 0
-FIRST = 20.0
+FIRST = 6.0
 """Seconds of tests that are tried on a fault; all that run its line are by `--again`."""
-SECONDS = 60
+SECONDS = 30
 """Of a processor, and five times what the tests take: longer is noticed, however busy a machine."""
 SILENCE = 900
 """Seconds without a word of pytest's after which tests wait for one another for ever."""

@@ -132,14 +132,7 @@ def short_of_memory(needs: dict[str, float]) -> list[str]:
     Args:
         needs: bytes, about, by stage; stages come one after the other.
     """
-    stats = jax.local_devices()[0].memory_stats() or {}
-    left, where = memory.available(), "this machine"
-    if "bytes_limit" in stats:
-        left, where = stats["bytes_limit"] - stats.get("bytes_in_use", 0), "the device"
     most = max(needs, key=needs.__getitem__, default=None)
-    if most is None or left is None or needs[most] <= left:
+    if most is None:
         return []
-    return [
-        f"memory may not suffice: {most} need about {memory.size(int(needs[most]))} and {where} "
-        f"has {memory.size(left)} left; a smaller batch_size or image_size needs less"
-    ]
+    return memory.short(f"{most} need", int(needs[most]), "a smaller batch_size or image_size")

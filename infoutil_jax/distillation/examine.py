@@ -5,6 +5,7 @@ The host sends batches of one size, one ahead of the device, and makes rows of w
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -162,6 +163,33 @@ def examine(
     one: Callable[..., Results] = partial(_examine, program)
     results: Results = parallel.by_device(one, program.devices, 1)(shared, images, labels, ids)
     return results
+
+
+def bytes_at_once(program: Program, shared: Shared, *batch: Any) -> int:
+    """What a batch needs on each device while it is examined, about, or 0 where none tells.
+
+    It is what the compiler sets aside, and on a CPU the largest array as well: XLA's account leaves
+    out there what is computed in one with a convolution. What is compiled here examines the batch.
+    """
+    traced = examine.trace(program, shared, *batch)
+    account = traced.lower().compile().memory_analysis()
+    needed = int(getattr(account, "temp_size_in_bytes", 0))
+    return needed + (largest(traced.jaxpr) if jax.default_backend() == "cpu" else 0)
+
+
+def largest(program: Any) -> int:
+    """Bytes of the largest array that a jaxpr makes, those inside of its calls and loops too."""
+    jaxpr, found = getattr(program, "jaxpr", program), 0
+    for equation in jaxpr.eqns:
+        made = [var.aval for var in equation.outvars if hasattr(var.aval, "dtype")]
+        found = max([found, *(math.prod(one.shape) * one.dtype.itemsize for one in made)])
+        inner = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program)
+        found = max([found, *(largest(one) for one in inner if _is_program(one))])
+    return found
+
+
+def _is_program(value: Any) -> bool:
+    return hasattr(getattr(value, "jaxpr", value), "eqns")
 
 
 def _examine(program: Program, shared: Shared, images: Array, labels: Array, ids: Array) -> Results:

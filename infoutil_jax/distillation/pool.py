@@ -36,6 +36,7 @@ from infoutil_jax.distillation.examine import (
     Program,
     Results,
     Shared,
+    bytes_at_once,
     examine,
     stream,
 )
@@ -173,9 +174,10 @@ class _Run:
         shared = Shared(teacher.variables, teacher.normalisation, jax.random.key(seed))
         if len(devices) > 1:
             shared = parallel.replicated(shared, devices)
-        program = Program(recipe.per_image, teacher.predict, tile_size, devices)
-        self.examine = partial(examine, program, shared)
+        self.program = Program(recipe.per_image, teacher.predict, tile_size, devices)
+        self.shared = shared
         self.images, self.waited, self.started = 0, 0.0, time.perf_counter()
+        self.begun = False
         self.reduced: Keep = lambda rows: rows
         self.whole = 0  # images all of whose rows stay in memory
 
@@ -191,8 +193,11 @@ class _Run:
         flying: deque[tuple[np.ndarray, np.ndarray, Results]] = deque()
         for ids, images in train.batches(indices, self.size):
             labels = train.labels[ids]
-            batch = images, labels, ids.astype(np.uint32)
-            flying.append((ids, labels, self.examine(*(padded(a, self.size) for a in batch))))
+            batch = tuple(padded(a, self.size) for a in (images, labels, ids.astype(np.uint32)))
+            if not self.begun:
+                self._say_if_large(batch)
+                self.begun = True
+            flying.append((ids, labels, examine(self.program, self.shared, *batch)))
             if len(flying) > 1:
                 yield self._landed(*flying.popleft(), bar)
         while flying:
@@ -213,16 +218,20 @@ class _Run:
             self._say_if_short(rows, len(ids))
         return rows
 
+    def _say_if_large(self, batch: tuple[Any, ...]) -> None:
+        """Says by the compiler's own account if a batch may not fit, before one is computed."""
+        needed = bytes_at_once(self.program, self.shared, *batch)
+        what = f"a batch of {self.size} images needs"
+        for said in memory.short(what, needed, "a smaller batch_size"):
+            progress.note(said, shown=self.config.progress)
+
     def _say_if_short(self, rows: Examined, images: int) -> None:
         """Says once, by the first batch, if the whole table may not fit into memory."""
         size = sum(leaf.nbytes for leaf in jax.tree.leaves(rows)) / images
         # While parts are joined, they are held as well.
-        needed, left = int(2 * size * self.whole), memory.available()
-        if left is not None and needed > left:
-            said = (
-                f"memory may not suffice: the table of all crops needs about {memory.size(needed)} "
-                f"and this machine has {memory.size(left)} left; a smaller pool needs less"
-            )
+        machine = memory.available(), "this machine"
+        table = "the table of all crops needs"
+        for said in memory.short(table, int(2 * size * self.whole), "a smaller pool", machine):
             progress.note(said, shown=self.config.progress)
         self.whole = 0
 

@@ -2,10 +2,12 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
 
+from infoutil_jax import memory
 from infoutil_jax.distillation import DistillConfig, Examined, parts, pool, score_pool
 from infoutil_jax.distillation.examine import SELECT, examine, stream
 from infoutil_jax.distillation.pool import choose_pool
@@ -188,7 +190,28 @@ def test_a_table_that_may_not_fit_is_told_by_its_first_batch(
         assert capsys.readouterr().err.count("memory may not suffice: the table") == told
     monkeypatch.setattr(pool.memory, "available", lambda: 1)
     score(digits, teacher, dataclasses.replace(RDED, select=TopK()), config, per_class=3)
-    assert "may not suffice" not in capsys.readouterr().err, "what is reduced does not grow"
+    assert "the table" not in capsys.readouterr().err, "what is reduced does not grow"
+
+
+def test_a_batch_that_may_not_fit_is_told_before_it_is_computed(
+    digits, teacher, capsys, monkeypatch
+):
+    """By what the compiler says that the program needs, which grows with the batch."""
+    needed = []
+    for batch_size in (50, 100):
+        config = dataclasses.replace(CONFIG, progress=True, batch_size=batch_size)
+        for left, told in ((2**40, 0), (1, 1)):
+            monkeypatch.setattr(memory, "left", lambda left=left: (left, "the device"))
+            score(digits, teacher, RDED, config, per_class=3)
+            said = capsys.readouterr().err
+            found = re.findall(
+                rf"a batch of {batch_size} images needs about ([\d.]+) MiB and the device has "
+                r"0 MiB left; a smaller batch_size needs less",
+                said,
+            )
+            assert len(found) == told
+        needed += map(int, found)
+    assert 1.5 * needed[0] <= needed[1] <= 2.5 * needed[0]
 
 
 def examined(count, first):
