@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +36,7 @@ PATIENCE = 30.0  # seconds that the first process, when it is done, waits for th
 _SLICE = 500  # milliseconds of waiting at most, for meanwhile Python hears no signal
 _LEFT, _STOPPED = "infoutil_jax/left", "infoutil_jax/stopped"
 _numbers = itertools.count()
+_joined = threading.Event()
 
 
 def start(
@@ -71,14 +73,33 @@ def start(
         jax.config.update("jax_enable_recoverability", True)  # who is lost takes no other along
         # JAX would take SIGTERM for a wish that it only notes.
         jax.config.update("jax_enable_preemption_service", False)
-        jax.distributed.initialize(**arguments)
+        _hearing_signals(partial(jax.distributed.initialize, **arguments))
     except (ValueError, RuntimeError) as error:
         hint = ""
         if coordinator == "auto":
             hint = " (neither SLURM nor Open MPI nor a TPU pod tells more: give host:port)"
         raise InputError(f"cannot join the processes at {coordinator!r}: {error}{hint}") from error
+    _joined.set()
     atexit.register(leave)
     return jax.process_index(), jax.process_count()
+
+
+def _hearing_signals(work: Callable[[], None]) -> None:
+    """Does some work in a thread: where it waits outside Python, no signal would be heard."""
+    failed = list[BaseException]()
+
+    def working() -> None:
+        try:
+            work()
+        except BaseException as error:  # the caller's to raise
+            failed.append(error)
+
+    worker = threading.Thread(target=working, name="join", daemon=True)
+    worker.start()
+    while worker.is_alive():
+        worker.join(_SLICE / 1000)
+    if failed:
+        raise failed[0]
 
 
 @contextmanager
@@ -272,13 +293,13 @@ def leave() -> bool:
     """Lets the first process wait for the others to end: JAX aborts those that outlive it.
 
     Returns:
-        Whether this process has joined others.
+        Whether this process has joined others, or was about to.
     """
-    if global_state.client is None:
-        return False
+    if not _joined.is_set():
+        return global_state.client is not None
     if jax.process_index() > 0:
         name = f"{_LEFT}/{jax.process_index()}"
-        global_state.client.key_value_set(name, "", allow_overwrite=True)
+        _client().key_value_set(name, "", allow_overwrite=True)
     else:
         _heard_of_all(_LEFT)
     return True

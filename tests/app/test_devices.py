@@ -1,6 +1,8 @@
 """Many devices and processes make the set that one makes, and share training."""
 
+import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -68,6 +70,32 @@ def joined():
         free.bind(("localhost", 0))
         address = f"localhost:{free.getsockname()[1]}"
     return ["--coordinator", address, "--processes", "2", "--process"]
+
+
+def test_one_that_waits_for_the_others_to_join_hears_sigterm(teacher_dir, tmp_path):
+    """The first is there once its port is open; the second, once it has knocked at the first's."""
+    with socket.create_server(("localhost", 0)) as nobody:
+        address = f"localhost:{nobody.getsockname()[1]}"
+        which = ["--coordinator", address, "--processes", "2", "--process", "1"]
+        second = command(teacher_dir, tmp_path / "second", *which)
+        nobody.settimeout(120)
+        nobody.accept()[0].close()
+        stopped(second)
+    which = joined()
+    first = command(teacher_dir, tmp_path / "first", *which, "0")
+    host, port = which[1].split(":")
+    for _ in range(1200):
+        with contextlib.suppress(ConnectionRefusedError):
+            socket.create_connection((host, int(port))).close()
+            break
+        time.sleep(0.1)
+    stopped(first)
+
+
+def stopped(process):
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 75 and "terminated; run the same command again" in errors, errors
 
 
 @pytest.mark.slow
