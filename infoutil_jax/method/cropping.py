@@ -186,12 +186,12 @@ class MassBoxes:
         needed = self.mass * worth.sum((1, 2))
         boxes, enough = [], []
         for window in windows:
-            best = ShapleyBoxes(num_crops=1, window=window, alpha=0.0)
+            best = ShapleyBoxes(num_crops=1, window=window)  # the last crop: nothing is drawn
             boxes.append(best(keys, worth, image_size))
             kept = pool_maps(worth, window).max((1, 2)) * (window[0] * window[1])
             # Rounding must not ask for more than everything, nor zero mass for the first patch.
             enough.append((kept >= needed * (1 - 1e-6)) & (needed > 0))
-        smallest = jnp.where(jnp.stack(enough).any(0), jnp.stack(enough).argmax(0), steps - 1)
+        smallest = jnp.where(jnp.stack(enough).any(0), jnp.stack(enough).argmax(0), -1)
         return jnp.stack(boxes)[smallest, jnp.arange(len(keys))]
 
 

@@ -236,7 +236,7 @@ def _values(game: PatchGame, masks: Bool[Array, "coalitions players"]) -> Array:
             values = game.output(logits, jnp.tile(labels, len(masks)))
             return values.reshape(len(masks), len(labels))
 
-        return map_blocks(of_coalitions, masks, max(1, game.batch_size // len(labels))).T
+        return map_blocks(of_coalitions, masks, game.batch_size // len(labels)).T
 
     return map_blocks(of_images, (game.images, game.labels, absent), game.batch_size).T
 

@@ -14,12 +14,13 @@ from infoutil_jax.method.attribution import (
     RandomMaps,
     UniformMaps,
     blurred,
-    darkest,
     grad_cam,
     patch_shapley,
 )
-from infoutil_jax.method.patch_game import OUTPUTS, _values, patch_game
+from infoutil_jax.method.patch_game import OUTPUTS, _values
 from infoutil_jax.shapley import coalition_design, exact_shapley
+
+KEY = jax.random.key(0)
 
 
 @pytest.fixture(scope="module")
@@ -223,12 +224,6 @@ def test_a_linear_model_has_its_closed_form(images, labels):
     np.testing.assert_allclose(maps, expected, atol=1e-4)
 
 
-def test_blur_keeps_constants_and_flattens_the_rest(images):
-    np.testing.assert_allclose(blurred(jnp.full((1, 8, 6, 1), 2.0)), 2.0, atol=1e-6)
-    assert blurred(images).std() < 0.5 * images.std()
-    np.testing.assert_allclose(blurred(images, sigma=1e-3), images, atol=1e-6)
-
-
 def test_grad_cam_of_a_global_average_head(images, labels):
     """With a mean-pool linear head the channel weights are the head's own (Zhou et al. 2016)."""
 
@@ -307,15 +302,31 @@ def test_grad_cam_says_what_it_needs(images, labels):
     with pytest.raises(InputError, match=r"shape \(6, \d+\); Grad-CAM needs maps"):
         grad_cam(Flat(), {}, images, labels, grid=2)
 
+    class Headless:
+        features = Flat.features
 
-def test_darkest_is_each_images_own_lowest_value_in_each_channel():
-    images = np.random.default_rng(0).normal(size=(3, 5, 4, 2)).astype(np.float32)
-    found = np.asarray(darkest(jnp.asarray(images)))
-    np.testing.assert_array_equal(found[:, 0, 0], images.reshape(3, -1, 2).min(1))
-    game = patch_game(summed, (), images, np.zeros(3, int), grid=2, baseline=darkest)
-    nothing = np.asarray(game(np.zeros((1, 4), bool)))[0]
-    np.testing.assert_allclose(nothing, 20 * images.reshape(3, -1, 2).min(1).sum(1), rtol=1e-5)
+    with pytest.raises(InputError, match="give a predict with the methods"):
+        grad_cam(Headless(), {}, images, labels, grid=2)
 
 
-def summed(variables, images):
-    return images.sum((1, 2, 3))[:, None]
+class Pixels:
+    """Its last maps are the pixels; the two classes are their mean and its opposite."""
+
+    def features(self, variables, x):
+        return x
+
+    def head(self, variables, maps):
+        return maps.mean((1, 2)) * jnp.array([1.0, -1.0])
+
+
+@pytest.mark.parametrize("attribute", [GradCam, UniformMaps, RandomMaps])
+def test_a_patch_has_a_pixel_at_least_on_either_axis(attribute):
+    given_ = Pixels(), {}, jnp.ones((2, 5, 3, 1)), jnp.array([0, 1]), jax.random.split(KEY, 2)
+    assert attribute(grid=(5, 3))(*given_).shape == (2, 5, 3)
+    for grid in ((6, 3), (5, 4), (0, 3), (5, 0)):
+        with pytest.raises(InputError, match="every patch needs at least one pixel"):
+            attribute(grid=grid)(*given_)
+
+
+def test_maps_have_the_papers_grid_by_default_and_those_of_no_attribution_one_patch():
+    assert (GradCam().grid, RandomMaps().grid, UniformMaps().grid) == (4, 4, 1)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.image.grid import edges
+from infoutil_jax.image.grid import both, edges
 from infoutil_jax.method.cropping import (
     EveryWindow,
     MassBoxes,
@@ -18,6 +18,7 @@ from infoutil_jax.method.cropping import (
     WholeImage,
     pool_maps,
 )
+from infoutil_jax.method.shapley_maps import ShapleyConfig
 
 
 def shapley_boxes(keys, maps, image_size, **options):
@@ -47,14 +48,22 @@ def assert_inside(boxes, image_size):
     assert (boxes[..., :2] + boxes[..., 2:] <= image_size).all()
 
 
-@pytest.mark.parametrize("side", [6, 8, 12, 32, 40])
-def test_no_random_box_is_smaller_than_it_may_be(side):
-    boxes = random_resized_boxes(keys_of(range(200)), None, (side, side), least_side=8)
-    assert_inside(boxes, (side, side))
-    assert int(boxes[..., 2:].min()) >= min(side, 8)
-    if side >= 29:  # where 8 pixels are less than 0.08 of the area, nothing changes
-        plain = random_resized_boxes(keys_of(range(200)), None, (side, side))
+@pytest.mark.parametrize("size", [(6, 6), (8, 8), (12, 40), (40, 12), (20, 50), (50, 20)])
+def test_no_random_box_is_smaller_than_it_may_be(size):
+    boxes = random_resized_boxes(keys_of(range(200)), None, size, least_side=8)
+    assert_inside(boxes, size)
+    assert int(boxes[..., 2:].min()) >= min(*size, 8)
+    if 0.08 * size[0] * size[1] >= 8 * 8:  # such boxes are none of fewer than 8 pixels a side
+        plain = random_resized_boxes(keys_of(range(200)), None, size)
         np.testing.assert_array_equal(boxes, plain)
+
+
+def test_ten_sizes_are_drawn_before_the_central_square_is_taken():
+    """Of boxes on an image of 20x60: a side of at most 20 pixels, rounded, fits."""
+    boxes = random_resized_boxes(keys_of(range(1000)), None, (20, 60)).reshape(-1, 4)
+    fits = (20.5**2 / 1200 - 0.08) / 0.92
+    central = (boxes == jnp.array([0, 20, 20, 20])).all(-1).mean()
+    assert float(central) == pytest.approx((1 - fits) ** 10, abs=0.01)
 
 
 @pytest.mark.parametrize("window", [1, 2, (3, 1), (4, 5)])
@@ -118,11 +127,16 @@ def test_no_noise_makes_all_crops_alike():
 
 
 def test_a_wider_side_keeps_the_centre_and_is_moved_into_the_image():
-    maps = np.zeros((2, 4, 4), np.float32)
+    maps = np.zeros((3, 4, 4), np.float32)
     maps[0, 1:3, 1:3] = 1
     maps[1, 2:, 2:] = 1
-    boxes = shapley_boxes(keys_of([0, 1]), maps, (32, 32), num_crops=1, side=0.75)
-    np.testing.assert_array_equal(boxes[:, 0], [(4, 4, 24, 24), (8, 8, 24, 24)])
+    maps[2, :2, :2] = 1
+    boxes = shapley_boxes(keys_of(range(3)), maps, (32, 32), num_crops=1, side=0.75)
+    np.testing.assert_array_equal(boxes[:, 0], [(4, 4, 24, 24), (8, 8, 24, 24), (0, 0, 24, 24)])
+    whole = shapley_boxes(keys_of(range(3)), maps, (32, 40), num_crops=1, side=1.0)
+    np.testing.assert_array_equal(whole[:, 0], [(0, 0, 32, 40)] * 3)
+    least = shapley_boxes(keys_of(range(3)), maps, (32, 32), num_crops=1, side=0.01)
+    np.testing.assert_array_equal(least[:, 0], [(15, 15, 1, 1), (23, 23, 1, 1), (7, 7, 1, 1)])
 
 
 @given(st.data())
@@ -183,17 +197,46 @@ def test_the_whole_image_is_one_box():
     np.testing.assert_array_equal(boxes, [[[0, 0, 28, 30]]] * 2)
 
 
+@pytest.mark.parametrize("window", [(0, 2), (2, 0), (5, 2), (2, 4), 0, 5])
+def test_a_window_fits_its_map_on_either_axis(window):
+    """Of 4x3 patches; told alike, whoever finds it."""
+    height, width = both(window)
+    message = f"the window {height}x{width} does not fit a map of 4x3 patches"
+    for told in (
+        lambda: pool_maps(np.ones((1, 4, 3), np.float32), window),
+        lambda: ShapleyBoxes(window=window).windows((4, 3), (8, 8)),
+        lambda: ShapleyConfig(grid=(4, 3), window=window),
+        lambda: ShapleyConfig(grid=(4, 3), window=window, strategy="kernel"),
+    ):
+        with pytest.raises(InputError, match=message):
+            told()
+
+
+@pytest.mark.parametrize("window", [1, (4, 1), (1, 3), (4, 3), (2, 1)])
+def test_a_window_may_be_of_one_patch_and_of_all(window):
+    height, width = both(window)
+    assert pool_maps(noise_maps((1, 4, 3)), window).shape == (1, 5 - height, 4 - width)
+    assert ShapleyBoxes(window=window).windows((4, 3), (8, 6)).shape == (5 - height, 4 - width, 4)
+    ShapleyConfig(grid=(4, 3), window=window)
+    ShapleyConfig(grid=(4, 3), window=window, strategy="kernel")
+
+
+def test_the_papers_settings_are_defaults():
+    """Five crops, noise of two standard deviations, half the grid; RDED's crops."""
+    assert ShapleyBoxes() == ShapleyBoxes(num_crops=5, window=None, side=None, alpha=2.0)
+    assert RandomResizedBoxes() == RandomResizedBoxes(5, scale=(0.08, 1.0), least_side=1)
+    assert MassBoxes() == MassBoxes(0.9)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: pool_maps(np.ones((1, 2, 2)), 3), "window 3x3 does not fit a map of 2x2"),
         (lambda: shapley_boxes(keys_of([0]), np.ones((1, 4, 4)), (32, 32), side=1.5), "side is"),
         (lambda: shapley_boxes(keys_of([0]), np.ones((1, 4, 4)), (2, 32)), "2 pixels cannot"),
         (lambda: shapley_boxes(keys_of([0]), np.ones((1, 4, 4)), (8, 8), num_crops=0), "num_crops"),
         (lambda: random_resized_boxes(keys_of([0]), None, (8, 8), scale=(0.5, 0.1)), "scale is"),
         (lambda: ShapleyBoxes(alpha=-1.0), "alpha is -1.0"),
         (lambda: ShapleyBoxes(side=0.0), "side is 0.0"),
-        (lambda: ShapleyBoxes(window=(2, 5)).windows((4, 4), (8, 8)), "window 2x5 does not fit"),
         (lambda: RandomResizedBoxes(least_side=0), "least_side is 0; it must be at least 1"),
         (lambda: WholeImage()(keys_of([0]), None, (0, 8)), "give a positive height and width"),
         (lambda: Union(), "a union of no croppers"),
@@ -206,9 +249,9 @@ def test_bad_input_is_told_in_a_sentence(call, message):
 
 def test_every_window_of_a_grid_by_rows_whatever_the_maps():
     cut = EveryWindow(ShapleyBoxes(window=(1, 2)))
-    boxes = cut(keys_of([0, 1]), np.zeros((2, 2, 3), np.float32), (8, 30))
+    boxes = cut(keys_of(range(5)), np.zeros((5, 2, 3), np.float32), (8, 30))
     expected = [[top, left, 4, 20] for top in (0, 4) for left in (0, 10)]
-    np.testing.assert_array_equal(boxes, [expected, expected])
+    np.testing.assert_array_equal(boxes, [expected] * 5)
 
 
 def test_the_smallest_window_that_keeps_the_mass():
@@ -227,11 +270,17 @@ def test_the_smallest_window_that_keeps_the_mass():
 
 def test_on_a_long_grid_a_window_spans_the_same_share_of_both_axes():
     """Of 2x4 patches the windows are 1x1, 1x2, 2x3 and 2x4; each patch has 8x8 pixels."""
-    maps = np.zeros((2, 2, 4), np.float32)
+    maps = np.zeros((3, 2, 4), np.float32)
     maps[0, 0, 1:3] = 1.0  # two patches side by side
     maps[1, :, 0] = maps[1, 0, 2] = 1.0  # three that 2x3 patches hold
-    boxes = mass_boxes(keys_of([0, 1]), maps, (16, 32), mass=1.0)
-    np.testing.assert_array_equal(boxes[:, 0], [[0, 8, 8, 16], [0, 0, 16, 24]])
+    maps[2, :, 1] = 1.0  # two patches, one above the other
+    boxes = mass_boxes(keys_of(range(3)), maps, (16, 32), mass=1.0)
+    expected = np.array([[0, 8, 8, 16], [0, 0, 16, 24], [0, 0, 16, 24]])
+    np.testing.assert_array_equal(boxes[:, 0], expected)
+    tall = mass_boxes(keys_of(range(3)), maps.swapaxes(1, 2), (32, 16), mass=1.0)
+    np.testing.assert_array_equal(tall[:, 0], expected[:, [1, 0, 3, 2]])
+    faint = mass_boxes(keys_of(range(3)), 1e-4 * maps, (16, 32), mass=1.0)
+    np.testing.assert_array_equal(faint, boxes)
 
 
 def test_without_anything_positive_the_image_stays_whole():

@@ -96,6 +96,23 @@ def test_bad_arguments_are_told_in_a_sentence(images, variables, options, senten
         patch_game(predict, variables, images, None, **options)(np.ones((1, 6), bool))
 
 
+@pytest.mark.parametrize(("batch_size", "in_flight"), [(1, 1), (4, 3), (11, 10), (100, 45)])
+def test_as_many_masked_images_are_in_flight_as_the_batch_has_room(
+    images, variables, batch_size, in_flight
+):
+    """Of nine coalitions of five images: of two blocks, a batch of 4 shows the larger, of three."""
+    most = []
+
+    def watching(variables, images):
+        most.append(len(images))
+        return predict(variables, images)
+
+    labels = np.zeros(5, int)
+    game = patch_game(watching, variables, images, labels, grid=(2, 3), batch_size=batch_size)
+    game(np.ones((9, 6), bool))
+    assert max(most) == in_flight
+
+
 def test_each_image_may_have_coalitions_of_its_own(images, variables):
     game = patch_game(predict, variables, images, None, grid=(2, 3))
     masks = np.random.default_rng(1).random((4, 2, 6)) < 0.5

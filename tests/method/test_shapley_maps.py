@@ -56,18 +56,49 @@ def test_a_map_that_stops_gives_the_crop_of_one_that_does_not():
     assert (boxes(few) == boxes(all_)).all((1, 2)).mean() >= 0.9
 
 
-@pytest.mark.parametrize("batch_size", [2, 7, 64])
-def test_stages_fit_the_batch(batch_size):
-    """No more masked images are in flight at once, whatever the number."""
+@pytest.mark.parametrize(
+    ("grid", "batch_size", "in_flight"), [(4, 2, 2), (4, 7, 6), (3, 64, 64), (4, 64, 64)]
+)
+def test_stages_fit_the_batch(grid, batch_size, in_flight):
+    """As many masked images are in flight at once as whole stages of 16, or pairs, have room."""
     most = []
 
     def watching(variables, images):
         most.append(len(images))
         return predict(variables, images)
 
-    config = ShapleyConfig(budget=32, confidence=1.0, batch_size=batch_size)
-    ShapleyMaps(config)(watching, VARIABLES, IMAGES[:4], LABELS[:4])
-    assert max(most) <= batch_size
+    config = ShapleyConfig(grid=grid, budget=32, confidence=1.0, batch_size=batch_size)
+    ShapleyMaps(config)(watching, VARIABLES, IMAGES[:8], LABELS[:8])
+    assert max(most) == in_flight
+
+
+@pytest.mark.parametrize(
+    ("budget", "batch_size", "step"),
+    [(256, 256, 16), (2, 256, 2), (7, 256, 8), (256, 12, 12), (256, 7, 6), (256, 1, 2)],
+)
+def test_a_stage_has_16_coalitions_unless_budget_or_batch_has_fewer(budget, batch_size, step):
+    """A coalition comes with its complement, so that a stage has two at least."""
+    design = ShapleyConfig(budget=budget, batch_size=batch_size).staged_design()
+    assert design.masks.shape == (-(-budget // step), step, 16)
+
+
+def test_the_documented_settings_are_defaults():
+    """A 4x4 grid and the mean colour, as in the paper; at most 256 coalitions, 32 pilot images."""
+    documented = ShapleyConfig(
+        grid=4, budget=256, strategy="gaussian", output="logit", baseline=0.0, seed=0, pilot=32
+    )
+    assert ShapleyConfig() == documented and documented.window is None is documented.dtype
+    assert ShapleyMaps().pilot == 32
+
+
+@pytest.mark.parametrize("confidence", [0.0, np.inf])
+def test_a_long_grid_has_long_maps(confidence):
+    """Every coalition is asked for, so that stages end at exact values."""
+    maps = maps_of(grid=(1, 3), budget=8, confidence=confidence)
+    design = coalition_design(3, 8)
+    expected = patch_shapley(predict, VARIABLES, IMAGES, LABELS, design, grid=(1, 3))
+    assert maps.shape == (64, 1, 3)
+    np.testing.assert_allclose(maps, expected, atol=1e-4)
 
 
 def test_a_small_budget_is_not_rounded_up_to_a_stage():
@@ -95,9 +126,7 @@ def test_half_precision_is_near():
     ("options", "sentence"),
     [
         ({"confidence": -1.0}, "confidence is -1.0"),
-        ({"window": 5}, "5x5 does not fit a map of 4x4"),
         ({"budget": 1}, "budget is 1"),
-        ({"window": 5, "strategy": "kernel"}, "5x5 does not fit a map of 4x4"),
         ({"output": "loss"}, "unknown output 'loss'"),
         ({"baseline": np.zeros((5, 13))}, "give a function that returns it"),
         ({"budget": 1, "strategy": "kernel"}, "needs at least 32"),
@@ -110,12 +139,6 @@ def test_bad_arguments_are_told_before_any_work(options, sentence):
 
 def test_a_baseline_of_64_numbers_is_part_of_the_config():
     assert ShapleyConfig(baseline=np.zeros((8, 8, 1))).baseline == (((0.0,),) * 8,) * 8
-
-
-@pytest.mark.parametrize("window", [4, 1, (1, 4), (4, 1)])
-def test_a_window_may_be_of_one_patch_and_of_all(window):
-    ShapleyConfig(window=window)
-    ShapleyConfig(window=window, strategy="kernel")
 
 
 def test_equal_configs_share_one_design_and_one_key():

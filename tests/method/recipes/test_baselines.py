@@ -4,7 +4,8 @@ from dataclasses import fields
 
 import pytest
 
-from infoutil_jax.method import recipes
+from infoutil_jax.method import attribution, recipes
+from infoutil_jax.method.cropping import ShapleyBoxes
 from infoutil_jax.method.recipes import infoutil_paper, rded
 from infoutil_jax.method.shapley_maps import ShapleyConfig
 
@@ -36,3 +37,9 @@ def test_ablations_take_the_parts_from_the_methods_themselves():
     assert mixed.crop == rded().crop and mixed.score == infoutil_paper().score
     assert recipes.shapley_crop_loss().select == rded().select
     assert recipes.shapley_crop_loss().score is rded().score
+
+
+def test_ablations_exchange_parts_for_what_their_tables_say():
+    """Grad-CAM on the same grid (Table 8); alpha 0, where one crop is all that there is (7)."""
+    assert recipes.grad_cam_crops().attribute == attribution.GradCam(grid=4)
+    assert recipes.no_noise().crop == ShapleyBoxes(num_crops=1, alpha=0.0)

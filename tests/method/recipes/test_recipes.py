@@ -9,7 +9,7 @@ import pytest
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.resampling import centred
 from infoutil_jax.method import attribution, scores, selection
-from infoutil_jax.method.cropping import RandomResizedBoxes, ShapleyBoxes
+from infoutil_jax.method.cropping import RandomResizedBoxes, ShapleyBoxes, Union, WholeImage
 from infoutil_jax.method.recipes import (
     RECIPES,
     Recipe,
@@ -219,6 +219,11 @@ def test_clear_crops_are_rdeds_or_hold_a_share_of_the_shapley_mass():
     assert recipe.attribute(predict, WEIGHTS, IMAGES, LABELS, KEYS).shape == (3, 4, 4)
 
 
+def test_a_kernel_student_sees_crops_of_eight_pixels_and_whole_images():
+    crops = RandomResizedBoxes(num_crops=5, scale=(0.08, 1.0), least_side=8)
+    assert infoutil_kernel().crop == Union(crops, WholeImage())
+
+
 def test_a_kernel_student_chooses_among_clear_crops_and_whole_images():
     recipe = infoutil_kernel(num_crops=2, shortlist=9)
     boxes = recipe.crop(KEYS, np.zeros((3, 1, 1)), (32, 32))
@@ -245,7 +250,11 @@ def test_a_kernel_student_chooses_among_clear_crops_and_whole_images():
 @pytest.mark.parametrize("tiles", [1, 4, 9])
 def test_every_recipe_takes_tiles(name, tiles):
     assert RECIPES[name](tiles=tiles).tiles == tiles
-    assert RECIPES[name]().name == name
+    assert RECIPES[name]().name == name and RECIPES[name]().tiles == 1
+
+
+def test_a_crop_is_an_image_of_its_own_unless_it_shares_one():
+    assert Recipe("mine", *[print] * 4).tiles == forgetting([1, 2]).tiles == 1
 
 
 @pytest.mark.parametrize("tiles", [0, 2, 3, -4])
