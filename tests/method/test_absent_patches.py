@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 from infoutil_jax.method.attribution import BASELINES, blurred, darkest
 from infoutil_jax.method.patch_game import patch_game
 
-IMAGES = np.random.default_rng(0).normal(size=(2, 12, 5, 3)).astype(np.float32)
+IMAGES = np.random.default_rng(0).normal(size=(14, 12, 5, 13)).astype(np.float32)
 
 
 def summed(variables, images):
@@ -30,7 +30,7 @@ def test_a_blur_is_scipys_gaussian_filter_renormalised_at_the_border(images, opt
 
 def test_darkest_is_each_images_own_lowest_value_in_each_channel():
     found = np.asarray(darkest(jnp.asarray(IMAGES)))
-    np.testing.assert_array_equal(found[:, 0, 0], IMAGES.reshape(2, -1, 3).min(1))
+    np.testing.assert_array_equal(found[:, 0, 0], IMAGES.reshape(14, -1, 13).min(1))
 
 
 def test_baselines_by_name_are_the_mean_colour_a_blur_and_each_images_darkest():
@@ -38,10 +38,10 @@ def test_baselines_by_name_are_the_mean_colour_a_blur_and_each_images_darkest():
     nothing = np.zeros((1, 4), bool)
 
     def worth(**options):
-        return patch_game(summed, (), IMAGES, np.zeros(2, int), grid=2, **options)(nothing)[0]
+        return patch_game(summed, (), IMAGES, np.zeros(14, int), grid=2, **options)(nothing)[0]
 
-    np.testing.assert_array_equal(worth(), [0.0, 0.0])
-    np.testing.assert_array_equal(worth(baseline=BASELINES["mean"]), [0.0, 0.0])
+    np.testing.assert_array_equal(worth(), np.zeros(14))
+    np.testing.assert_array_equal(worth(baseline=BASELINES["mean"]), np.zeros(14))
     blur = blurred(jnp.asarray(IMAGES)).sum((1, 2, 3))
     np.testing.assert_allclose(worth(baseline=BASELINES["blur"]), blur, rtol=1e-5)
     darkest = 12 * 5 * IMAGES.min((1, 2)).sum(1)

@@ -8,9 +8,10 @@ import pytest
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.attribution import patch_shapley
 from infoutil_jax.method.cropping import ShapleyBoxes
+from infoutil_jax.method.patch_game import patch_game
 from infoutil_jax.method.recipes import infoutil_paper
 from infoutil_jax.method.shapley_maps import ShapleyConfig, ShapleyMaps
-from infoutil_jax.shapley import coalition_design
+from infoutil_jax.shapley import coalition_design, fitted_prior, pilot_coalitions
 
 IMAGES = jax.random.normal(jax.random.key(3), (64, 8, 8, 1))
 LABELS = jnp.arange(64) % 3
@@ -168,6 +169,17 @@ def test_maps_that_are_fitted_to_a_teacher_err_less_on_images_they_were_not_fitt
     right = of(ShapleyMaps(ShapleyConfig(budget=4096, confidence=np.inf)))
     errors = [float(jnp.square(of(one) - right).sum()) for one in (fitted, maps)]
     assert errors[0] < 0.8 * errors[1]
+
+
+def test_what_is_fitted_is_how_much_more_coalitions_are_worth_than_their_complements():
+    """On a long grid, where four pairs are all that there are; of each image's largest logit."""
+    config = ShapleyConfig(grid=(1, 3))
+    fitted = ShapleyMaps(config).fitted(whole_image, VARIABLES, IMAGES[:4], None)
+    masks = pilot_coalitions(3, (1, 3), 8)
+    game = patch_game(whole_image, VARIABLES, IMAGES[:4], None, grid=(1, 3))
+    values = np.asarray(game(np.concatenate([masks, ~masks])))
+    assert len(masks) == 4
+    assert fitted.prior == fitted_prior((values[:4] - values[4:]).T, masks, (1, 3))
 
 
 def test_only_what_knows_a_prior_is_fitted():
