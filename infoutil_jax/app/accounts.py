@@ -42,6 +42,24 @@ def own_class_share(distilled: DistilledDataset) -> float:
     return 100 * float(np.mean(distilled.soft_labels.argmax(-1) == distilled.labels[:, None]))
 
 
+def labels_in_words(distilled: DistilledDataset) -> str:
+    """What a set's soft labels say of its crops, with a warning of classes that they never name."""
+    count, named = distilled.soft_labels[..., 0].size, distilled.soft_labels.argmax(-1)
+    text = (
+        "soft labels are largest at the crop's own class for "
+        f"{own_class_share(distilled):.1f}% of {count} crops"
+    )
+    own = np.bincount(distilled.labels, (named == distilled.labels[:, None]).any(1))
+    never = [name for name, known in zip(distilled.class_names, own, strict=True) if not known]
+    if never:
+        shown = ", ".join(never[:5]) + (f" and {len(never) - 5} more" if len(never) > 5 else "")
+        text += (
+            f"\nwarning: the teacher takes every crop of {shown} for another class, and its labels "
+            "teach students as little: give it more such images, or students hard labels"
+        )
+    return text
+
+
 def mean_interval(
     values: Sequence[float | int], *, confidence: float = 0.95
 ) -> tuple[float, float | None]:

@@ -14,7 +14,7 @@ from typing import Any
 from infoutil_jax import files, provenance
 from infoutil_jax import progress as notes
 from infoutil_jax.app import compilations, summaries
-from infoutil_jax.app.accounts import account_of, own_class_share
+from infoutil_jax.app.accounts import account_of, labels_in_words, own_class_share
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.command_line import command_of
 from infoutil_jax.app.config import RunConfig, Stage, Stages
@@ -212,8 +212,7 @@ def run(
         config=how,
     )
     distilled = distil(recipe, workdir=workdir / "distilled")
-    own, crops = own_class_share(distilled), len(distilled) * recipe.tiles
-    say(f"soft labels are largest at the crop's own class for {own:.1f}% of {crops} crops")
+    say(labels_in_words(distilled))
     overview(distilled, source, workdir / "overview.png")
     sets = [distilled, *([distil(drawn, workdir=workdir / "random")] if compared else [])]
     about = {
@@ -232,7 +231,7 @@ def run(
         "seed": config.seed,
         "teacher": figures,
         "label_teacher": labeller.stage,
-        "own_class_share": own,
+        "own_class_share": own_class_share(distilled),
         "teacher_options": provenance.describe(config.teacher.resolve(source)),
         "student_options": provenance.describe(config.student.resolve(source)),
         "versions": provenance.versions(),

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 
-from infoutil_jax.app.accounts import account_of, own_class_share
+from infoutil_jax.app.accounts import account_of, labels_in_words, own_class_share
 from infoutil_jax.app.config import RecipeConfig, RunConfig
 from infoutil_jax.app.pipeline import choose_teacher, run
 from infoutil_jax.app.students import summarise, train_students, train_students_on_everything
@@ -61,6 +61,20 @@ def test_a_teacher_near_chance_is_told(teachers, digits):
 def test_crops_of_which_the_label_is_their_class_are_counted(distilled):
     right = (distilled.soft_labels.argmax(-1)[:, 0] == distilled.labels).mean()
     assert own_class_share(distilled) == pytest.approx(100 * right)
+
+
+def test_classes_that_the_teacher_never_names_are_told(distilled):
+    """Of logits that are one at a class and zero elsewhere: negated, it is never the largest."""
+    count = len(distilled.class_names)
+    right = np.eye(count, dtype=np.float32)[distilled.labels][:, None]
+    assert labels_in_words(replace(distilled, soft_labels=right)).endswith("100.0% of 20 crops")
+    wrong = right.copy()
+    wrong[distilled.labels == 3] *= -1
+    said = labels_in_words(replace(distilled, soft_labels=wrong))
+    assert f"every crop of {distilled.class_names[3]} for another class" in said
+    assert "90.0% of 20 crops" in said
+    said = labels_in_words(replace(distilled, soft_labels=-right))
+    assert "0.0% of 20 crops" in said and "4 and 5 more for another class" in said
 
 
 def test_without_an_early_teacher_the_converged_one_labels(teachers):

@@ -58,7 +58,7 @@ class Distill:
     def _distil(self, devices: Any) -> None:
         import jax
 
-        from infoutil_jax.app.accounts import account_of
+        from infoutil_jax.app.accounts import account_of, labels_in_words
         from infoutil_jax.app.budget import budget_of
         from infoutil_jax.app.figures import overview
         from infoutil_jax.app.pipeline import choose_teachers
@@ -95,6 +95,7 @@ class Distill:
             return
         picture = self.workdir.with_name(self.workdir.name + ".png")
         overview(distilled, source, picture)
+        print(labels_in_words(distilled))
         print(f"{distilled}\ndigest: {distilled.digest}\nwhat was kept and why: {picture}")
         words = [str(self.workdir), source.spec, "--teacher", str(self.teacher)]
         print(f"next: infoutil {shlex.join(['student', *words])}")
