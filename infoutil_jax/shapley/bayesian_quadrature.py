@@ -131,11 +131,11 @@ def _pairs(rng: np.random.Generator, game: Games, count: int) -> Masks:
     d = game.d
     if count == 0:
         return np.zeros((0, d), bool)
-    pool = min(max(CANDIDATES, count), 2 ** (d - 1) - 1)
+    pool = max(CANDIDATES, count)  # or all that there are
     expected = coalitions.expected_pairs(d, pool, coalitions.shapley_kernel(d))
     candidates = rng.permutation(coalitions.distinct_pairs(rng, d, expected))
     first = _informative(game, candidates, min(count, CHOSEN))
-    order = np.concatenate([first, np.setdiff1d(np.arange(pool), first)])
+    order = np.concatenate([first, np.setdiff1d(np.arange(len(candidates)), first)])
     result: Masks = candidates[order[:count]]
     return result
 
@@ -167,7 +167,8 @@ def _informative(game: Games, candidates: Masks, count: int) -> Int[np.ndarray, 
     chosen = np.zeros(count + 1, int)
     for k in range(count + 1):
         if k:
-            gain = explained / np.maximum(variance, JITTER)
+            # Where nothing is left to explain, rounding makes it negative.
+            gain = np.maximum(explained, 0) / np.maximum(variance, JITTER)
             gain[chosen[:k]] = -np.inf
             # The first of equals, which rounding tells apart otherwise on every machine.
             chosen[k] = np.argmax(gain >= gain.max() * (1 - 1e-6))

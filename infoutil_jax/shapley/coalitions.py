@@ -184,7 +184,7 @@ def _regression(masks: Masks, weights: Float[np.ndarray, " _"]) -> Operator:
     target = np.eye(budget)[2:] - masks[2:].mean(1)[:, None] * total
     target[:, 0] -= 1
     basis = np.linalg.svd(np.ones((1, d)))[2][1:].T
-    root = np.sqrt(weights / weights.sum())[:, None]
+    root = np.sqrt(weights)[:, None]
     inverse = np.linalg.pinv(root * (masks[2:] @ basis), rcond=1e-6)
     result: Operator = total / d + basis @ (inverse @ (root * target))
     return result

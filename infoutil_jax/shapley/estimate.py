@@ -179,8 +179,8 @@ def shapley_values(value_fn: Game, design: CoalitionDesign) -> Float[Array, " pl
 
     Returns:
         An estimate for each player and output, `[num_players, *outputs]`, float32 or wider. It
-        sums over players to v(all) - v(none). NaN or infinite values make the output's estimates
-        NaN.
+        sums over players to v(all) - v(none). A value that is NaN or infinite leaves none of its
+        output's estimates finite.
 
     Raises:
         InputError: value_fn does not return one value (or array) a coalition.

@@ -10,6 +10,7 @@ import pytest
 from infoutil_jax.shapley import bayesian_quadrature
 from infoutil_jax.shapley.bayesian_quadrature import (
     GRID_PRIOR,
+    JITTER,
     PLAYERS,
     Games,
     Prior,
@@ -54,6 +55,8 @@ def test_a_factor_is_of_a_covariance_or_of_the_nearest_that_is_definite():
     np.testing.assert_allclose(cholesky(right) @ cholesky(right).T, right, atol=1e-8)
     nearly = np.array([[1.0, 1.0], [1.0, 1.0 - 1e-7]])  # indefinite by 5e-8
     np.testing.assert_allclose(cholesky(nearly) @ cholesky(nearly).T, nearly, atol=1e-6)
+    nothing = cholesky(np.zeros((2, 2)))  # a difference has the jitter of its two values
+    np.testing.assert_allclose(nothing @ nothing.T, 2 * JITTER * np.eye(2))
     with pytest.raises(np.linalg.LinAlgError, match="not that of a prior"):
         cholesky(-1e4 * np.eye(2))
 
@@ -142,3 +145,12 @@ def test_what_is_chosen_does_not_hang_on_rounding(monkeypatch):
     nearly = dataclasses.replace(GRID_PRIOR, linear=GRID_PRIOR.linear * (1 + 1e-12))
     monkeypatch.setattr(bayesian_quadrature, "GRID_PRIOR", nearly)
     assert (coalition_design(16, 64, grid=4, seed=3).masks == one).all()
+
+
+@pytest.mark.parametrize(
+    "prior", [Prior(0.95, 1e5), Prior(0.95, 1e-7, square=1e5), Prior(0.95, 1e5, far=1e5)]
+)
+def test_coalitions_differ_even_where_a_few_tell_everything(prior):
+    """To rounding, most pairs of these priors have nothing left to tell when they are chosen."""
+    masks = coalition_design(9, 2**9 - 2, grid=3, prior=prior).masks
+    assert len(np.unique(masks, axis=0)) == 2**9 - 2

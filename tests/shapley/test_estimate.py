@@ -168,9 +168,6 @@ def test_symmetry_and_dummy_when_the_budget_covers_all(strategy, d, seed):
     assert abs(phi[-1] - 2) < 1e-5
 
 
-# --- designs ---
-
-
 # --- use ---
 
 
@@ -210,6 +207,14 @@ def test_a_large_constant_costs_no_accuracy():
         shapley_values(table_game(table), design),
         atol=1e-3,
     )
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf])
+@pytest.mark.parametrize("place", [0, 1, 5])
+def test_a_value_that_is_not_finite_leaves_no_estimate_finite(place, wrong):
+    values = random_table(0, 4)[:10]
+    values[place] = wrong
+    assert not np.isfinite(shapley_values(lambda _: values, coalition_design(4, 10))).any()
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import pytest
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.shapley import GameBatch, exact_shapley, staged_design, staged_shapley
+from infoutil_jax.shapley.bayesian_quadrature import Games
 
 
 @jax.tree_util.register_dataclass
@@ -82,6 +83,41 @@ def test_nothing_is_evaluated_but_what_the_games_are_said_to_have_taken(games):
     assert 4 * len(SEEN) == used.sum() < 64 * len(games)
 
 
+def test_no_game_is_asked_for_that_is_not_there(games):
+    """Not even where the last ones leave lanes idle."""
+    SEEN.clear()
+    watched = Watched(games.worth, games.bonus)
+    staged_shapley(watched, staged_design((1, 6), 64, step=4), confidence=5.0, at_once=3)
+    jax.effects_barrier()
+    assert set(np.concatenate(SEEN).tolist()) == set(range(len(games)))
+
+
+def test_by_default_a_window_is_best_when_it_leads_by_two_standard_deviations(games):
+    design = staged_design((1, 6), 64, window=1, step=4)
+    used = {
+        confidence: staged_shapley(games, design, confidence=confidence)[1].sum()
+        for confidence in (1.0, 2.0, 3.0)
+    }
+    assert used[1.0] < staged_shapley(games, design)[1].sum() == used[2.0] < used[3.0]
+
+
+def test_the_spread_of_two_windows_is_what_the_coalitions_so_far_leave_uncertain():
+    """By the posterior of a Gaussian: the covariance of phi less what the pairs explain."""
+    design = staged_design((2, 3), 20, window=(1, 2), step=8)
+    beside = [(0, 1), (1, 2), (3, 4), (4, 5)]
+    windows = np.array([np.isin(np.arange(6), one) / 2 for one in beside])
+    np.testing.assert_allclose(design.windows, windows)
+    prior, coalitions = Games(6, (2, 3)), design.masks.reshape(-1, 6)
+    for spread, pairs in zip(design.spread, (4, 8, 10), strict=True):
+        masks, others = coalitions[: 2 * pairs : 2], coalitions[1 : 2 * pairs : 2]
+        with_phi = prior.cross(masks) - prior.cross(others)
+        explained = with_phi @ np.linalg.solve(prior.between_pairs(masks), with_phi.T)
+        for one, other in np.ndindex(4, 4):
+            difference = windows[one] - windows[other]
+            variance = difference @ (prior.shapley() - explained) @ difference
+            assert spread[one, other] == pytest.approx(variance**0.5, rel=1e-3, abs=1e-4)
+
+
 def test_a_clear_winner_takes_few_coalitions():
     """Of single players the prior knows the form: a quarter of the coalitions is enough."""
     games = Products(jnp.eye(6)[:3] * 9, jnp.zeros((3, 5)))
@@ -128,6 +164,7 @@ def test_no_coalition_is_evaluated_that_a_game_does_not_have():
     [
         (lambda games: staged_design(4, 1), "budget is 1"),
         (lambda games: staged_design(4, 64, step=5), "an even step"),
+        (lambda games: staged_design(4, 64, seed=-1), "seed -1"),
         (lambda games: staged_design(0, 64), "has no players"),
         (lambda games: staged_design(4, 64, window=5), "does not fit a map"),
         (
