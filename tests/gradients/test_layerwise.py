@@ -131,10 +131,14 @@ def convolved(params, x):
     return jax.nn.relu(out) * params["bias"][:2]
 
 
+def spread(params, x):
+    return x @ jnp.broadcast_to(params["bias"], (6, 3))
+
+
 LOSSES = [
     *(dense, tied, standardised, turned, decayed, looked_up, recurrent, chosen),
     *(with_a_rule_of_its_own, with_a_rule_of_the_primitives_name, with_a_registered_rule),
-    *(with_a_rule_of_two_primitives, grouped, stopped, attention, convolved),
+    *(with_a_rule_of_two_primitives, grouped, stopped, attention, convolved, spread),
 ]
 PARAMS = {
     "a": normal(6, 3),
@@ -167,6 +171,29 @@ def test_a_layer_that_computes_in_half_precision_is_a_layer():
         norms = gradient_norms(loss, params, batch)
     # vmap rounds each example's gradient to half precision, which has eight bits.
     np.testing.assert_allclose(norms, gradient_norms(loss, params, batch, method="vmap"), 1e-2)
+
+
+@pytest.mark.parametrize(
+    "seen",
+    [
+        lambda w: w.reshape(512, 513),
+        lambda w: w.T,
+        lambda w: jnp.squeeze(jnp.expand_dims(w, 1), 1).T,
+        lambda w: lax.rev(w, (0,)).T,
+    ],
+    ids=["reshaped", "transposed", "expanded and squeezed", "reversed"],
+)
+def test_a_weight_of_which_the_entries_move_is_still_a_layers(seen):
+    """Its gradient has the norm of that of the matrix that is used: none is formed."""
+
+    def loss(params, x):
+        return jnp.sin(x @ seen(params)).sum()
+
+    params, batch = normal(513, 512), normal(2, 3, 512)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        norms = gradient_norms(loss, params, batch)
+    np.testing.assert_allclose(norms, gradient_norms(loss, params, batch, method="vmap"), 1e-4)
 
 
 def test_a_loss_that_no_example_changes():

@@ -57,6 +57,40 @@ def test_any_product_of_two_arrays(data):
         check(layer, run, x, w)
 
 
+@pytest.mark.parametrize(
+    ("x", "w", "numbers", "gradient"),
+    [
+        # Tokens of several sentences, and one weight: the input has more axes.
+        ((2, 3, 4), (4, 5), (((2,), (0,)), ((), ())), "abk,abn->kn"),
+        # A vector, and a weight that maps it to a matrix: the weight has more.
+        ((4,), (4, 2, 5), (((0,), (0,)), ((), ())), "k,mn->kmn"),
+        # A weight for each group, whose axis is not the input's first.
+        ((3, 2, 4), (2, 4, 5), (((2,), (1,)), ((1,), (0,))), "agk,gan->gkn"),
+    ],
+)
+def test_products_of_arrays_of_different_ranks_in_closed_form(x, w, numbers, gradient):
+    x, w = normal(*x), normal(*w)
+    g = normal(*jax.eval_shape(lambda: lax.dot_general(x, w, numbers)).shape)
+    options, shapes = {"dimension_numbers": numbers}, [x.shape, w.shape, g.shape]
+    expected = np.linalg.norm(np.einsum(gradient, x, g).ravel())
+    np.testing.assert_allclose(
+        recognise("dot_general", options, shapes, 1).norm(x, g), expected, rtol=1e-5
+    )
+
+
+def test_a_depthwise_convolution_correlates_each_channel_by_itself():
+    x, g = normal(1, 9, 3), normal(1, 7, 3)  # examples, places, channels
+    numbers = lax.conv_dimension_numbers(x.shape, (3, 1, 3), ("NWC", "WIO", "NWC"))
+    options = {
+        **{"dimension_numbers": numbers, "feature_group_count": 3, "batch_group_count": 1},
+        **{"window_strides": (1,), "padding": ((0, 0),)},
+        **{"lhs_dilation": (1,), "rhs_dilation": (1,)},
+    }
+    layer = recognise("conv_general_dilated", options, [x.shape, (3, 1, 3), g.shape], 1)
+    gradient = [(np.asarray(x)[0, start : start + 7] * g[0]).sum(0) for start in range(3)]
+    np.testing.assert_allclose(layer.norm(x, g), np.linalg.norm(gradient), rtol=1e-5)
+
+
 @settings(max_examples=6, deadline=None)
 @given(
     space=st.lists(st.integers(5, 8), min_size=1, max_size=2),
@@ -105,8 +139,19 @@ def test_what_is_not_linear_in_one_weight_is_no_layer():
     (equation,) = jax.make_jaxpr(transposed)(normal(1, 4, 4, 2), normal(3, 3, 2, 2)).jaxpr.eqns
     shapes = [atom.aval.shape for atom in (*equation.invars, *equation.outvars)]
     assert recognise(equation.primitive.name, equation.params, shapes, 1) is None
-    assert recognise("conv_general_dilated", equation.params, shapes, 0) is None
     assert recognise("mul", {}, shapes, 1) is None
+
+
+def test_of_a_convolution_the_kernel_is_the_weight_and_not_the_image():
+    """An image that is learnt, as in an attack on a network, is no weight of a layer."""
+
+    def convolved(x, w):
+        return lax.conv(x, w, (1, 1), "SAME")
+
+    (equation,) = jax.make_jaxpr(convolved)(normal(1, 2, 4, 4), normal(2, 2, 3, 3)).jaxpr.eqns
+    shapes = [atom.aval.shape for atom in (*equation.invars, *equation.outvars)]
+    assert recognise(equation.primitive.name, equation.params, shapes, 1) is not None
+    assert recognise(equation.primitive.name, equation.params, shapes, 0) is None
 
 
 @pytest.mark.parametrize("size", [1e-30, 1e-12, 1.0, 1e12, 1e30])

@@ -95,6 +95,13 @@ def test_parameters_may_be_chosen_by_their_paths():
     np.testing.assert_allclose(norms(), np.full(3, np.sqrt(2 + 9 + 16)), rtol=1e-6)
 
 
+@pytest.mark.parametrize(("names", "told"), [("abc", "a, b, c: give"), ("abcd", "a, b, c, ...: ")])
+def test_of_paths_that_do_not_fit_three_are_named(names, told):
+    params = {name: jnp.ones(2) for name in names}
+    with pytest.raises(InputError, match=f"their paths are {told}"):
+        gradient_norms(weighted, params, jnp.ones((2, 2)), wrt=lambda path: False)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -87,6 +87,13 @@ def test_pink_noise_is_alike_in_every_octave():
     np.testing.assert_allclose(grey[np.triu_indices(3, 1)], 0.8, atol=0.05)
 
 
+@pytest.mark.parametrize("size", [(1, 2), (2, 1), (2, 2)])
+def test_two_pixels_side_by_side_share_half_of_their_pink_noise(size):
+    """There are two octaves: that of the whole image, and that of the single pixels."""
+    images = np.asarray(pink_noise(jax.random.key(1), 20_000, size, 1)).reshape(20_000, -1)
+    assert np.corrcoef(images[:, 0], images[:, -1])[0, 1] == pytest.approx(0.5, abs=0.02)
+
+
 @pytest.mark.parametrize("side", [8, 16])  # of one block, and of two
 def test_normalised_channels_are_those_of_batch_normalisation_over_pink_noise(side):
     noise = pink_noise(jax.random.key(0), 64, (side, side), 3)

@@ -181,7 +181,7 @@ def by_chance(key: Key[Array, ""], candidates: Candidates) -> tuple[np.ndarray, 
     """
     rows = len(candidates.ids)
     # Powers of two: a stream's many table lengths share a few compiled programs.
-    pad = (0, (1 << (rows - 1).bit_length()) - rows if rows else 0)
+    pad = (0, (1 << (rows - 1).bit_length()) - rows)
     ids, crops = (np.pad(c.astype(np.uint32), pad) for c in (candidates.ids, candidates.crops))
     example, crop = (-np.asarray(draws)[:rows] for draws in _chances(key, ids, crops))
     return example, candidates.ids, crop

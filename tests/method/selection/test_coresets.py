@@ -39,6 +39,12 @@ def test_on_a_line_by_hand(choose, k, expected):
     np.testing.assert_array_equal(choose(LINE, k, 0), expected)
 
 
+def test_the_next_centre_is_the_row_farthest_from_all_centres():
+    """And not from the first: 1 is nearest to the mean, 10 far away, 9 near to 10."""
+    line = np.array([[0.0], [1.0], [9.0], [10.0], [-6.0]])
+    np.testing.assert_array_equal(k_center(line, 3), [1, 3, 4])
+
+
 @pytest.mark.parametrize("choose", CHOICES)
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 7))
