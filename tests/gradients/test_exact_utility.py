@@ -1,3 +1,5 @@
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -180,6 +182,42 @@ def test_adam_by_hand():
             proportional, jnp.float32(0), batch, adam, opt_state=state, reduction=reduction
         )
         np.testing.assert_allclose(changes, expected, rtol=1e-4)
+
+
+def test_an_optimiser_that_insists_on_the_types_of_its_state_gets_them():
+    """One that passes over steps that are not finite may return the state it was given."""
+    plain, guarded = optax.adam(0.1), optax.apply_if_finite(optax.adam(0.1), 3)
+    gradients, params = np.float32([[1, 2], [3, -4], [0.5, 6]]), jnp.ones(2)
+    expected, found = (
+        loss_rate_changes(
+            proportional, params, gradients, one, opt_state=warmed(one, params), reduction="mean"
+        )
+        for one in (plain, guarded)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+def test_one_example_and_one_probe_have_a_utility():
+    """That of a step instead of none."""
+    gradients, probes = np.float32([[1, 2]]), np.float32([[3, -4]])
+    changes = changes_of_gradients(gradients, probes, np.zeros(2, np.float32), OPTIMISERS["sgd"])
+    np.testing.assert_allclose(changes, [[-RATE * (3 - 8)]])
+
+
+def test_a_microbatch_bounds_the_memory_of_what_is_differentiated():
+    params, batch = jnp.ones((8, 512)), jnp.ones((512, 8))
+
+    def gradients(params, batch, microbatch_size):
+        def wave(scale, example):
+            return jnp.sin(scale * example @ params).sum()
+
+        return example_gradients(wave, jnp.float32(1), batch, microbatch_size=microbatch_size)
+
+    def memory(microbatch_size):
+        compiled = jax.jit(partial(gradients, microbatch_size=microbatch_size))
+        return compiled.lower(params, batch).compile().memory_analysis().temp_size_in_bytes
+
+    assert memory(8) < memory(None) / 4
 
 
 def test_under_the_mean_it_is_the_centred_gradient_that_counts():

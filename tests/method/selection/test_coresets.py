@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.cluster import KMeans
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.selection import (
@@ -43,6 +44,15 @@ def test_the_next_centre_is_the_row_farthest_from_all_centres():
     """And not from the first: 1 is nearest to the mean, 10 far away, 9 near to 10."""
     line = np.array([[0.0], [1.0], [9.0], [10.0], [-6.0]])
     np.testing.assert_array_equal(k_center(line, 3), [1, 3, 4])
+
+
+def test_k_means_are_the_best_of_ten_starts():
+    """Of these the ninth is worse than the tenth, and the tenth than the eleventh."""
+    features, start = np.random.default_rng(0).normal(size=(40, 2)), np.random.RandomState(17)
+    runs = [KMeans(6, n_init=1, random_state=start).fit(features) for _ in range(10)]
+    means = min(runs, key=lambda run: run.inertia_).cluster_centers_
+    nearest = np.linalg.norm(features[:, None] - means, axis=-1).argmin(0)
+    assert set(k_means(features, 6, seed=17)) == set(nearest)
 
 
 @pytest.mark.parametrize("choose", CHOICES)

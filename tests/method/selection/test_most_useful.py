@@ -1,11 +1,16 @@
-"""Who competes for a kernel student's choice, and of which class it is."""
+"""Who competes for a kernel student's choice, and who judges."""
 
 import jax
 import numpy as np
 import pytest
 
-from infoutil_jax.method.selection import Candidates, MostUseful, Shortlist, Stratified
-from infoutil_jax.method.selection.kernel_student import arc_cosine, choose, untaught
+from infoutil_jax.method.selection import (
+    Candidates,
+    MostUseful,
+    Shortlist,
+    Stratified,
+    concatenate,
+)
 
 KEY = jax.random.key(0)
 
@@ -37,16 +42,12 @@ def test_the_shortlist_or_four_times_as_many_as_are_kept_compete(shortlist, per_
         assert set(range(competing)) <= set(scores) and len(scores) <= competing + 1
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_a_class_of_few_candidates_is_filled_from_its_own(seed):
-    """Whatever candidates of other classes would teach."""
-    labels = np.array([0, 0, 0, 0, 0, 1, 2, 2])
-    seen = np.random.default_rng(seed).normal(size=(8, 4))
-    with jax.enable_x64(True):
-        kernel = arc_cosine(seen, seen)
-        student = untaught(kernel, kernel, np.eye(3)[labels], labels)
-    chosen, _ = choose(student, labels, 1, 4)
-    np.testing.assert_array_equal(labels[chosen], [0, 1, 2])
+def test_the_judges_are_the_last_crops():
+    """The best-scored crops compete, whichever they are; an image itself judges, which is last."""
+    rows = pool(20)
+    crops = concatenate(rows, rows._replace(crops=rows.crops + 1, scores=rows.scores + 100))
+    kept = MostUseful(shortlist=1, judges=3).reduce(KEY, crops, 1)
+    assert (kept.crops == 0).sum() == 4 and (kept.crops == 1).sum() == 3
 
 
 def test_without_a_word_a_stream_keeps_what_the_documentation_says():
@@ -56,6 +57,12 @@ def test_without_a_word_a_stream_keeps_what_the_documentation_says():
     competing = MostUseful(judges=1).reduce(KEY, pool(200), 1)
     assert set(range(64)) <= set(ranks(competing)[0]) and len(competing.ids) <= 65
     assert MostUseful().judges == 4000
+
+
+def test_without_a_word_a_kernel_student_is_that_of_the_published_sets():
+    """Their records (experiments/results) name `infoutil` and nothing else."""
+    published = MostUseful("lowest", 64, 4000, ridge=0.1, sweeps=8, classes_at_once=20)
+    assert MostUseful() == published
 
 
 def test_without_a_word_strata_are_those_of_the_paper():

@@ -296,6 +296,7 @@ def test_a_stream_is_read_one_batch_at_a_time_and_little_is_kept():
         (lambda: TopK("best"), 'keep is "best"'),
         (lambda: TopK(crops_per_image="some"), 'crops_per_image is "some"'),
         (lambda: TopK(max_quantile=0.0), "max_quantile is 0.0"),
+        (lambda: TopK(max_quantile=1.1), "max_quantile is 1.1"),
         (lambda: Shortlist(0), "holds 0 times as many"),
         (lambda: Shortlist(keep="middle"), 'keep is "middle"; a shortlist has'),
         (lambda: Chain(), "a chain of no selectors"),

@@ -1,0 +1,46 @@
+"""A kernel student in closed form, and whom it may choose."""
+
+import jax
+import numpy as np
+import pytest
+
+from infoutil_jax.method.selection.kernel_student import (
+    arc_cosine,
+    choose,
+    losses,
+    toggled,
+    untaught,
+)
+
+
+def test_candidates_that_have_nothing_in_common_add_up():
+    """Of ridge r each shifts the judge's answers by kernel * (taught - 1/3) / (1 + r)."""
+    taught, judged, ridge = (
+        np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6]]),
+        np.array([[0.9, 0.4]]),
+        0.5,
+    )
+    with jax.enable_x64(True):
+        student = untaught(np.eye(2), judged, taught, np.array([2]), ridge=ridge)
+        found = losses(toggled(student, 0), np.array([1]))
+    log_odds = 3 * judged @ (taught - 1 / 3) / (1 + ridge)
+    expected = np.log(np.exp(log_odds).sum()) - log_odds[0, 2]
+    np.testing.assert_allclose(found, [expected], rtol=1e-6)
+
+
+def test_how_long_a_row_is_does_not_matter_to_the_kernel():
+    a, b = np.random.default_rng(0).normal(size=(2, 3, 4))
+    for scale in (1e-6, 1e-3, 1e3):
+        np.testing.assert_allclose(arc_cosine(scale * a, b), arc_cosine(a, b), atol=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_class_of_few_candidates_is_filled_from_its_own(seed):
+    """Whatever candidates of other classes would teach."""
+    labels = np.array([0, 0, 0, 0, 0, 1, 2, 2])
+    seen = np.random.default_rng(seed).normal(size=(8, 4))
+    with jax.enable_x64(True):
+        kernel = arc_cosine(seen, seen)
+        student = untaught(kernel, kernel, np.eye(3)[labels], labels)
+    chosen, _ = choose(student, labels, 1, 4)
+    np.testing.assert_array_equal(labels[chosen], [0, 1, 2])
