@@ -273,14 +273,12 @@ def test_on_a_long_grid_a_window_spans_the_same_share_of_both_axes():
     maps = np.zeros((3, 2, 4), np.float32)
     maps[0, 0, 1:3] = 1.0  # two patches side by side
     maps[1, :, 0] = maps[1, 0, 2] = 1.0  # three that 2x3 patches hold
-    maps[2, :, 1] = 1.0  # two patches, one above the other
+    maps[2, :, 1] = 1e-4  # two patches, one above the other, however little they say
     boxes = mass_boxes(keys_of(range(3)), maps, (16, 32), mass=1.0)
     expected = np.array([[0, 8, 8, 16], [0, 0, 16, 24], [0, 0, 16, 24]])
     np.testing.assert_array_equal(boxes[:, 0], expected)
     tall = mass_boxes(keys_of(range(3)), maps.swapaxes(1, 2), (32, 16), mass=1.0)
     np.testing.assert_array_equal(tall[:, 0], expected[:, [1, 0, 3, 2]])
-    faint = mass_boxes(keys_of(range(3)), 1e-4 * maps, (16, 32), mass=1.0)
-    np.testing.assert_array_equal(faint, boxes)
 
 
 def test_without_anything_positive_the_image_stays_whole():
