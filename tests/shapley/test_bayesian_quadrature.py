@@ -154,3 +154,37 @@ def test_coalitions_differ_even_where_a_few_tell_everything(prior):
     """To rounding, most pairs of these priors have nothing left to tell when they are chosen."""
     masks = coalition_design(9, 2**9 - 2, grid=3, prior=prior).masks
     assert len(np.unique(masks, axis=0)) == 2**9 - 2
+
+
+def test_each_pair_is_the_one_that_leaves_phi_least_uncertain():
+    """The sum of the players' posterior variances, of every pair that could be next."""
+    game, rng = Games(6, (2, 3)), np.random.default_rng(0)
+    pairs = rng.permutation(all_masks(6)[32:-1])  # of each pair the half with the last player
+
+    def uncertain(chosen):
+        seen = np.concatenate([np.ones((1, 6), bool), pairs[chosen]])
+        with_phi = game.cross(seen) - game.cross(~seen)
+        told = np.linalg.solve(game.between_pairs(seen), with_phi.T)
+        return np.trace(game.shapley() - with_phi @ told)
+
+    found = bayesian_quadrature._informative(game, pairs, 9).tolist()
+    for k, one in enumerate(found):
+        others = set(range(31)) - set(found[:k])
+        least = min(uncertain([*found[:k], other]) for other in others)
+        assert one in others and uncertain(found[: k + 1]) < least * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("grid", [None, (4, 4)])
+def test_the_posterior_mean_is_efficient_to_the_last_bit(grid):
+    _, operator = gaussian(np.random.default_rng(0), 16, 64, grid)
+    np.testing.assert_allclose(operator.sum(0), [-1, 1] + [0] * 62, atol=1e-14)
+    np.testing.assert_allclose(operator.sum(1), 0, atol=1e-13)
+
+
+def test_a_design_is_that_of_its_innovations_even_where_little_is_left_to_tell():
+    """Both see each value with a noise of `JITTER`, which most pairs of this prior fall below."""
+    prior = Prior(0.95, 1.0, square=1.0)
+    known = innovations(np.random.default_rng(0), 6, 31, (2, 3), prior)
+    _, operator = gaussian(np.random.default_rng(0), 6, 62, (2, 3), prior)
+    posterior = (known.loadings @ known.whitener)[:, 1:]
+    np.testing.assert_allclose(operator[:, 2::2], posterior - posterior.mean(0), atol=1e-6)

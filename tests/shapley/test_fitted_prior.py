@@ -17,7 +17,7 @@ from infoutil_jax.shapley import (
 )
 from infoutil_jax.shapley.bayesian_quadrature import Games
 from infoutil_jax.shapley.coalitions import exact
-from infoutil_jax.shapley.fitted_prior import log_likelihood
+from infoutil_jax.shapley.fitted_prior import _numbers_of, _prior_of, log_likelihood
 
 GRID = (4, 4)
 
@@ -129,6 +129,11 @@ def test_games_of_three_that_act_together_alone_have_a_prior_and_a_design_too(gr
         coalition_design(players, 32, grid=grid, prior=prior),
     ):
         assert all(np.isfinite(array).all() for array in vars(design).values())
+
+
+def test_the_numbers_that_are_searched_are_those_of_a_prior():
+    prior = Prior(0.4, 20.0, 0.3, 0.02, 0.001)
+    assert vars(_prior_of(_numbers_of(prior))) == pytest.approx(vars(prior))
 
 
 def test_rounding_to_steps_of_five_percent_moves_no_number_further():

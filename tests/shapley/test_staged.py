@@ -101,21 +101,45 @@ def test_by_default_a_window_is_best_when_it_leads_by_two_standard_deviations(ga
     assert used[1.0] < staged_shapley(games, design)[1].sum() == used[2.0] < used[3.0]
 
 
+def posterior(prior, masks, u):
+    """Mean and covariance of phi given u, and the scale at which u is likeliest."""
+    with_phi = prior.cross(masks) - prior.cross(~masks)
+    told = np.linalg.solve(prior.between_pairs(masks), np.c_[u, with_phi.T])
+    covariance = prior.shapley() - with_phi @ told[:, 1:]
+    return with_phi @ told[:, 0], covariance, (u @ told[:, 0] / len(u)) ** 0.5
+
+
 def test_the_spread_of_two_windows_is_what_the_coalitions_so_far_leave_uncertain():
-    """By the posterior of a Gaussian: the covariance of phi less what the pairs explain."""
     design = staged_design((2, 3), 20, window=(1, 2), step=8)
     beside = [(0, 1), (1, 2), (3, 4), (4, 5)]
     windows = np.array([np.isin(np.arange(6), one) / 2 for one in beside])
     np.testing.assert_allclose(design.windows, windows)
-    prior, coalitions = Games(6, (2, 3)), design.masks.reshape(-1, 6)
     for spread, pairs in zip(design.spread, (4, 8, 10), strict=True):
-        masks, others = coalitions[: 2 * pairs : 2], coalitions[1 : 2 * pairs : 2]
-        with_phi = prior.cross(masks) - prior.cross(others)
-        explained = with_phi @ np.linalg.solve(prior.between_pairs(masks), with_phi.T)
+        masks = design.masks.reshape(-1, 6)[: 2 * pairs : 2]
+        _, covariance, _ = posterior(Games(6, (2, 3)), masks, np.zeros(pairs))
         for one, other in np.ndindex(4, 4):
             difference = windows[one] - windows[other]
-            variance = difference @ (prior.shapley() - explained) @ difference
+            variance = difference @ covariance @ difference
             assert spread[one, other] == pytest.approx(variance**0.5, rel=1e-3, abs=1e-4)
+
+
+def test_a_game_ends_after_the_first_stage_at_which_its_best_window_is_clear(games):
+    """Ahead of every other by so many standard deviations of their difference, and no sooner."""
+    design = staged_design((1, 6), 64, window=1, step=4)
+    _, used = staged_shapley(games, design, confidence=3.0)
+    masks = design.masks.reshape(-1, 6)
+    every = np.broadcast_to(masks, (len(games), *masks.shape))
+    values = np.asarray(games.values_of(jnp.arange(len(games)), every), np.float64)
+    for u, expected in zip(values[:, ::2] - values[:, 1::2], used.tolist(), strict=True):
+        for pairs in range(2, 33, 2):
+            phi, covariance, scale = posterior(Games(6, (1, 6)), masks[: 2 * pairs : 2], u[:pairs])
+            best = phi.argmax()
+            difference = np.delete(np.eye(6)[best] - np.eye(6), best, axis=0)
+            spread = np.sqrt(np.diag(difference @ covariance @ difference.T).clip(0))
+            if (difference @ phi > 3.0 * scale * spread).all():
+                break
+        assert expected == 2 * pairs
+    assert len(set(used.tolist())) > 3
 
 
 def test_a_clear_winner_takes_few_coalitions():
@@ -167,6 +191,10 @@ def test_no_coalition_is_evaluated_that_a_game_does_not_have():
         (lambda games: staged_design(4, 64, seed=-1), "seed -1"),
         (lambda games: staged_design(0, 64), "has no players"),
         (lambda games: staged_design(4, 64, window=5), "does not fit a map"),
+        (lambda games: staged_design((2, 3), 8, window=(3, 1)), "3x1 does not fit"),
+        (lambda games: staged_design((2, 3), 8, window=(1, 4)), "1x4 does not fit"),
+        (lambda games: staged_design((2, 3), 8, window=(0, 1)), "0x1 does not fit"),
+        (lambda games: staged_design((2, 3), 8, window=(1, 0)), "1x0 does not fit"),
         (
             lambda games: staged_shapley(games, staged_design((1, 6), 8), confidence=-1.0),
             "confidence is -1.0",
