@@ -200,8 +200,13 @@ def test_an_optimiser_that_insists_on_the_types_of_its_state_gets_them():
 def test_one_example_and_one_probe_have_a_utility():
     """That of a step instead of none."""
     gradients, probes = np.float32([[1, 2]]), np.float32([[3, -4]])
-    changes = changes_of_gradients(gradients, probes, np.zeros(2, np.float32), OPTIMISERS["sgd"])
+    params, sgd = np.zeros(2, np.float32), OPTIMISERS["sgd"]
+    changes = changes_of_gradients(gradients, probes, params, sgd)
     np.testing.assert_allclose(changes, [[-RATE * (3 - 8)]])
+    one_by_one = exact_utilities(
+        proportional, params, gradients, sgd, probes=probes, microbatch_size=1
+    )
+    np.testing.assert_allclose(one_by_one, [RATE * 5])
 
 
 def test_a_microbatch_bounds_the_memory_of_what_is_differentiated():

@@ -174,20 +174,22 @@ def test_a_layer_that_computes_in_half_precision_is_a_layer():
 
 
 @pytest.mark.parametrize(
-    "seen",
+    "layer",
     [
-        lambda w: w.reshape(512, 513),
-        lambda w: w.T,
-        lambda w: jnp.squeeze(jnp.expand_dims(w, 1), 1).T,
-        lambda w: lax.rev(w, (0,)).T,
+        lambda x, w: x @ w.reshape(512, 513),
+        lambda x, w: x @ w.T,
+        lambda x, w: x @ jnp.squeeze(jnp.expand_dims(w, 1), 1).T,
+        lambda x, w: x @ lax.rev(w, (0,)).T,
+        jax.jit(lambda x, w: x @ w.T),
+        jax.checkpoint(lambda x, w: x @ w.T),
     ],
-    ids=["reshaped", "transposed", "expanded and squeezed", "reversed"],
+    ids=["reshaped", "transposed", "expanded and squeezed", "reversed", "jit", "checkpoint"],
 )
-def test_a_weight_of_which_the_entries_move_is_still_a_layers(seen):
-    """Its gradient has the norm of that of the matrix that is used: none is formed."""
+def test_where_entries_move_or_equations_are_grouped_a_layer_is_a_layer(layer):
+    """Its gradient has the norm of that of the matrix which is multiplied: none is formed."""
 
     def loss(params, x):
-        return jnp.sin(x @ seen(params)).sum()
+        return jnp.sin(layer(x, params)).sum()
 
     params, batch = normal(513, 512), normal(2, 3, 512)
     with warnings.catch_warnings():

@@ -22,7 +22,9 @@ def test_candidates_that_have_nothing_in_common_add_up():
     )
     with jax.enable_x64(True):
         student = untaught(np.eye(2), judged, taught, np.array([2]), ridge=ridge)
-        found = losses(toggled(student, 0), np.array([1]))
+        one = toggled(student, 0)
+        found = losses(one, np.array([1]))
+    np.testing.assert_allclose(one.answers[:, 0], 0.9 * (taught[0] - 1 / 3) / (1 + ridge))
     log_odds = 3 * judged @ (taught - 1 / 3) / (1 + ridge)
     expected = np.log(np.exp(log_odds).sum()) - log_odds[0, 2]
     np.testing.assert_allclose(found, [expected], rtol=1e-6)
