@@ -1,5 +1,7 @@
 """Classifiers of every habit: what they return, labels that are no class, and no images at all."""
 
+import copy
+import pickle
 from collections import OrderedDict
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -147,6 +149,11 @@ def test_one_classifier_is_one_function_however_often_it_is_wrapped():
     np.testing.assert_array_equal(as_logits(maps).features(None, IMAGES), IMAGES)
     assert not hasattr(one, "features")
     assert isinstance(one, Logits)
+
+
+def test_a_wrapped_classifier_can_be_copied_and_sent_to_another_process():
+    one = as_logits(plain)
+    assert copy.deepcopy(one) == pickle.loads(pickle.dumps(one)) == one
 
 
 @pytest.mark.parametrize("name", FUNCTIONS)

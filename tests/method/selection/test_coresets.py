@@ -41,9 +41,9 @@ def test_on_a_line_by_hand(choose, k, expected):
 
 
 def test_the_next_centre_is_the_row_farthest_from_all_centres():
-    """And not from the first: 1 is nearest to the mean, 10 far away, 9 near to 10."""
-    line = np.array([[0.0], [1.0], [9.0], [10.0], [-6.0]])
-    np.testing.assert_array_equal(k_center(line, 3), [1, 3, 4])
+    """1 is nearest to the mean; then 9 is near to 10, which is chosen, and -6 to -7, which is."""
+    line = np.array([[-1.5], [1.0], [9.0], [10.0], [-6.0], [-7.0]])
+    np.testing.assert_array_equal(k_center(line, 4), [1, 3, 5, 0])
 
 
 def test_k_means_are_the_best_of_ten_starts():

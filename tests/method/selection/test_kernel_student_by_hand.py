@@ -11,6 +11,7 @@ from infoutil_jax.method.selection.kernel_student import (
     toggled,
     untaught,
 )
+from infoutil_jax.method.selection.most_useful import sharpness
 
 
 def test_candidates_that_have_nothing_in_common_add_up():
@@ -46,3 +47,26 @@ def test_a_class_of_few_candidates_is_filled_from_its_own(seed):
         student = untaught(kernel, kernel, np.eye(3)[labels], labels)
     chosen, _ = choose(student, labels, 1, 4)
     np.testing.assert_array_equal(labels[chosen], [0, 1, 2])
+
+
+@pytest.mark.parametrize("seed", [42, 59])
+def test_after_a_sweep_that_exchanged_everything_there_is_another(seed):
+    """It goes on until no exchange of one candidate lowers the loss: with these seeds, twice."""
+    labels = np.repeat([0, 1], 8)
+    seen = np.random.default_rng(seed).normal(size=(16, 3))
+    with jax.enable_x64(True):
+        kernel = arc_cosine(seen, seen)
+        student = untaught(kernel, kernel, np.eye(2)[labels], labels)
+        first, chosen = (choose(student, labels, 1, sweeps)[0] for sweeps in (0, 8))
+        assert (first != chosen).all()
+        for old in chosen.tolist():
+            taught = toggled(toggled(student, chosen[0]), chosen[1])
+            members = np.flatnonzero(labels == labels[old])
+            assert members[losses(taught, members, instead_of=old).argmin()] == old
+
+
+def test_sharpness_lies_between_a_hundredth_and_a_hundred():
+    """Whoever is always right, or always wrong, cannot be too sure, or too modest, of it."""
+    log_p = np.log(np.array([[0.5001, 0.4999], [0.4999, 0.5001]]))
+    assert sharpness(log_p, np.array([0, 1])) == pytest.approx(100, rel=1e-3)
+    assert sharpness(log_p, np.array([1, 0])) == pytest.approx(0.01, rel=1e-3)

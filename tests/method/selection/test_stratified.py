@@ -69,7 +69,11 @@ def test_classes_are_full_and_order_does_not_matter(seed, count, strata, prune):
 
 
 def test_bad_input_is_one_sentence():
-    for options, told in (({"prune": 1.0}, "prune is 1.0"), ({"strata": 0}, "strata is 0")):
+    for options, told in (
+        ({"prune": 1.0}, "prune is 1.0"),
+        ({"prune": -0.1}, "prune is -0.1"),
+        ({"strata": 0}, "strata is 0"),
+    ):
         with pytest.raises(InputError, match=told):
             Stratified(**options)
     with pytest.raises(InputError, match="needs a key"):
