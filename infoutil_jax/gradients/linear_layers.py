@@ -64,9 +64,8 @@ def scale_of(values: Array) -> Array:
     """A power of two near the largest entry; dividing by it is exact."""
     largest = jnp.abs(values).max(initial=0)
     _, exponent = jnp.frexp(largest.astype(jnp.float32))
-    usable = (largest > 0) & jnp.isfinite(largest)
     power = jnp.exp2(jnp.clip(exponent, -126, 126).astype(jnp.float32))
-    return jnp.where(usable, power, 1).astype(values.dtype)
+    return jnp.where(jnp.isfinite(largest), power, 1).astype(values.dtype)
 
 
 _REGISTERED: set[Any] = set()
