@@ -49,6 +49,17 @@ def test_a_class_of_few_candidates_is_filled_from_its_own(seed):
     np.testing.assert_array_equal(labels[chosen], [0, 1, 2])
 
 
+def test_a_class_of_as_many_as_are_chosen_is_kept_whole_though_it_teaches_the_wrong_thing():
+    """No candidate is chosen twice, as one to be forgotten, where that would lower the loss."""
+    labels, taught = np.array([0, 0, 1, 1, 1]), np.array([1, 1, 1, 1, 1])
+    seen = np.random.default_rng(0).normal(size=(5, 4))
+    with jax.enable_x64(True):
+        kernel = arc_cosine(seen, seen)
+        student = untaught(kernel, kernel, np.eye(2)[taught], labels)
+    chosen = choose(student, labels, 2, 4)[0].tolist()
+    assert len(set(chosen)) == 4 and {0, 1} <= set(chosen)
+
+
 @pytest.mark.parametrize("seed", [42, 59])
 def test_after_a_sweep_that_exchanged_everything_there_is_another(seed):
     """It goes on until no exchange of one candidate lowers the loss: with these seeds, twice."""
