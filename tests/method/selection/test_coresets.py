@@ -55,6 +55,12 @@ def test_k_means_are_the_best_of_ten_starts():
     assert set(k_means(features, 6, seed=17)) == set(nearest)
 
 
+def test_without_a_seed_k_means_have_that_of_no_key():
+    features = np.random.default_rng(0).normal(size=(40, 2))
+    found = [k_means(features, 6, *seed).tolist() for seed in ((), (0,), (1,))]
+    assert found[0] == found[1] != found[2]
+
+
 @pytest.mark.parametrize("choose", CHOICES)
 @settings(max_examples=15, deadline=None)
 @given(seed=st.integers(0, 10**6), k=st.integers(1, 7))
