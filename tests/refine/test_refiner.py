@@ -127,11 +127,13 @@ class LeftOfRight(Objective):
 
 @pytest.mark.parametrize("flip", [True, False])
 def test_what_must_not_be_mirrored_is_not(flip, teacher, made, pool):
+    """A pool's images may be, unless it says that they may not."""
     view = replace(PLAIN, flip=True)
     refiner = Refiner(
         LeftOfRight(), steps=30, learning_rate=0.05, batch_size=8, view=view, spectral=False
     )
-    images, _ = refiner(KEY, teacher, *made, pool._replace(flip=flip))
+    judging = pool if flip else pool._replace(flip=False)
+    images, _ = refiner(KEY, teacher, *made, judging)
     brighter = (images.astype(int) - made[0]).mean((0, 1, 3))
     assert (brighter[:4] > 10).all() and ((brighter[4:] > 10).all() == flip)
 
