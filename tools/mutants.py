@@ -214,6 +214,15 @@ def report() -> str:
         sums.update(counts)
         rows.append(_row(module.removeprefix("infoutil_jax/"), counts))
     left = [one for one in known.values() if one["outcome"] == "survived"]
+    explained = [one for one in left if name_of(one) in reasons]
+    open_ = [one for one in left if name_of(one) not in reasons]
+    places = {(one.module, one.line, one.column) for some in every_fault().values() for one in some}
+    seen = {
+        (one.module, one.line, one.column)
+        for some in every_fault().values()
+        for one in some
+        if one.key in known
+    }
     first = [json.loads(line) for line in FAULTS.read_text().splitlines()]
     escaped = {key_of(one) for one in first if one["outcome"] == "survived"}
     noticed = [one for key, one in known.items() if key in escaped and one["outcome"] != "survived"]
@@ -222,8 +231,11 @@ def report() -> str:
             "# Faults that tests should notice\n\nMade by `python -m tools.mutants --report`.\n",
             "| module | faults | tried | noticed | not noticed |",
             *("| --- | --- | --- | --- | --- |", *rows, _row("all", sums)),
-            *("", "## Not noticed, and why that is right", ""),
-            *(_told(one, reasons.get(name_of(one), "Not looked at yet.")) for one in left),
+            f"\nOf {len(places)} places that may have a fault {len(seen)} have had one.",
+            *("", "## Not noticed, and not looked at yet", ""),
+            *(_told(one, "") for one in open_),
+            *("## Not noticed, and why that is right", ""),
+            *(_told(one, reasons[name_of(one)]) for one in explained),
             *("## Not noticed at first, and the test that notices since", ""),
             *(_told(one, f"`{one['by']}`") for one in noticed),
         ]
@@ -237,7 +249,7 @@ def _row(name: str, counts: Mapping[str, int]) -> str:
 
 def _told(one: Mapping[str, Any], why: str) -> str:
     place = f"{one['module'].removeprefix('infoutil_jax/')}:{one['line']} {one['place']}"
-    return f"- {place}: `{one['was']}` → `{one['now']}`\n  {why}\n"
+    return f"- {place}: `{one['was']}` → `{one['now']}`\n" + (f"  {why}\n" if why else "")
 
 
 def _append(file: Path, line: dict[str, Any]) -> None:
