@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.shapley import GameBatch, exact_shapley, staged_design, staged_shapley
+from infoutil_jax.shapley import GameBatch, exact_shapley, half_of, staged_design, staged_shapley
 from infoutil_jax.shapley.bayesian_quadrature import Games
 
 
@@ -181,6 +181,13 @@ def test_no_coalition_is_evaluated_that_a_game_does_not_have():
     assert design.known.tolist() == [1, 2, 3, 4]
     rows = {row.tobytes() for row in design.masks.reshape(-1, 3)}
     assert len(rows) == 8 == design.masks.shape[0] * 2
+
+
+@pytest.mark.parametrize(
+    ("grid", "half"), [((4, 4), (2, 2)), ((1, 5), (1, 2)), ((7, 1), (3, 1)), ((1, 1), (1, 1))]
+)
+def test_half_of_a_grid_holds_at_least_one_player(grid, half):
+    assert half_of(grid) == half
 
 
 @pytest.mark.parametrize(
