@@ -36,7 +36,7 @@ PATIENCE = 30.0  # seconds that the first process, when it is done, waits for th
 _SLICE = 500  # milliseconds of waiting at most, for meanwhile Python hears no signal
 _LEFT, _STOPPED = "infoutil_jax/left", "infoutil_jax/stopped"
 _numbers = itertools.count()
-_joined = threading.Event()
+_joining = threading.Event()
 
 
 def start(
@@ -73,13 +73,14 @@ def start(
         jax.config.update("jax_enable_recoverability", True)  # who is lost takes no other along
         # JAX would take SIGTERM for a wish that it only notes.
         jax.config.update("jax_enable_preemption_service", False)
+        _joining.set()
         _hearing_signals(partial(jax.distributed.initialize, **arguments))
     except (ValueError, RuntimeError) as error:
         hint = ""
         if coordinator == "auto":
             hint = " (neither SLURM nor Open MPI nor a TPU pod tells more: give host:port)"
         raise InputError(f"cannot join the processes at {coordinator!r}: {error}{hint}") from error
-    _joined.set()
+    _joining.clear()
     atexit.register(leave)
     return jax.process_index(), jax.process_count()
 
@@ -295,8 +296,10 @@ def leave() -> bool:
     Returns:
         Whether this process has joined others, or was about to.
     """
-    if not _joined.is_set():
-        return global_state.client is not None
+    if global_state.client is None:
+        return False
+    if _joining.is_set():
+        return True
     if jax.process_index() > 0:
         name = f"{_LEFT}/{jax.process_index()}"
         _client().key_value_set(name, "", allow_overwrite=True)
