@@ -76,6 +76,7 @@ def start(
         _joining.set()
         _hearing_signals(partial(jax.distributed.initialize, **arguments))
     except (ValueError, RuntimeError) as error:
+        _joining.clear()
         hint = ""
         if coordinator == "auto":
             hint = " (neither SLURM nor Open MPI nor a TPU pod tells more: give host:port)"

@@ -140,6 +140,13 @@ def test_another_process_that_stops_stops_itself_alone(process, terminable):
     assert parallel.leave() and runtime.said == {"infoutil_jax/left/1": ""}
 
 
+def test_who_could_not_join_is_no_longer_about_to(process, terminable):
+    with pytest.raises(InputError, match="cannot join the processes at 'auto'"):
+        parallel.start("auto")
+    runtime = process(2)
+    assert parallel.leave() and runtime.said == {"infoutil_jax/left/2": ""}
+
+
 def test_the_first_waits_for_others_that_neither_come_nor_leave(process, monkeypatch):
     """One that has left by a signal is not waited for; one that is lost is, in patience."""
     monkeypatch.setattr(parallel, "_numbers", itertools.count())
