@@ -195,7 +195,7 @@ class Pool(NamedTuple):
         images: pixels `[n, height, width, channels]`, uint8: an array, or what reads them from disk
             (`data.streamed`).
         labels: class of each.
-        flip: whether a mirror image shows the same: not of digits and letters.
+        flip: whether a mirror image shows the same, as by default: not of digits and letters.
     """
 
     images: Any

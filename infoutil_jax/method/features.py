@@ -145,8 +145,9 @@ def _pink_statistics(shape: tuple[int, int, int], width: int, seed: int) -> Stat
     found: list[tuple[Array, Array]] = []
 
     def by_its_own(_: int, seen: Array) -> Array:
-        found.append((seen.mean((0, 1, 2)), seen.std((0, 1, 2))))
-        return (seen - found[-1][0]) / found[-1][1]
+        mean, std = seen.mean((0, 1, 2)), seen.std((0, 1, 2))
+        found.append((mean, std))
+        return (seen - mean) / std
 
     with jax.ensure_compile_time_eval():
         _untrained(pink_noise(jax.random.key(0), 64, shape[:2], shape[2]), width, seed, by_its_own)

@@ -159,6 +159,13 @@ def test_any_use_of_a_parameter(model):
     np.testing.assert_allclose(gradient_norms(loss, PARAMS, batch), expected, rtol=1e-5)
 
 
+def test_a_matrix_that_is_made_of_a_parameter_is_no_weight():
+    """The gradient is 2x: it is the parameter's, and not that of the matrix that x meets."""
+    batch = normal(5, 6)
+    norms = layerwise.gradient_norms(lambda params, x: x @ (2 * params[0]), [normal(6)], batch)
+    np.testing.assert_allclose(norms, 2 * np.linalg.norm(batch, axis=1), rtol=1e-6)
+
+
 def test_a_layer_that_computes_in_half_precision_is_a_layer():
     """Its parameter is there in another precision: no example's gradient is formed for that."""
 

@@ -37,6 +37,12 @@ def test_present_patches_show_the_image_absent_ones_the_baseline(images, grid):
         np.testing.assert_array_equal(shown[coalition][cell], expected)
 
 
+def test_one_image_is_painted_as_it_is_among_others(images):
+    mask, absent = jnp.asarray([True, False, False, True, True, False]), jnp.zeros_like(images)
+    among = painted(mask, images, absent, (2, 3))
+    np.testing.assert_array_equal(painted(mask, images[3], absent[3], (2, 3)), among[3])
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_a_coalition_is_worth_the_output_on_what_it_shows(images, variables, output, batch_size):

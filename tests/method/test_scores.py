@@ -107,6 +107,22 @@ def test_with_respect_to_the_classifier_counts_its_params_alone():
     )
 
 
+def test_only_a_key_at_the_top_names_the_classifier():
+    """There is a shift at such a key, whose gradient is the error, and a head below another."""
+
+    def predict(variables, images):
+        flat = images.reshape(len(images), -1)
+        return flat @ variables["body"]["head"] + variables["classifier"]["bias"]
+
+    variables = {
+        "body": {"head": REGRESSION["kernel"]},
+        "classifier": {"bias": REGRESSION["bias"]},
+    }
+    norms = GradientNorm(wrt="classifier")(predict, variables, CROPS, LABELS)
+    error = el2n(softmax_regression, REGRESSION, CROPS, LABELS)
+    np.testing.assert_allclose(norms, error, rtol=1e-5)
+
+
 def test_one_compilation_serves_every_batch():
     traced = []
 

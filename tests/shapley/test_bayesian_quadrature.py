@@ -139,6 +139,23 @@ def test_neighbours_that_act_together_take_fewer_coalitions():
     assert error(4) < 0.3 * error(None)
 
 
+def test_where_nothing_is_known_of_the_players_much_alike_coalitions_are_worth_much_the_same():
+    """Airport games (Littlechild & Owen 1973): a coalition costs what its dearest player does.
+
+    A fifth of the squared error of either regression is left, or less.
+    """
+    costs, masks = np.sort(np.random.default_rng(0).random(8)), all_masks(8)
+    values = (masks * costs).max(1)
+    # What the k-th runway segment costs is shared by all who need it.
+    phi = np.cumsum(np.diff(costs, prepend=0) / np.arange(8, 0, -1))
+
+    def error(strategy):
+        design = coalition_design(8, 32, strategy=strategy)
+        return np.sum((design.operator @ values[design.masks @ (1 << np.arange(8))] - phi) ** 2)
+
+    assert 5 * error("gaussian") < min(error("kernel"), error("leverage"))
+
+
 def test_what_is_chosen_does_not_hang_on_rounding(monkeypatch):
     """On a symmetric grid many pairs tell as much; the first of them is taken everywhere."""
     one = coalition_design(16, 64, grid=4, seed=3).masks

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from infoutil_jax.shapley.coalitions import shapley_kernel
+from infoutil_jax.shapley.coalitions import distinct_pairs, shapley_kernel
 from infoutil_jax.shapley.estimate import (
     STRATEGIES,
     CoalitionDesign,
@@ -66,6 +66,24 @@ def test_a_design_is_an_argument_of_a_compiled_function():
         design = coalition_design(5, 20, strategy="leverage", seed=seed)
         np.testing.assert_allclose(compiled(design), worth, atol=1e-5)
     assert compiled._cache_size() == 1
+
+
+def test_masks_from_without_go_with_an_operator_that_is_an_argument():
+    """While JAX traces, the operator has no numbers whose sums could be checked."""
+    worth, design = jnp.arange(5.0), coalition_design(5, 20, strategy="leverage")
+
+    @jax.jit
+    def estimate(operator):
+        return shapley_values(lambda masks: masks @ worth, CoalitionDesign(design.masks, operator))
+
+    np.testing.assert_allclose(estimate(design.operator), worth, atol=1e-5)
+
+
+def test_coalitions_of_a_size_from_which_none_is_drawn_are_not_enumerated():
+    """There are 68,923,264,410 pairs of 20 and 20 players."""
+    expected = np.array([2.0] + [0.0] * 19)
+    halves = distinct_pairs(np.random.default_rng(0), 40, expected)
+    assert halves.sum(1).tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("strategy", STRATEGIES)

@@ -9,7 +9,7 @@ import pytest
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.shapley import GameBatch, exact_shapley, half_of, staged_design, staged_shapley
-from infoutil_jax.shapley.bayesian_quadrature import Games
+from infoutil_jax.shapley.bayesian_quadrature import Games, Prior
 
 
 @jax.tree_util.register_dataclass
@@ -174,6 +174,37 @@ def test_two_coalitions_share_the_worth_of_all_equally():
     phi, used = staged_shapley(games, staged_design((1, 6), 2, step=2))
     np.testing.assert_allclose(phi, np.full((1, 6), 15 / 6), atol=1e-5)
     assert used.tolist() == [2]
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """Each game has a value for every coalition."""
+
+    table: jax.Array
+
+    def __len__(self):
+        return len(self.table)
+
+    def values_of(self, games, masks):
+        return self.table[games[:, None], masks @ (1 << jnp.arange(masks.shape[-1]))]
+
+
+@pytest.mark.parametrize("at_once", [1, 8])
+def test_efficiency_holds_of_games_that_the_prior_thought_impossible(at_once):
+    """Of noise it takes all but what the players are worth together for rounding, or nearly."""
+    tables = np.random.default_rng(0).normal(size=(8, 2**6)).astype(np.float32)
+    design = staged_design((2, 3), 64, prior=Prior(0.999, 1.0))
+    phi, _ = staged_shapley(Tables(jnp.asarray(tables)), design, at_once=at_once)
+    np.testing.assert_allclose(phi.sum(1), tables[:, -1] - tables[:, 0], atol=1e-5)
+
+
+def test_the_stages_hold_a_column_for_each_of_their_pairs():
+    """Ten pairs are two stages of four, and one that is filled up."""
+    design = staged_design((2, 3), 20, step=8)
+    assert design.masks.shape == (3, 8, 6)
+    assert design.loadings.shape == (3, 4, 6)
+    assert design.whitener.shape == (3, 4, 12)
 
 
 def test_no_coalition_is_evaluated_that_a_game_does_not_have():
