@@ -63,9 +63,13 @@ def norm(leaves: Sequence[Array]) -> Array:
 def scale_of(values: Array) -> Array:
     """A power of two near the largest entry; dividing by it is exact."""
     largest = jnp.abs(values).max(initial=0)
-    _, exponent = jnp.frexp(largest.astype(jnp.float32))
-    power = jnp.exp2(jnp.clip(exponent, -126, 126).astype(jnp.float32))
-    return jnp.where(jnp.isfinite(largest), power, 1).astype(values.dtype)
+    _, exponent = jnp.frexp(largest)
+    # XLA multiplies with its inverse, and takes an inverse below the least normal number for zero.
+    kind = jnp.finfo(largest.dtype)
+    exponent = jnp.clip(exponent, kind.minexp, kind.maxexp - 2)
+    # Not exp2, which is off by some of the last bits.
+    power = jnp.ldexp(jnp.ones_like(largest), exponent)
+    return jnp.where(jnp.isfinite(largest), power, 1)
 
 
 _REGISTERED: set[Any] = set()

@@ -1,5 +1,7 @@
 """The norm of one layer's weight gradient, against JAX's own gradient."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from infoutil_jax.gradients.linear_layers import norm, recognise
+from infoutil_jax.gradients.linear_layers import norm, recognise, scale_of
 
 rng = np.random.default_rng(0)
 
@@ -165,6 +167,27 @@ def test_squares_keep_their_range(size, length):
     expected = np.linalg.norm(np.asarray(x, np.float64).T @ np.asarray(g, np.float64))
     np.testing.assert_allclose(layer.norm(x, size * g) / size, expected, rtol=1e-5)
     np.testing.assert_allclose(layer.norm(size * x, g) / size, expected, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "size"),
+    [
+        *itertools.product(["float32", "bfloat16"], [1.5e-38, 1e-9, 1.0, 1e38, 3.3e38]),
+        *itertools.product(["float16"], [1e-4, 1.0, 6e4]),
+    ],
+)
+def test_dividing_by_the_scale_is_exact_up_to_the_largest_numbers(kind, size):
+    """XLA multiplies with the inverse, which must not be below the least normal number."""
+    values = jnp.asarray([size, -0.9 * size], kind)
+    scale = scale_of(values)
+    scaled = np.asarray(values / scale, np.float64)
+    assert 0.5 <= scaled[0] < 4
+    np.testing.assert_array_equal(scaled * float(scale), np.asarray(values, np.float64))
+
+
+@pytest.mark.parametrize("compiled", [jax.jit, lambda function: function])
+def test_numbers_near_the_largest_have_a_norm(compiled):
+    np.testing.assert_allclose(compiled(norm)([jnp.full(4, 1e38)]), 2e38, rtol=1e-6)
 
 
 def test_half_precision_is_summed_in_single():
