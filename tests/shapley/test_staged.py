@@ -192,7 +192,7 @@ class Tables:
 
 @pytest.mark.parametrize("at_once", [1, 8])
 def test_efficiency_holds_of_games_that_the_prior_thought_impossible(at_once):
-    """Of noise it takes all but what the players are worth together for rounding, or nearly."""
+    """Of noise, which it does not expect, the posterior means alone add up to a sum off by 1."""
     tables = np.random.default_rng(0).normal(size=(8, 2**6)).astype(np.float32)
     design = staged_design((2, 3), 64, prior=Prior(0.999, 1.0))
     phi, _ = staged_shapley(Tables(jnp.asarray(tables)), design, at_once=at_once)
