@@ -5,12 +5,15 @@ gradient through a generic loop, tens of times slower than outside of it; and ou
 are scans. Written as matrix products, the same gradient stays fast. The gradient of the images is
 five times faster when it is written as an ordinary convolution. On every other platform the
 gradients are XLA's own.
+
+Each of the three maps, a convolution and the gradients of its two arguments, is linear in each of
+its arguments, and the other two are its derivatives: so those of any order are fast.
 """
 
 import math
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -173,6 +176,19 @@ def _input_gradient(cotangent: Array, rhs: Array, padding: _Padding, precision: 
     return _forward(cotangent, turned, (1, 1), margins, precision)
 
 
+class _Windows(NamedTuple):
+    """How a kernel of some size goes over images of some size; hashable."""
+
+    strides: _Pair
+    padding: _Padding
+    precision: Any
+    image: tuple[int, ...]
+    kernel: tuple[int, ...]
+
+    def over(self, lhs: Array, rhs: Array) -> Array:
+        return _forward(lhs, rhs, self.strides, self.padding, self.precision)
+
+
 @partial(jax.custom_vjp, nondiff_argnums=(2, 3, 4))
 def conv_general_dilated(
     lhs: Array, rhs: Array, strides: _Pair, padding: _Padding, precision: Any
@@ -181,10 +197,46 @@ def conv_general_dilated(
     return _forward(lhs, rhs, strides, padding, precision)
 
 
-def _conv_fwd(
-    lhs: Array, rhs: Array, strides: _Pair, padding: _Padding, precision: Any
-) -> tuple[Array, tuple[Array, Array]]:
-    return _forward(lhs, rhs, strides, padding, precision), (lhs, rhs)
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _of_images(cotangent: Array, rhs: Array, windows: _Windows) -> Array:
+    """Gradient of the images."""
+
+    def ordinary(cotangent: Array, rhs: Array) -> Array:
+        images = jax.ShapeDtypeStruct(
+            (len(cotangent), *windows.image, rhs.shape[2]), cotangent.dtype
+        )
+        found: Array = jax.linear_transpose(lambda x: windows.over(x, rhs), images)(cotangent)[0]
+        return found
+
+    def on_cpu(cotangent: Array, rhs: Array) -> Array:
+        if windows.strides != (1, 1):
+            return ordinary(cotangent, rhs)
+        return _input_gradient(cotangent, rhs, windows.padding, windows.precision)
+
+    found: Array = lax.platform_dependent(cotangent, rhs, cpu=on_cpu, default=ordinary)
+    return found
+
+
+@partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _of_kernel(lhs: Array, cotangent: Array, windows: _Windows) -> Array:
+    """Gradient of the kernel."""
+    shape = (*windows.kernel, lhs.shape[3], cotangent.shape[3])
+
+    def ordinary(lhs: Array, cotangent: Array) -> Array:
+        kernel = jax.ShapeDtypeStruct(shape, lhs.dtype)
+        found: Array = jax.linear_transpose(lambda w: windows.over(lhs, w), kernel)(cotangent)[0]
+        return found
+
+    def on_cpu(lhs: Array, cotangent: Array) -> Array:
+        strides, padding, precision = windows[:3]
+        return _weight_gradient(lhs, cotangent, shape, strides, padding, precision)
+
+    found: Array = lax.platform_dependent(lhs, cotangent, cpu=on_cpu, default=ordinary)
+    return found
+
+
+def _convolved(lhs: Array, rhs: Array, windows: _Windows) -> Array:
+    return conv_general_dilated(lhs, rhs, *windows[:3])
 
 
 def _conv_bwd(
@@ -195,22 +247,30 @@ def _conv_bwd(
     cotangent: Array,
 ) -> tuple[Array, Array]:
     lhs, rhs = residuals
-
-    def ordinary(x: Array, w: Array, g: Array) -> tuple[Array, Array]:
-        _, vjp = jax.vjp(lambda x, w: _forward(x, w, strides, padding, precision), x, w)
-        image, weight = vjp(g)
-        return image, weight
-
-    def on_cpu(x: Array, w: Array, g: Array) -> tuple[Array, Array]:
-        weight = _weight_gradient(x, g, w.shape, strides, padding, precision)
-        if strides != (1, 1):
-            _, vjp = jax.vjp(lambda x: _forward(x, w, strides, padding, precision), x)
-            return *vjp(g), weight
-        return _input_gradient(g, w, padding, precision), weight
-
-    image, weight = lax.platform_dependent(lhs, rhs, cotangent, cpu=on_cpu, default=ordinary)
-    return image, weight
+    (_, *image, _), (*kernel, _, _) = lhs.shape, rhs.shape
+    windows = _Windows(strides, padding, precision, tuple(image), tuple(kernel))
+    return _of_images(cotangent, rhs, windows), _of_kernel(lhs, cotangent, windows)
 
 
-conv_general_dilated.defvjp(_conv_fwd, _conv_bwd)
+def _of_images_bwd(
+    windows: _Windows, residuals: tuple[Array, Array], images: Array
+) -> tuple[Array, Array]:
+    cotangent, rhs = residuals
+    return _convolved(images, rhs, windows), _of_kernel(images, cotangent, windows)
+
+
+def _of_kernel_bwd(
+    windows: _Windows, residuals: tuple[Array, Array], kernel: Array
+) -> tuple[Array, Array]:
+    lhs, cotangent = residuals
+    return _of_images(cotangent, kernel, windows), _convolved(lhs, kernel, windows)
+
+
+def _keeping_both(function: Any) -> Any:
+    return lambda one, other, *rest: (function(one, other, *rest), (one, other))
+
+
+conv_general_dilated.defvjp(_keeping_both(conv_general_dilated), _conv_bwd)
+_of_images.defvjp(_keeping_both(_of_images), _of_images_bwd)
+_of_kernel.defvjp(_keeping_both(_of_kernel), _of_kernel_bwd)
 register_linear(conv_general_dilated)

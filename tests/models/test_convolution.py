@@ -83,16 +83,35 @@ def test_each_channel_in_half_precision_is_summed_in_single():
     np.testing.assert_array_equal(ours, exact.astype(jnp.bfloat16))
 
 
-def test_gradient_of_gradient():
+@pytest.mark.parametrize(
+    ("strides", "padding"), [((1, 1), "SAME"), ((1, 1), ((2, 0), (1, 1))), ((1, 2), "VALID")]
+)
+@pytest.mark.parametrize("wrap", [jax.jit, lambda f: lambda *a: scanned(f, *a)])
+def test_derivatives_of_the_second_and_third_order_are_laxs(wrap, strides, padding):
+    """Of either argument, and mixed: a student's gradient, differentiated in its images."""
     images, weights = data(height=5, width=4)
+    along = [
+        jnp.cos(jnp.arange(a.size, dtype=jnp.float32)).reshape(a.shape) for a in (images, weights)
+    ]
 
-    def penalty(function):
-        first = jax.grad(value(function, (1, 1), "SAME"), 1)
-        return jax.grad(lambda w: jnp.sum(first(images, w) ** 2))(weights)
+    def higher(function):
+        derivative = value(function, strides, padding)
+        found = []
+        for _ in range(2):
+            before = derivative
 
-    expected = penalty(lax.conv_general_dilated)
-    scale = float(jnp.abs(expected).max())
-    np.testing.assert_allclose(penalty(conv) / scale, expected / scale, atol=1e-5)
+            def derivative(x, w, before=before):
+                gradients = jax.grad(before, (0, 1))(x, w)
+                return sum(jnp.vdot(g, a) for g, a in zip(gradients, along, strict=True))
+
+            found.append(jax.grad(derivative, (0, 1)))
+        return lambda x, w: [gradient(x, w) for gradient in found]
+
+    expected = jax.jit(higher(lax.conv_general_dilated))(images, weights)
+    for ours, theirs in zip(
+        *map(jax.tree.leaves, (wrap(higher(conv))(images, weights), expected)), strict=True
+    ):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5 * float(jnp.abs(theirs).max()))
 
 
 @pytest.mark.parametrize("axes", [(0, None), (None, 0), (0, 0)])
