@@ -95,10 +95,11 @@ def test_a_line_belongs_to_the_smallest_statement_or_to_its_head(line, statement
 
 
 def test_the_shortest_test_that_runs_a_line_is_the_first():
-    seconds = {"slow": 3.0, "quick": 0.1, "elsewhere": 0.2}
+    seconds = {"slow": 3.0, "quick": 0.1, "elsewhere": 0.2, "tests/test_a.py::default": 0.3}
     covering = Covering(seconds, {"a.py": {"slow": [7, 10, 14], "quick": [10], "elsewhere": [14]}})
     assert covering.tests_for("a.py", 11, STATEMENTS) == ["quick", "slow"]
-    assert covering.tests_for("a.py", 1, STATEMENTS) == ["quick", "elsewhere", "slow"]
+    of_the_module = ["quick", "elsewhere", "tests/test_a.py::default", "slow"]
+    assert covering.tests_for("a.py", 1, STATEMENTS) == of_the_module
 
 
 OPEN = 30

@@ -75,11 +75,14 @@ class Covering:
     def tests_for(self, module: str, line: int, code: str) -> list[str]:
         """The tests that run a line's statement, the shortest first.
 
-        Of a statement that runs as its module is imported, or never, all that run the module.
+        Of a statement that runs as its module is imported, or never, all that run the module, or
+        are of its own test file: what a dataclass is made of runs no line of it.
         """
         statement, by_test = range(*statement_of(code, line)), self.lines.get(module, {})
-        found = [test for test, run in by_test.items() if not set(statement).isdisjoint(run)]
-        return sorted(found or by_test, key=lambda test: self.seconds[test])
+        found = {test for test, run in by_test.items() if not set(statement).isdisjoint(run)}
+        own = f"/test_{Path(module).stem}.py::"
+        found = found or {*by_test, *(test for test in self.seconds if own in test)}
+        return sorted(found, key=lambda test: (self.seconds[test], test))
 
 
 def statement_of(code: str, line: int) -> tuple[int, int]:
