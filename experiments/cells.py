@@ -29,6 +29,8 @@ class Row:
     labels: LabelPolicy = "online"
     augment: bool = True
     autoaugment: bool = False
+    dsa: bool = False
+    """DSA's colours and cutout on the student's views."""
     student: str | None = None
     """The student's backbone; None for the teacher's."""
     norm: str | None = None
@@ -85,6 +87,9 @@ POLICIES: dict[str, Mapping[str, Any]] = {
     "converged-labels": {"label_stage": "converged"},
     "plain-views": {"augment": False},
     "autoaugment": {"autoaugment": True},
+    "dsa": {"dsa": True},
+    "stored-dsa": {"labels": "stored", "dsa": True},
+    "hard-dsa": {"labels": "hard", "dsa": True},
 }
 
 

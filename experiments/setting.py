@@ -218,6 +218,7 @@ class Setting:
             labels=row.labels,
             augment=row.augment,
             autoaugment=DATASETS[experiment.dataset].policy if row.autoaugment else None,
+            dsa=row.dsa,
             epochs=epochs,
             flip=DATASETS[experiment.dataset].flip,
             test_view=TEST_VIEW,

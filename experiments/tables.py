@@ -154,6 +154,16 @@ TABLES: dict[str, Table] = {
         # The paper's Table 1 has it on.
         paper=lambda d, b, row, n: published.main(d, b, row.removesuffix("-autoaugment"), n),
     ),
+    "dsa": Table(
+        "DSA's colours and cutout on the student's views",
+        (*_CONVNETS, ("digits", "convnet3")),
+        tuple(
+            f"{name}{labels}{end}"
+            for labels in LABELS
+            for name in ("infoutil", "rded", "random")
+            for end in ("", "-dsa")
+        ),
+    ),
     "why": Table(
         "Why the printed rule loses: its labels, its teacher, its highest scores, its crops",
         (("cifar10", "convnet3"), ("imagenette", "convnet4")),

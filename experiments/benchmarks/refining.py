@@ -24,12 +24,12 @@ import tyro
 
 from infoutil_jax import provenance
 from infoutil_jax.data.augment import Normalisation
+from infoutil_jax.data.siamese import PLAIN
 from infoutil_jax.method.contracts import Pool
 from infoutil_jax.models import Architecture
 from infoutil_jax.refine import REFINERS, Network, Refiner, TrajectoryMatching
 from infoutil_jax.refine.spectrum import measured
 from infoutil_jax.refine.steps import Given, Learnt, Program
-from infoutil_jax.refine.views import PLAIN
 
 RESULT = Path(__file__).parents[1] / "results" / "benchmarks" / "refining.json"
 CLASSES = 10

@@ -4,13 +4,13 @@ A recipe's optional last part: `dataclasses.replace(infoutil(), refine=Refiner(.
 one differentiable view serve all objectives.
 """
 
+from infoutil_jax.data.siamese import Siamese
 from infoutil_jax.refine.contracts import Batch, Network, Objective, Step, Synthetic
 from infoutil_jax.refine.matching import DistributionMatching
 from infoutil_jax.refine.recipes import REFINERS, infoutil_refined
 from infoutil_jax.refine.refiner import Refiner
 from infoutil_jax.refine.regression import KernelRegression, NeuralFeatureRegression
 from infoutil_jax.refine.trajectories import TrajectoryMatching
-from infoutil_jax.refine.views import Siamese
 
 __all__ = [
     "REFINERS",

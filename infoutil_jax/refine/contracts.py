@@ -18,10 +18,10 @@ from jaxtyping import Array, Float, Key
 
 from infoutil_jax import models
 from infoutil_jax.blocks import flattened
+from infoutil_jax.data.siamese import Siamese
 from infoutil_jax.method.contracts import Pool
 from infoutil_jax.models import Architecture
 from infoutil_jax.models.layers import MOMENTUM
-from infoutil_jax.refine.views import Siamese
 
 Variables = dict[str, Any]
 

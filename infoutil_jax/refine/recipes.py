@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from infoutil_jax.data.siamese import Siamese
 from infoutil_jax.method import recipes, selection
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.refine.matching import DistributionMatching
 from infoutil_jax.refine.refiner import Refiner
 from infoutil_jax.refine.regression import KernelRegression, NeuralFeatureRegression
 from infoutil_jax.refine.trajectories import TrajectoryMatching
-from infoutil_jax.refine.views import Siamese
 
 FLIP = Siamese(shift=0.0, colour=(0.0, 0.0, 0.0), cutout=0.0)
 

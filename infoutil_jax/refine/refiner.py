@@ -21,6 +21,7 @@ from jaxtyping import Array, Float32, Key, UInt8
 
 from infoutil_jax import provenance, ranges
 from infoutil_jax.data.augment import Normalisation
+from infoutil_jax.data.siamese import Siamese
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Pool
 from infoutil_jax.models import Architecture
@@ -29,7 +30,6 @@ from infoutil_jax.refine.batches import drawn, gathered
 from infoutil_jax.refine.contracts import Network, Objective
 from infoutil_jax.refine.spectrum import measured
 from infoutil_jax.refine.steps import Given, Learnt, Program, levels
-from infoutil_jax.refine.views import Siamese
 from infoutil_jax.training.config import BackboneConfig, Facts
 from infoutil_jax.training.latest import Latest
 

@@ -220,11 +220,15 @@ class StudentConfig(BackboneConfig):
     """Change the places of an image's tiles."""
     autoaugment: Policy | None = None
     """A learnt policy before everything else (the paper's Table 1)."""
+    dsa: bool = False
+    """Change the colours of each view and cut a square out of it, as DSA does for students of the
+    matching methods; RDED's do neither."""
     test_view: TestView | None = None
     """All of each test image, or its centre, enlarged as in RDED; by default the centre where
     students see crops, all where they see all of an image: with one tile, or without augment."""
     augment: bool = True
-    """No: every view is the image itself, neither cut nor mirrored, turned, shuffled or mixed."""
+    """No: every view is the image itself, neither cut, mirrored, turned, shuffled, mixed nor
+    recoloured."""
     seeds: tuple[int, ...] = (0, 1, 2)
     """One student each: of its weights, order and augmentation."""
     seeds_at_once: int = 1
@@ -262,4 +266,5 @@ class StudentConfig(BackboneConfig):
             cutmix=False,
             shuffle=False,
             autoaugment=None,
+            dsa=False,
         )

@@ -12,8 +12,12 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from infoutil_jax.data import augment
 from infoutil_jax.data.autoaugment import autoaugment
+from infoutil_jax.data.siamese import Siamese
 from infoutil_jax.training import fit
 from infoutil_jax.training.config import StudentConfig
+
+# Of DSA what leaves each tile in its place.
+RECOLOURED = Siamese(flip=False, shift=0.0)
 
 
 @dataclass(frozen=True)
@@ -112,6 +116,9 @@ def view(
     turns = jnp.zeros(len(labels), int)
     if config.turn:
         images, turns = augment.quarter_turns(jax.random.fold_in(key, 5), images)
+    if config.dsa:
+        draws = jax.random.split(jax.random.fold_in(key, 6), len(labels))
+        images = jax.vmap(lambda draw, one: RECOLOURED(draw, one[None])[0])(draws, images)
     partner, share, window = jnp.arange(len(labels)), jnp.ones(()), jnp.zeros(4, int)
     if config.cutmix:
         images, partner, share, window = augment.cutmix(keys[3], images)

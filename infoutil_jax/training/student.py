@@ -97,7 +97,8 @@ def train_student(
     """Trains one student a seed on a small labelled set, and tests them.
 
     Views: AutoAugment where asked for, then the tiles are shuffled, then a random resized crop, a
-    mirror image, a turn, CutMix. What a view is taught depends on `config.labels`:
+    mirror image, a turn, DSA's colours and cutout where asked for, CutMix. What a view is taught
+    depends on `config.labels`:
 
     - "online": softmax(teacher(view) / temperature); the teacher sees every mixed view.
     - "stored": the mean of softmax(stored logits / temperature) over the tiles that the view

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 
 from infoutil_jax import progress
+from infoutil_jax.data.siamese import PLAIN
 from infoutil_jax.distillation import DistillConfig, distill, started_from
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import random
 from infoutil_jax.refine import NeuralFeatureRegression, Refiner, infoutil_refined
-from infoutil_jax.refine.views import PLAIN
 from infoutil_jax.training.config import BackboneConfig
 
 CONFIG = DistillConfig(pool=20, progress=False)

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from infoutil_jax import progress
+from infoutil_jax.data.siamese import PLAIN
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Pool, Refine, Resumable
 from infoutil_jax.refine import NeuralFeatureRegression, Objective, Refiner
 from infoutil_jax.refine.batches import drawn
 from infoutil_jax.refine.steps import total_variation
-from infoutil_jax.refine.views import PLAIN
 from infoutil_jax.training.config import BackboneConfig
 
 

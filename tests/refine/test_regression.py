@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+from infoutil_jax.data.siamese import PLAIN
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.selection import kernel_student
 from infoutil_jax.models import Architecture
@@ -21,7 +22,6 @@ from infoutil_jax.refine import (
     Synthetic,
 )
 from infoutil_jax.refine.regression import answers, arc_cosine
-from infoutil_jax.refine.views import PLAIN
 
 
 @dataclass(frozen=True)

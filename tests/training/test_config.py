@@ -89,11 +89,11 @@ def test_a_source_is_told_by_its_facts(digits):
 
 
 def test_without_augmentation_nothing_of_a_view_is_drawn():
-    config = StudentConfig(flip=True, turn=True, autoaugment="cifar10", width=8)
+    config = StudentConfig(flip=True, turn=True, autoaugment="cifar10", dsa=True, width=8)
     assert config.effective() == config
     plain = replace(config, augment=False).effective()
     assert (plain.flip, plain.turn, plain.cutmix, plain.shuffle) == (False,) * 4
-    assert plain.autoaugment is None
+    assert plain.autoaugment is None and not plain.dsa
     assert plain.crop_scale == (1.0, 1.0) and plain.width == 8
 
 

@@ -144,6 +144,24 @@ def test_without_augmentation_a_view_is_the_image():
         assert np.abs(images - batch[0] / 255).max() > 0.9
 
 
+def test_dsa_gives_each_image_colours_and_a_hole_of_its_own_and_leaves_its_label():
+    """The hole has the mean colour; where a tile lies, and so what is stored of it, stays."""
+    plain = replace(STORED, augment=False).effective()
+    context = {"normalise": Normalisation.of((0.5,) * 3, (0.25,) * 3)}
+    pixels = jax.random.randint(KEY, (1, 16, 16, 3), 0, 256).astype(jnp.uint8)
+    batch = (jnp.repeat(pixels, 6, 0), jnp.zeros(6, int), jnp.zeros((6, 4, 12)))
+    images, targets = protocols.view(protocol(plain), context, KEY, batch)
+    views, same = protocols.view(protocol(replace(plain, dsa=True)), context, KEY, batch)
+    np.testing.assert_array_equal(same, targets)
+    assert len({np.asarray(one).tobytes() for one in views}) == 6
+    holes = (views == 0).all(3)
+    assert (holes.mean((1, 2)) <= 0.25).all() and holes.any((1, 2)).all()
+    for image, view, hole in zip(images, views, holes, strict=True):
+        seen = np.asarray(image[~hole]).T, np.asarray(view[~hole]).T
+        greys = [one.mean(0) for one in seen]
+        assert np.corrcoef(*greys)[0, 1] > 0.9999  # brightness and contrast of the same pixels
+
+
 def test_hard_targets_are_the_images_that_the_view_shows():
     context = {"normalise": Normalisation.of((0.0,) * 12, (1.0,) * 12)}
     chosen = protocol(replace(STORED, labels="hard"), num_classes=3)

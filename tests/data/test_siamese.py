@@ -5,9 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from infoutil_jax.data.siamese import PLAIN, Siamese
 from infoutil_jax.errors import InputError
-from infoutil_jax.refine import Siamese
-from infoutil_jax.refine.views import PLAIN
 
 NONE = (0.0, 0.0, 0.0)
 PARTS = {

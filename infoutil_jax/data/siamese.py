@@ -3,6 +3,7 @@
 A refined image must help under the views that students see, and distances between real and refined
 images mean something only under the same view. So one key gives one transformation, which is
 applied to all images of a call: differentiable siamese augmentation (Zhao & Bilen, ICML 2021).
+Students take each image in a view of its own (`training.protocol`).
 """
 
 from __future__ import annotations
