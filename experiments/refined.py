@@ -40,6 +40,7 @@ RESULTS = Path(__file__).parent / "results" / "refined"
 STUDENTS: dict[str, dict[str, Any]] = {
     "convnet3": {},
     "convnet3, no cutmix": {"cutmix": False},
+    "convnet3, dsa": {"cutmix": False, "dsa": True},
     "convnet3, instance norm": {"norm": "instance"},
     "convnet4": {"backbone": "convnet4"},
     "resnet18": {"backbone": "resnet18", "width": 16},
