@@ -47,6 +47,8 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
             for what in ("total_variation", "distance")
             if arguments[what]
         ]
+        if refiner.get("labels") == "learnt":
+            extra.append("learnt labels")
         name = ", ".join([arguments["refiner"], *extra]).replace("_", " ")
         for student, found in line["students"].items():
             kind = "learnt" if student.endswith("learnt labels") else "hard"
