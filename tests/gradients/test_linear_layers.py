@@ -185,6 +185,20 @@ def test_dividing_by_the_scale_is_exact_up_to_the_largest_numbers(kind, size):
     np.testing.assert_array_equal(scaled * float(scale), np.asarray(values, np.float64))
 
 
+def test_rows_that_cancel_have_next_to_no_norm():
+    """Rounding makes the sum of products of rows negative about as often as positive."""
+    x, g = rng.normal(size=(2, 32, 64)).astype(np.float32)
+    rows, columns = np.stack([x, -x / 3], 1), np.stack([g, 3 * g], 1)
+    shapes = [(2, 64), (64, 64), (2, 64)]
+    layer = recognise("dot_general", {"dimension_numbers": (((1,), (0,)), ((), ()))}, shapes, 1)
+    size = np.linalg.norm(x, axis=1) * np.linalg.norm(g, axis=1)
+    assert (jax.jit(jax.vmap(layer.norm))(rows, columns) <= 2e-3 * size).all()
+
+
+def test_an_array_without_entries_adds_nothing_to_a_norm_however_small():
+    np.testing.assert_allclose(norm([jnp.zeros(0), jnp.array([3e-30, 4e-30])]), 5e-30, rtol=1e-6)
+
+
 @pytest.mark.parametrize("compiled", [jax.jit, lambda function: function])
 def test_numbers_near_the_largest_have_a_norm(compiled):
     np.testing.assert_allclose(compiled(norm)([jnp.full(4, 1e38)]), 2e38, rtol=1e-6)

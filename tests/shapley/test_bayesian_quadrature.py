@@ -53,8 +53,9 @@ def test_gaussian_is_the_posterior_mean_by_brute_force(d, budget, grid):
 def test_a_factor_is_of_a_covariance_or_of_the_nearest_that_is_definite():
     right = np.array([[2.0, 1.0], [1.0, 2.0]])
     np.testing.assert_allclose(cholesky(right) @ cholesky(right).T, right, atol=1e-8)
-    nearly = np.array([[1.0, 1.0], [1.0, 1.0 - 1e-7]])  # indefinite by 5e-8
-    np.testing.assert_allclose(cholesky(nearly) @ cholesky(nearly).T, nearly, atol=1e-6)
+    nearly = np.array([[1.0, 1.0], [1.0, 1.0 - 1e-7]])  # indefinite by 5e-8, more than 20 JITTER
+    definite = nearly + 200 * JITTER * np.eye(2)
+    np.testing.assert_allclose(cholesky(nearly) @ cholesky(nearly).T, definite, atol=1e-9)
     nothing = cholesky(np.zeros((2, 2)))  # a difference has the jitter of its two values
     np.testing.assert_allclose(nothing @ nothing.T, 2 * JITTER * np.eye(2))
     with pytest.raises(np.linalg.LinAlgError, match="not that of a prior"):
@@ -100,6 +101,16 @@ def test_covariances_are_those_of_the_definition(d, grid, prior):
     u = prior - prior[other] - prior[:, other] + prior[np.ix_(other, other)]
     np.testing.assert_allclose(games.of_pairs(masks)(1), u[1], rtol=1e-6, atol=1e-6)
     np.testing.assert_allclose(games.between_pairs(masks), u, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("grid", [None, (2, 3)])
+def test_the_more_players_act_together_the_less_is_expected_of_it(grid):
+    """A covariance's variance along the product of the signs of each odd set of players."""
+    masks = all_masks(6)
+    products = np.array([(2.0 * masks - 1)[:, players].prod(1) for players in masks]) / 2**6
+    variance = ((products @ Games(6, grid).covariance(masks, masks)) * products).sum(1)
+    ones, threes, fives = (variance[masks.sum(1) == size] for size in (1, 3, 5))
+    assert ones.min() > threes.max() and threes.min() > fives.max() and fives.min() > 1e-4
 
 
 @pytest.mark.parametrize("grid", [(2, 3), (4, 4)])
