@@ -54,8 +54,8 @@ def test_a_factor_is_of_a_covariance_or_of_the_nearest_that_is_definite():
     right = np.array([[2.0, 1.0], [1.0, 2.0]])
     np.testing.assert_allclose(cholesky(right) @ cholesky(right).T, right, atol=1e-8)
     nearly = np.array([[1.0, 1.0], [1.0, 1.0 - 1e-7]])  # indefinite by 5e-8, more than 20 JITTER
-    definite = nearly + 200 * JITTER * np.eye(2)
-    np.testing.assert_allclose(cholesky(nearly) @ cholesky(nearly).T, definite, atol=1e-9)
+    added = cholesky(nearly) @ cholesky(nearly).T - nearly
+    np.testing.assert_allclose(added, 200 * JITTER * np.eye(2), atol=JITTER)
     nothing = cholesky(np.zeros((2, 2)))  # a difference has the jitter of its two values
     np.testing.assert_allclose(nothing @ nothing.T, 2 * JITTER * np.eye(2))
     with pytest.raises(np.linalg.LinAlgError, match="not that of a prior"):
