@@ -223,11 +223,11 @@ class Games:
 
     def _local(self, pool: Masks) -> Float[np.ndarray, "n n"]:
         """The part of u's covariance that neighbours make."""
-        signs, local = _signs(pool), np.zeros((len(pool), len(pool)), np.float32)
+        signs, local = _signs(pool), np.zeros((len(pool), len(pool)))
         for weight in np.unique(self.weight):
             products = signs[:, self.triples[self.weight == weight]].prod(-1)
             products = products.astype(np.float32)  # of ±1: their sums are exact
-            local += np.float32(4 * weight) * (products @ products.T)
+            local += 4 * weight * (products @ products.T)
         return local
 
     def cross(self, masks: Masks) -> Operator:

@@ -99,8 +99,8 @@ def test_covariances_are_those_of_the_definition(d, grid, prior):
     np.testing.assert_allclose(games.shapley(), shapley @ prior @ shapley.T, atol=1e-9)
     other = np.arange(len(masks))[::-1]  # the complement's row
     u = prior - prior[other] - prior[:, other] + prior[np.ix_(other, other)]
-    np.testing.assert_allclose(games.of_pairs(masks)(1), u[1], rtol=1e-6, atol=1e-6)
-    np.testing.assert_allclose(games.between_pairs(masks), u, rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(games.of_pairs(masks)(1), u[1], rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(games.between_pairs(masks), u, rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("grid", [None, (2, 3)])
