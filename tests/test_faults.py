@@ -115,6 +115,14 @@ def test_faults_that_no_test_notices_are_explained_but_for_ever_fewer():
     assert len(survivors - set(reasons)) <= OPEN
 
 
+def test_a_fault_of_a_line_that_is_gone_counts_no_more(tmp_path, monkeypatch):
+    there, *_ = mutants.results().values()
+    gone = {**there, "was": "a line that no module has"}
+    monkeypatch.setattr(mutants, "FAULTS", tmp_path / "faults.jsonl")
+    mutants.FAULTS.write_text("".join(json.dumps(one) + "\n" for one in (there, gone)))
+    assert list(mutants.results().values()) == [there]
+
+
 def test_those_who_notice_are_there():
     root = Path(mutants.ROOT)
     for one in mutants.results().values():

@@ -177,9 +177,15 @@ def attempt(
 
 
 def results() -> dict[Key, dict[str, Any]]:
-    """What became of each fault that was tried."""
+    """What became of each fault that was tried, of lines that the code still has."""
     lines = FAULTS.read_text().splitlines() if FAULTS.exists() else []
-    return {key_of(one): one for one in map(json.loads, lines)}
+    known = {key_of(one): one for one in map(json.loads, lines)}
+    code = {
+        module: {line.strip() for line in (ROOT / module).read_text().splitlines()}
+        for module in {one["module"] for one in known.values()}
+        if (ROOT / module).is_file()
+    }
+    return {key: one for key, one in known.items() if one["was"] in code.get(one["module"], ())}
 
 
 def key_of(result: dict[str, Any]) -> Key:
