@@ -113,6 +113,27 @@ def test_the_more_players_act_together_the_less_is_expected_of_it(grid):
     assert ones.min() > threes.max() and threes.min() > fives.max() and fives.min() > 1e-4
 
 
+def test_on_a_grid_the_nearer_three_players_are_the_more_they_are_expected_to_do_together():
+    """Triples out of a 2×2 square, out of a 2×3, and all others, of twelve players."""
+    d, grid = 12, (3, 4)
+    masks = all_masks(d)
+    masks = masks[masks.sum(1) == 3]
+
+    def side(mask):
+        rows, columns = np.divmod(np.flatnonzero(mask), grid[1])
+        return sorted((np.ptp(rows) + 1, np.ptp(columns) + 1))
+
+    signs = 2.0 * all_masks(d) - 1
+    covariance = Games(d, grid).covariance(all_masks(d)[:1], all_masks(d))[0]
+    variance = np.array([(signs[:, m].prod(1) * -1 * covariance).sum() for m in masks]) / 2**d
+    within = {tuple(side(m)): [] for m in masks}
+    for mask, one in zip(masks, variance, strict=True):
+        within[tuple(side(mask))].append(one)
+    square, near = within.pop((2, 2)), within.pop((2, 3)) + within.pop((1, 3))
+    far = [one for some in within.values() for one in some]
+    assert min(square) > 2 * max(near) and min(near) > 2 * max(far)
+
+
 @pytest.mark.parametrize("grid", [(2, 3), (4, 4)])
 def test_innovations_are_white_and_every_prefix_is_a_design(grid):
     d, pairs = math.prod(grid), 12
