@@ -269,7 +269,8 @@ def page(results: Path) -> str:
                 lines += ["", f"![Top-1 by images a class]({folder}/accuracy.png)"]
             main = TABLES["table1"]
             for name, table in TABLES.items():
-                if name == "recommended":  # `experiments.leads` renders it
+                # `experiments.leads` renders the one, docs/sharp_edges.md shows the other.
+                if name in ("recommended", "dsa"):
                     continue
                 # Show another table only if it has results in rows that the main one lacks.
                 rows = set(table.rows) - (set(main.rows) if table is not main else set())
