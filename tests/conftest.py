@@ -4,6 +4,7 @@ import atexit
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import time
 from importlib.metadata import version
@@ -46,6 +47,13 @@ os.environ["XLA_FLAGS"] = " ".join(
     [flag for of in XLA if version("jaxlib").startswith(of) for flag in XLA[of]]
     + [os.environ.get("XLA_FLAGS", "")]
 )
+
+
+def pytest_sessionfinish():
+    """Workers that take longer than ten seconds to leave are killed, and their coverage with them."""
+    coverage = sys.modules.get("coverage")
+    if coverage and (running := coverage.Coverage.current()):
+        running.save()
 
 
 # Fixtures import what they need when they run, so that tests of the lower modules need nothing
