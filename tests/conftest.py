@@ -50,7 +50,7 @@ os.environ["XLA_FLAGS"] = " ".join(
 
 
 def pytest_sessionfinish():
-    """Workers that take longer than ten seconds to leave are killed, and their coverage with them."""
+    """Workers that leave too slowly are killed, and what they know of coverage with them."""
     coverage = sys.modules.get("coverage")
     if coverage and (running := coverage.Coverage.current()):
         running.save()
