@@ -147,6 +147,32 @@ def test_who_could_not_join_is_no_longer_about_to(process, terminable):
     assert parallel.leave() and runtime.said == {"infoutil_jax/left/2": ""}
 
 
+def test_an_address_that_cannot_be_joined_is_told_as_it_was_given(monkeypatch):
+    def unreachable(**given):
+        raise RuntimeError("nobody answers")
+
+    monkeypatch.setattr("jax.distributed.initialize", unreachable)
+    monkeypatch.setattr("jax.config.update", lambda name, value: None)
+    with pytest.raises(InputError, match=r"at 'host:1': nobody answers$"):
+        parallel.start("host:1", 2, 1)
+
+
+def test_who_is_about_to_join_leaves_without_a_word(process, monkeypatch):
+    monkeypatch.setattr(parallel, "_joining", threading.Event())
+    parallel._joining.set()
+    runtime = process(1)
+    assert parallel.leave() and runtime.said == {}
+
+
+def test_the_first_leaves_when_the_others_have_or_after_some_time(process):
+    runtime = process(0)
+    runtime.said = {"infoutil_jax/left/1": "", "infoutil_jax/left/2": ""}
+    assert parallel.leave()
+    del runtime.said["infoutil_jax/left/2"]
+    started = time.monotonic()
+    assert parallel.leave() and 0.3 < time.monotonic() - started < 3
+
+
 def test_the_first_waits_for_others_that_neither_come_nor_leave(process, monkeypatch):
     """One that has left by a signal is not waited for; one that is lost is, in patience."""
     monkeypatch.setattr(parallel, "_numbers", itertools.count())

@@ -1,5 +1,7 @@
 """One HTML page about sets: complete, quiet, for eyes and for screen readers."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -8,12 +10,15 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from PIL import Image
 
+from infoutil_jax import provenance, recipes
 from infoutil_jax.app.cli import main
 from infoutil_jax.app.report import charts, report
 from infoutil_jax.app.report.gather import gather
+from infoutil_jax.app.report.page import _chosen_by, with_flags_whole
 from infoutil_jax.app.report.page import page as page_of
-from infoutil_jax.app.report.page import with_flags_whole
+from infoutil_jax.app.report.thumbnails import data_uri
 from infoutil_jax.app.students import details, summarise
 from infoutil_jax.data.distilled import write_distilled
 from infoutil_jax.training.evaluation import model_logits
@@ -208,6 +213,34 @@ def test_the_error_beside_a_reliability_diagram_is_that_of_its_bins():
     """Of ten images at confidence 0.9, five right; of ten at 0.5, five right: (4 + 0) / 20."""
     svg = str(charts.reliability([[10, 5.0, 5], [10, 9.0, 5]]))
     assert "expected calibration error 0.200" in svg
+
+
+def test_a_bin_without_images_has_no_bar():
+    table = [(0, 0.0, 0), (4, 2.0, 3), (0, 0.0, 0)]
+    assert charts.reliability(table).count('class="bar"') == 1
+
+
+@pytest.mark.parametrize(
+    ("shape", "mode"), [((300, 200, 3), "RGB"), ((300, 200, 13), "RGB"), ((200, 300, 2), "RGBA")]
+)
+def test_a_large_picture_is_shown_smaller(shape, mode):
+    uri = data_uri(np.full(shape, 200, np.uint8), 90)
+    kind, _, encoded = uri.partition(";base64,")
+    picture = Image.open(io.BytesIO(base64.b64decode(encoded)))
+    assert kind == "data:image/webp" and picture.mode == mode
+    assert max(picture.size) == 90 and min(picture.size) == 60
+
+
+@pytest.mark.parametrize(
+    ("recipe", "said"),
+    [
+        (recipes.random(), "drawn at random"),
+        (recipes.rded(), "lowest loss of the teacher first"),
+        (recipes.infoutil(), "those that teach a kernel student most are taken"),
+    ],
+)
+def test_a_recipe_is_told_in_words(recipe, said):
+    assert said in _chosen_by(provenance.describe(recipe))
 
 
 @pytest.fixture(scope="module")
