@@ -35,8 +35,9 @@ from infoutil_jax.data.augment import channel_statistics
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.method.patch_game import patch_game
 from infoutil_jax.shapley import Prior, coalition_design, fitted_prior, pilot_coalitions
-from infoutil_jax.shapley.bayesian_quadrature import GRID_PRIOR, PLAYERS, innovations
+from infoutil_jax.shapley.bayesian_quadrature import innovations, telling_pairs
 from infoutil_jax.shapley.coalitions import exact
+from infoutil_jax.shapley.prior import GRID_PRIOR, PLAYERS, Games
 from infoutil_jax.training.config import TeacherConfig
 from infoutil_jax.training.teacher import Teacher
 
@@ -123,7 +124,7 @@ class AdaptedPrior:
         kind = KINDS[name]
         grid, players = (kind.grid, kind.grid), kind.grid**2
         masks, operator = exact(players)
-        pilot = pilot_coalitions(players, grid, 256)
+        pilot = pilot_coalitions(players, 256)
         accuracy, games, differences = self._games(name, kind, source, masks, pilot)
         prior = fitted_prior(differences, pilot, grid)
         place = np.empty(2**players, int)
@@ -160,7 +161,7 @@ class AdaptedPrior:
             "budgets": budgets,
             "errors": errors,
             "coverage": within,
-            "prior": asdict(prior),
+            "prior": provenance.describe(prior),
         }
 
     def _games(
@@ -169,7 +170,7 @@ class AdaptedPrior:
         """Accuracy, worth of all coalitions of test images, differences of training images."""
         path = self.workdir / f"{name.replace(' ', '_')}.npz"
         if not path.exists():
-            teacher, accuracy = self._teacher(kind, source)
+            teacher, accuracy = self.teacher(kind, source)
             play = partial(_play, teacher, kind)
             shown = np.linspace(0, len(source.test) - 1, self.images).astype(int)
             fitted = np.linspace(0, len(source.train) - 1, self.pilot).astype(int)
@@ -181,7 +182,8 @@ class AdaptedPrior:
             games, differences = kept["games"], kept["differences"]
             return float(kept["accuracy"]), games.astype(np.float64), differences
 
-    def _teacher(self, kind: Kind, source: Source) -> tuple[Teacher, float]:
+    def teacher(self, kind: Kind, source: Source) -> tuple[Teacher, float]:
+        """Trained, and its accuracy in percent."""
         if kind.backbone is None:
             teacher = _trained(kind, self.width, source)
         else:
@@ -222,10 +224,12 @@ def _covered(
     prior: Prior,
 ) -> float:
     """Percent of Shapley values within two standard deviations, as `staged_shapley` knows them."""
-    known = innovations(np.random.default_rng(seed), right.shape[1], budget // 2, grid, prior)
+    game = Games(right.shape[1], grid, prior)
+    others = telling_pairs(np.random.default_rng(seed), game, budget // 2 - 1)
+    known = innovations(game, np.concatenate([np.ones((1, right.shape[1]), bool), others]))
     white = (worth(known.masks) - worth(~known.masks)) @ known.whitener.T
     scale = np.square(white).mean(1, keepdims=True)
-    left = np.diag(known.shapley - known.loadings @ known.loadings.T)
+    left = np.diag(game.shapley() - known.loadings @ known.loadings.T)
     off = white @ known.loadings.T - right
     return float(100 * np.mean(np.square(off) <= 4 * scale * np.maximum(left, 0)))
 

@@ -22,8 +22,8 @@ from infoutil_jax import provenance
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.method.patch_game import patch_game
 from infoutil_jax.shapley import coalition_design
-from infoutil_jax.shapley.bayesian_quadrature import GRID_PRIOR, PLAYERS, Prior
 from infoutil_jax.shapley.fitted_prior import log_likelihood
+from infoutil_jax.shapley.prior import GRID_PRIOR, PLAYERS, Prior
 from infoutil_jax.training.teacher import load_teachers
 
 HERE = Path(__file__).parents[1]
@@ -116,7 +116,8 @@ def first_of_classes(labels: np.ndarray, count: int, skip: int = 0) -> np.ndarra
 
 def prior_of(x: np.ndarray) -> Prior:
     """From four numbers without bounds."""
-    return Prior(float(1 / (1 + np.exp(-x[0]))), *map(float, np.exp(x[1:])))
+    linear, square, near = map(float, np.exp(x[1:]))
+    return Prior(float(1 / (1 + np.exp(-x[0]))), linear, square, near)
 
 
 if __name__ == "__main__":

@@ -46,7 +46,7 @@ LARGEST_BASELINE = 64
 PILOT_COALITIONS = 256
 """Of each image that a prior is fitted to."""
 
-STEP = 16
+STEP = 4
 """Coalitions after which an image's confidence is looked at again."""
 
 
@@ -207,7 +207,7 @@ class ShapleyMaps:
             labels: their classes; None for the largest logit of each.
         """
         grid = both(self.config.grid)
-        masks = pilot_coalitions(grid[0] * grid[1], grid, PILOT_COALITIONS, self.config.seed)
+        masks = pilot_coalitions(grid[0] * grid[1], PILOT_COALITIONS, self.config.seed)
         differences = _differences(self.config, predict, variables, images, labels, masks)
         return replace(self, prior=fitted_prior(np.asarray(differences), masks, grid))
 
@@ -220,7 +220,7 @@ class ShapleyMaps:
         keys: Key[Array, " batch"] | None = None,
         /,
     ) -> Maps:
-        """One value a patch; `keys` is not used, for all images share the coalitions."""
+        """One value a patch; `keys` is not used, for the design leaves nothing to chance."""
         config = self.config
         game = _game(config, predict, variables, images, labels)
         if not config.staged:

@@ -28,7 +28,8 @@ from jaxtyping import Array, Bool, Float
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.shapley import coalitions
-from infoutil_jax.shapley.bayesian_quadrature import Prior, gaussian
+from infoutil_jax.shapley.bayesian_quadrature import gaussian
+from infoutil_jax.shapley.prior import Prior
 
 Game = Callable[
     [Bool[Array, " coalitions players"]], Float[Array | np.ndarray, " coalitions *outputs"]

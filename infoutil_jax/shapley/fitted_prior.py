@@ -7,34 +7,39 @@ more than it gives, and its error bars are too narrow. A few games of the networ
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+from functools import partial
+
 import numpy as np
 from jaxtyping import Bool, Float
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.shapley.bayesian_quadrature import (
-    GRID_PRIOR,
-    Games,
-    Grid,
-    Prior,
-    cholesky,
-    innovations,
-)
+from infoutil_jax.shapley.bayesian_quadrature import telling_pairs
+from infoutil_jax.shapley.prior import GRID_PRIOR, Examples, Games, Grid, Prior, cholesky
 
 MOST_RHO = 0.95
 EVALUATIONS = 250
 """Of the likelihood, at most: of 128 pairs they take a second or two."""
 
+COUNTS = math.inf, 80.0, 40.0, 20.0, 10.0, 5.0
+"""Games that the prior counts as beside examples; the first of those that are as likely."""
+
+FOLDS = 4
+
 _START = Prior(rho=0.5, linear=30.0, square=0.3, near=0.04, far=0.01)
 _LEAST, _MOST = 1e-7, 1e5  # of each weight
 
 
-def pilot_coalitions(players: int, grid: Grid, budget: int, seed: int = 0) -> np.ndarray:
+def pilot_coalitions(players: int, budget: int, seed: int = 0) -> np.ndarray:
     """Coalitions `[pairs, players]` that, with their complements, tell one prior from another.
 
-    The full one is the first. They are those of `coalition_design`, chosen under `GRID_PRIOR`.
+    The full one is the first. They are those of `coalition_design` for players of whom nothing is
+    known: which prior suits is still open.
     """
-    pairs = min(budget // 2, 2 ** (players - 1))
-    return innovations(np.random.default_rng(seed), players, pairs, grid).masks
+    count = min(budget // 2, 2 ** (players - 1))
+    others = telling_pairs(np.random.default_rng(seed), Games(players, None), count - 1)
+    return np.concatenate([np.ones((1, players), bool), others])
 
 
 def fitted_prior(
@@ -43,6 +48,8 @@ def fitted_prior(
     grid: Grid,
 ) -> Prior:
     """The prior of largest marginal likelihood, each game with the scale that suits it best.
+
+    Then the games become its examples, and count as much as makes each likeliest by the others.
 
     Args:
         differences: v(S) - v(complement of S) of each game. Games that never differ are left out.
@@ -67,6 +74,7 @@ def fitted_prior(
             f"game {game} differs by {differences[game, pair]} at coalition {pair}; "
             "values of coalitions must be finite"
         )
+    players = masks.shape[1]
     played = differences[np.abs(differences).max(1, initial=0) > 0].astype(np.float64)
     if not len(played):
         return GRID_PRIOR
@@ -88,8 +96,38 @@ def fitted_prior(
             "fatol": 1e-4,
         },
     )
-    rounded = np.exp(np.round(np.log(list(vars(_prior_of(found.x)).values())) * 20) / 20)
-    return Prior(*(float(f"{number:.4g}") for number in rounded))
+    rounded = np.exp(np.round(np.log(_numbers(_prior_of(found.x))) * 20) / 20)
+    prior = _of_numbers([float(f"{number:.4g}") for number in rounded])
+    white = np.linalg.solve(cholesky(Games(players, grid, prior).between_pairs(masks)), played.T)
+    scale = np.sqrt(np.square(white).mean(0))
+    return _with_examples(prior, masks, played / scale[:, None], grid)
+
+
+def _with_examples(
+    prior: Prior,
+    masks: Bool[np.ndarray, "pairs players"],
+    games: Float[np.ndarray, "games pairs"],
+    grid: Grid,
+) -> Prior:
+    """With the games as examples, as far as they tell of one another; else without."""
+    folds = np.arange(len(games)) % FOLDS
+
+    def likelihood(given: Prior, counts: float) -> float:
+        """Of each fold under the prior with the others, the mean over games."""
+        total = 0.0
+        for fold in np.unique(folds):
+            left_out = folds == fold
+            others = Examples(masks, games[~left_out], counts)
+            one = given if counts == math.inf else replace(given, examples=others)
+            total += left_out.sum() * log_likelihood(one, masks, games[left_out], grid)
+        return total / len(games)
+
+    if len(games) < FOLDS:
+        return prior
+    counts = max(COUNTS, key=partial(likelihood, prior))
+    if counts == math.inf:
+        return prior
+    return replace(prior, examples=Examples(masks, games, counts))
 
 
 def log_likelihood(
@@ -109,10 +147,19 @@ def _prior_of(x: np.ndarray) -> Prior:
     """From numbers without bounds."""
     rho = MOST_RHO / (1 + np.exp(-np.clip(x[0], -7, 7)))
     weights = np.exp(np.clip(x[1:], *np.log([_LEAST, _MOST])))
-    return Prior(float(rho), *map(float, weights))
+    return _of_numbers([float(rho), *map(float, weights)])
 
 
 def _numbers_of(prior: Prior) -> np.ndarray:
     """The reverse of `_prior_of`."""
-    rho, *weights = vars(prior).values()
+    rho, *weights = _numbers(prior)
     return np.array([np.log(rho / (MOST_RHO - rho)), *np.log(weights)])
+
+
+def _of_numbers(numbers: list[float]) -> Prior:
+    rho, linear, square, near, far = numbers
+    return Prior(rho, linear, square, near, far)
+
+
+def _numbers(prior: Prior) -> list[float]:
+    return [prior.rho, prior.linear, prior.square, prior.near, prior.far]

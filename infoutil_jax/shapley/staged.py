@@ -1,36 +1,30 @@
 """Shapley values from as few coalitions as it takes to know the best window of players.
 
 The Gaussian process that estimates the Shapley values (`bayesian_quadrature`) also says how
-uncertain they are. Coalitions are evaluated stage by stage. When the best window is far enough
-ahead of every other, the game is done, and the next game takes its place in the batch. The device
-sees batches of one size, without a pause between games, in one compiled loop.
+uncertain they are. Coalitions are evaluated stage by stage (`staged_design`). When the best window
+is far enough ahead of every other, the game is done, and the next game takes its place in the
+batch. One compiled loop does all that, without a pause between games.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.shapley.bayesian_quadrature import Prior, innovations
+from infoutil_jax.shapley.staged_design import StagedDesign
 
-Matrix = np.ndarray | Array
 _product = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
-
 
 CONFIDENCE = 2.0
 """Standard deviations that a game's best window is ahead of every other when the game is done."""
 
-
-def half_of(grid: tuple[int, ...]) -> tuple[int, int]:
-    """The window by default: half of a grid's rows and columns, at least one (paper: 2 of 4)."""
-    return max(1, grid[0] // 2), max(1, grid[1] // 2)
+FEW = 4
+"""One in so many lanes computes, or one in its square, once no more games than that are left."""
 
 
 @runtime_checkable
@@ -46,110 +40,6 @@ class GameBatch(Protocol):
     ) -> Float[Array, "lanes step"]:
         """What each game's own coalitions are worth; `games` counts from 0."""
         ...
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
-class StagedDesign:
-    """Coalitions in stages, and the estimator on them: a pytree of arrays, made by `staged_design`.
-
-    Let u be the difference between the values of a coalition and of its complement, for each pair.
-    Then `whitener @ u` are independent numbers whose variance is the game's scale squared, and
-    `loadings` turns them into Shapley values.
-
-    Attributes:
-        masks: each coalition is followed by its complement; the first is the full one.
-        whitener: rows of stage k read the pairs of stages 0 to k only.
-        loadings: what each of the independent numbers adds to the Shapley values.
-        known: pairs that are known after each stage.
-        windows: `windows @ phi` is the mean Shapley value in each window of the grid.
-        spread: standard deviation of the difference of two windows after each stage, at scale 1.
-    """
-
-    masks: Bool[Matrix, "stages step players"]
-    whitener: Float[Matrix, "stages half pairs"]
-    loadings: Float[Matrix, "stages half players"]
-    known: Float[Matrix, " stages"]
-    windows: Float[Matrix, "windows players"]
-    spread: Float[Matrix, "stages windows windows"]
-
-
-def staged_design(
-    grid: int | tuple[int, int],
-    budget: int,
-    *,
-    window: int | tuple[int, int] | None = None,
-    step: int = 16,
-    seed: int = 0,
-    prior: Prior | None = None,
-) -> StagedDesign:
-    """The coalitions of `coalition_design(..., grid=grid)`, in stages; NumPy on the host.
-
-    Args:
-        grid: players a side, or (rows, columns).
-        budget: at most this many coalitions per game, and at most all that it has.
-        window: players a side, or (rows, columns), that a window holds; by default half the grid.
-        step: coalitions of a stage, an even number.
-        seed: of the draw of coalitions.
-        prior: as of `coalition_design`.
-
-    Raises:
-        InputError: an argument out of range, or a window that does not fit the grid.
-    """
-    grid_h, grid_w = (grid, grid) if isinstance(grid, int) else grid
-    players = grid_h * grid_w
-    if min(grid_h, grid_w) < 1:
-        raise InputError(f"a {grid_h}x{grid_w} grid has no players; give at least 1 a side")
-    if budget < 2 or step < 2 or step % 2 or seed < 0:
-        raise InputError(
-            f"budget is {budget}, step {step}, seed {seed}: give a budget of at least 2 "
-            "coalitions, an even step of at least 2, and a seed of 0 or more"
-        )
-    if window is None:
-        window = half_of((grid_h, grid_w))
-    elif isinstance(window, int):
-        window = (window, window)
-    pairs = min(-(-budget // 2), 2 ** (players - 1))
-    known = innovations(np.random.default_rng(seed), players, pairs, (grid_h, grid_w), prior)
-    windows = _windows((grid_h, grid_w), window)
-
-    half = step // 2
-    stages = -(-pairs // half)
-    ends = np.minimum(np.arange(1, stages + 1) * half, pairs)
-    spread = []
-    for end in ends:
-        left = known.shapley - known.loadings[:, :end] @ known.loadings[:, :end].T
-        of_windows = windows @ left @ windows.T
-        variance = np.diag(of_windows)
-        spread.append(np.maximum(variance[:, None] + variance - 2 * of_windows, 0) ** 0.5)
-
-    def in_stages(rows: np.ndarray, fill: Any) -> np.ndarray:
-        missing = np.full((stages * half - pairs, *rows.shape[1:]), fill, rows.dtype)
-        return np.concatenate([rows, missing]).reshape(stages, half, *rows.shape[1:])
-
-    whitener = np.pad(known.whitener, ((0, 0), (0, stages * half - pairs)))
-    masks = in_stages(known.masks, True)
-    return StagedDesign(
-        masks=np.stack([masks, ~masks], axis=2).reshape(stages, step, players),
-        whitener=in_stages(whitener, 0).astype(np.float32),
-        loadings=in_stages(known.loadings.T, 0).astype(np.float32),
-        known=ends.astype(np.float32),
-        windows=windows.astype(np.float32),
-        spread=np.stack(spread).astype(np.float32),
-    )
-
-
-def _windows(grid: tuple[int, int], window: tuple[int, int]) -> np.ndarray:
-    """Each window's mean as a row of weights. NumPy: designs are made while JAX traces, too."""
-    rows, columns = (parts - span + 1 for parts, span in zip(grid, window, strict=True))
-    if rows < 1 or columns < 1 or min(window) < 1:
-        raise InputError(
-            f"the window {window[0]}x{window[1]} does not fit a map of {grid[0]}x{grid[1]} patches"
-        )
-    windows = np.zeros((rows, columns, *grid))
-    for top, left in np.ndindex(rows, columns):
-        windows[top, left, top : top + window[0], left : left + window[1]] = 1
-    return windows.reshape(rows * columns, -1) / (window[0] * window[1])
 
 
 def staged_shapley(
@@ -188,6 +78,9 @@ class _Lanes(NamedTuple):
     game: Array
     """Number of the game; past the last where a lane has nothing left to do."""
     stage: Array
+    """Of the design; games are at different ones."""
+    turn: Array
+    """How many stages the game has been through."""
     differences: Array
     """Of each pair's two values, as far as they are known."""
     phi: Array
@@ -211,8 +104,8 @@ def _staged_shapley(
     def advance(now: _Lanes) -> _Lanes:
         now = _evaluate(games, design, now)
         phi = _efficient(now)
-        chosen = _is_chosen(design, now, phi, confidence)
-        return _hand_over(design, now, phi, chosen)
+        chosen, following = _judge(design, now, phi, confidence)
+        return _hand_over(design, now, phi, chosen | (following < 0), following)
 
     finished = jax.lax.while_loop(
         lambda now: jnp.any(now.game < len(games)), advance, _begin(design, lanes, len(games))
@@ -226,6 +119,7 @@ def _begin(design: StagedDesign, lanes: int, count: int) -> _Lanes:
     return _Lanes(
         game=jnp.arange(lanes),
         stage=jnp.zeros(lanes, int),
+        turn=jnp.zeros(lanes, int),
         differences=jnp.zeros((lanes, pairs)),
         phi=jnp.zeros((lanes, players)),
         power=jnp.zeros(lanes),
@@ -238,15 +132,35 @@ def _begin(design: StagedDesign, lanes: int, count: int) -> _Lanes:
 def _evaluate(games: GameBatch, design: StagedDesign, now: _Lanes) -> _Lanes:
     """Evaluates the coalitions of each lane's stage, and takes in what they tell."""
     half = design.masks.shape[1] // 2
-    worth = games.values_of(jnp.minimum(now.game, len(games) - 1), design.masks[now.stage])
-    worth = worth.astype(jnp.float32)
+    worth = _worth(games, now.game, design.masks[now.stage])
     differences = jax.vmap(jax.lax.dynamic_update_slice)(
-        now.differences, worth[:, ::2] - worth[:, 1::2], (now.stage * half)[:, None]
+        now.differences, worth[:, ::2] - worth[:, 1::2], (now.turn * half)[:, None]
     )
     white = _product("lpq,lq->lp", design.whitener[now.stage], differences)
     phi = now.phi + _product("lp,lpd->ld", white, design.loadings[now.stage])
     power = now.power + jnp.square(white).sum(1)
     return now._replace(differences=differences, phi=phi, power=power)
+
+
+def _worth(
+    games: GameBatch, game: Int[Array, " lanes"], masks: Bool[Array, "lanes step players"]
+) -> Float[Array, "lanes step"]:
+    """What coalitions are worth, on all lanes or, where few hold a game, on these alone.
+
+    A game may take many times as many coalitions as most: the last ones leave most lanes idle.
+    """
+    idle = game >= len(games)
+    busy_first = jnp.argsort(idle)
+    sizes = [size for size in (len(game) // FEW**2, len(game) // FEW) if size] + [len(game)]
+
+    def on(size: int) -> Float[Array, "lanes step"]:
+        lanes = busy_first[:size]
+        worth = games.values_of(jnp.minimum(game[lanes], len(games) - 1), masks[lanes])
+        return jnp.zeros(masks.shape[:2]).at[lanes].set(worth.astype(jnp.float32))
+
+    enough = jnp.searchsorted(jnp.array(sizes), (~idle).sum())
+    result: Array = jax.lax.switch(enough, [partial(on, size) for size in sizes])
+    return result
 
 
 def _efficient(now: _Lanes) -> Float[Array, "lanes players"]:
@@ -255,38 +169,40 @@ def _efficient(now: _Lanes) -> Float[Array, "lanes players"]:
     return now.phi + (now.differences[:, :1] - now.phi.sum(1, keepdims=True)) / players
 
 
-def _is_chosen(
+def _judge(
     design: StagedDesign, now: _Lanes, phi: Float[Array, "lanes players"], confidence: Any
-) -> Bool[Array, " lanes"]:
-    """Whether the best window is ahead of every other by enough standard deviations."""
+) -> tuple[Bool[Array, " lanes"], Int[Array, " lanes"]]:
+    """Whether the best window is far enough ahead of every other; the next stage if it is not."""
     pooled = _product("ld,wd->lw", phi, design.windows)
     best = jnp.argmax(pooled, axis=1)
+    others = jnp.arange(pooled.shape[1]) != best[:, None]
     ahead = pooled.max(1, keepdims=True) - pooled
     scale = jnp.sqrt(now.power / design.known[now.stage])[:, None]
     behind = ahead > confidence * scale * design.spread[now.stage, best]
-    return jnp.all(behind | (jnp.arange(pooled.shape[1]) == best[:, None]), axis=1)
+    second = jnp.argmin(jnp.where(others, ahead, jnp.inf), axis=1)
+    return jnp.all(behind | ~others, axis=1), design.following[now.stage, best, second]
 
 
 def _hand_over(
     design: StagedDesign,
     now: _Lanes,
     phi: Float[Array, "lanes players"],
-    chosen: Bool[Array, " lanes"],
+    ends: Bool[Array, " lanes"],
+    following: Int[Array, " lanes"],
 ) -> _Lanes:
     """Notes the games that are done and puts the next ones on their lanes."""
-    stages, step, _ = design.masks.shape
-    count = len(now.done)
-    ends = chosen | (now.stage == stages - 1)
+    step, count = design.masks.shape[1], len(now.done)
     place = jnp.where(ends, now.game, count)
     follower = now.following + jnp.cumsum(ends) - 1
     fresh = ends[:, None]
     return _Lanes(
         game=jnp.where(ends, follower, now.game),
-        stage=jnp.where(ends, 0, now.stage + 1),
+        stage=jnp.where(ends, 0, following),
+        turn=jnp.where(ends, 0, now.turn + 1),
         differences=jnp.where(fresh, 0, now.differences),
         phi=jnp.where(fresh, 0, now.phi),
         power=jnp.where(ends, 0, now.power),
         following=now.following + ends.sum(),
         done=now.done.at[place].set(phi, mode="drop"),
-        used=now.used.at[place].set((now.stage + 1) * step, mode="drop"),
+        used=now.used.at[place].set((now.turn + 1) * step, mode="drop"),
     )

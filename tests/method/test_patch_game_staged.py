@@ -46,32 +46,45 @@ def staged_maps(images, labels, variables, design, *, grid=4, **options):
     return phi.reshape(-1, *game.grid), used
 
 
+def walked(design, images, labels, variables, most=np.inf):
+    """Each image's maps after each of its stages, one image and one stage at a time."""
+    game = patch_game(predict, variables, images, labels, grid=4)
+    for number in range(len(game)):
+        stage, differences, phi, maps = 0, np.zeros(design.whitener.shape[2]), np.zeros(16), []
+        while stage >= 0 and len(maps) < most:
+            masks = jnp.asarray(design.masks[stage])
+            worth = np.asarray(game.values_of(jnp.array([number]), masks[None])[0])
+            at = len(maps) * len(worth) // 2
+            differences[at : at + len(worth) // 2] = worth[::2] - worth[1::2]
+            phi = phi + design.whitener[stage] @ differences @ design.loadings[stage]
+            maps.append(phi + (differences[0] - phi.sum()) / 16)
+            second, best = np.argsort(design.windows @ maps[-1])[-2:]
+            stage = design.following[stage, best, second]
+        yield np.stack(maps).reshape(-1, 4, 4)
+
+
 @pytest.mark.parametrize("at_once", [1, 2, 62])
-@pytest.mark.parametrize(("confidence", "coalitions"), [(0.0, 16), (np.inf, 72)])
+@pytest.mark.parametrize(("confidence", "stages"), [(0.0, 1), (np.inf, 9)])
 def test_ends_after_the_first_stage_or_after_the_last(
-    images, labels, variables, confidence, coalitions, at_once
+    images, labels, variables, confidence, stages, at_once
 ):
-    """In between lie the maps of `patch_shapley` with the coalitions of that stage."""
+    design = staged_design(4, 70, step=8)
     maps, used = staged_maps(
-        *(images, labels, variables, staged_design(4, 72)), confidence=confidence, at_once=at_once
+        images, labels, variables, design, confidence=confidence, at_once=at_once
     )
-    design = coalition_design(16, coalitions, grid=4)
-    expected = patch_shapley(predict, variables, images, labels, design, grid=4)
+    expected = [one[-1] for one in walked(design, images, labels, variables, stages)]
     np.testing.assert_allclose(maps, expected, atol=1e-5)
-    assert (
-        used == (16 if confidence == 0 else 80)
-    ).all()  # whole stages; the last repeats a coalition
+    assert (used == 8 * stages).all()  # whole stages; the last repeats a coalition
 
 
-def test_every_image_is_done_at_its_own_stage(images, labels, variables):
-    """Its map is that of as many coalitions, and its window is ahead, as it was not before."""
-    maps, used = staged_maps(images, labels, variables, staged_design(4, 96), confidence=1.0)
-    assert len(set(used.tolist())) > 2
-    for coalitions in set(used.tolist()):
-        design = coalition_design(16, coalitions, grid=4)
-        expected = patch_shapley(predict, variables, images, labels, design, grid=4)
-        done = np.flatnonzero(used == coalitions)
-        np.testing.assert_allclose(maps[done], expected[done], atol=1e-5)
+@pytest.mark.parametrize("at_once", [3, 10])
+def test_every_image_is_done_at_its_own_stage(images, labels, variables, at_once):
+    """On its own path, whichever lanes it shares the device with."""
+    design = staged_design(4, 96, step=8)
+    maps, used = staged_maps(images, labels, variables, design, confidence=1.0, at_once=at_once)
+    assert len(set(used.tolist())) > 3 and max(used.tolist()) > 32  # beyond the trunk
+    for image, each in enumerate(walked(design, images, labels, variables)):
+        np.testing.assert_allclose(maps[image], each[used[image] // 8 - 1], atol=1e-5)
 
 
 def test_the_more_confidence_the_more_coalitions_and_the_more_often_right(variables):

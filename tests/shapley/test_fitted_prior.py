@@ -1,6 +1,7 @@
 """The prior that suits a few games: on games that were drawn from a known one, and on others."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,9 +16,9 @@ from infoutil_jax.shapley import (
     pilot_coalitions,
     staged_design,
 )
-from infoutil_jax.shapley.bayesian_quadrature import Games
 from infoutil_jax.shapley.coalitions import exact
-from infoutil_jax.shapley.fitted_prior import _numbers_of, _prior_of, log_likelihood
+from infoutil_jax.shapley.fitted_prior import _numbers, _numbers_of, _prior_of, log_likelihood
+from infoutil_jax.shapley.prior import Games
 
 GRID = (4, 4)
 
@@ -36,8 +37,8 @@ def drawn(prior, masks, count, seed=0):
     "true", [GRID_PRIOR, Prior(0.3, 10.0, 0.02, 0.002, 0.02), Prior(0.8, 3.0, 0.4, 0.2, 0.05)]
 )
 def test_it_is_as_likely_as_the_prior_that_games_were_drawn_from(true):
-    masks = pilot_coalitions(16, GRID, 160)
-    prior = fitted_prior(drawn(true, masks, 24), masks, GRID)
+    masks = pilot_coalitions(16, 160)
+    prior = replace(fitted_prior(drawn(true, masks, 24), masks, GRID), examples=None)
     fresh = drawn(true, masks, 200, seed=1)
     right, wrong = (log_likelihood(p, masks, fresh, GRID) for p in (true, Prior(0.05, 1.0)))
     found = log_likelihood(prior, masks, fresh, GRID)
@@ -45,7 +46,7 @@ def test_it_is_as_likely_as_the_prior_that_games_were_drawn_from(true):
 
 
 def test_the_likelihood_is_a_gaussians_at_the_scale_that_suits_each_game_best():
-    masks = pilot_coalitions(4, (2, 2), 12)
+    masks = pilot_coalitions(4, 12)
     games = np.random.default_rng(0).normal(size=(5, len(masks)))
     between = Games(4, (2, 2), GRID_PRIOR).of_pairs(masks)
     covariance = np.stack([between(j) for j in range(len(masks))])
@@ -77,7 +78,7 @@ def test_players_that_act_together_across_the_grid_are_found_out():
     def worth(coalitions):
         return of[coalitions @ (1 << np.arange(16))]
 
-    pilot = pilot_coalitions(16, GRID, 256)
+    pilot = pilot_coalitions(16, 256)
     prior = fitted_prior((worth(pilot) - worth(~pilot)).T[:12], pilot, GRID)
     right = operator @ values
 
@@ -91,24 +92,23 @@ def test_players_that_act_together_across_the_grid_are_found_out():
 
 
 def test_scale_and_order_of_games_do_not_matter_and_idle_ones_have_no_say():
-    masks = pilot_coalitions(16, GRID, 64)
+    masks = pilot_coalitions(16, 64)
     games = drawn(GRID_PRIOR, masks, 8)
     one = fitted_prior(games, masks, GRID)
     more = np.concatenate([np.zeros((2, len(masks))), games[::-1] * 1e3])
     other = fitted_prior(more, masks, GRID)
-    for name, value in vars(one).items():
-        assert value == pytest.approx(vars(other)[name], rel=0.05, abs=1e-3)
+    assert _numbers(one) == pytest.approx(_numbers(other), rel=0.05, abs=1e-3)
     assert fitted_prior(np.zeros((3, len(masks))), masks, GRID) == GRID_PRIOR
 
 
 @pytest.mark.parametrize("grid", [(1, 1), (1, 5), (2, 2), (5, 3)])
 def test_any_grid_will_do(grid):
     players = grid[0] * grid[1]
-    masks = pilot_coalitions(players, grid, 64)
+    masks = pilot_coalitions(players, 64)
     assert masks[0].all() and len(masks) == min(32, 2 ** (players - 1))
     games = np.random.default_rng(0).normal(size=(5, players)) @ (2.0 * masks - 1).T
     prior = fitted_prior(games, masks, grid)
-    steps = 20 * np.log(list(vars(prior).values()))  # of 5%
+    steps = 20 * np.log(_numbers(prior))  # of 5%
     np.testing.assert_allclose(steps, np.round(steps), atol=0.01)
     design = coalition_design(players, min(64, 2**players), grid=grid, prior=prior)
     assert np.isfinite(design.operator).all()
@@ -118,7 +118,7 @@ def test_any_grid_will_do(grid):
 def test_games_of_three_that_act_together_alone_have_a_prior_and_a_design_too(grid):
     """What anything else adds to their covariance lies below rounding."""
     players = grid[0] * grid[1]
-    masks = pilot_coalitions(players, grid, 64)
+    masks = pilot_coalitions(players, 64)
     games = np.tile((2.0 * masks - 1)[:, [0, 1, grid[1]]].prod(1), (3, 1))
     prior = fitted_prior(games, masks, grid)
     assert prior.square > 100 * max(prior.linear, prior.near, prior.far)
@@ -131,14 +131,38 @@ def test_games_of_three_that_act_together_alone_have_a_prior_and_a_design_too(gr
         assert all(np.isfinite(array).all() for array in vars(design).values())
 
 
+def test_its_examples_are_the_games_each_at_the_scale_that_the_prior_thinks_likeliest():
+    masks = pilot_coalitions(16, 64)
+    mixed = np.random.default_rng(1).normal(size=(12, 3))  # three motifs
+    games = mixed @ drawn(GRID_PRIOR, masks, 3)
+    prior = fitted_prior(games, masks, GRID)
+    assert (prior.examples.masks == masks).all()
+    between = Games(16, GRID, replace(prior, examples=None)).between_pairs(masks)
+    of = prior.examples.differences
+    squares = np.einsum("gp,gp->g", of, np.linalg.solve(between, of.T).T)
+    np.testing.assert_allclose(squares / len(masks), 1, rtol=1e-3)
+    ratio = of / games
+    np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1], ratio.shape), rtol=1e-9)
+
+
+def test_games_that_tell_nothing_of_one_another_are_no_examples():
+    """Such as those of a prior without any, and too few to know."""
+    masks = pilot_coalitions(16, 64)
+    assert fitted_prior(drawn(GRID_PRIOR, masks, 16), masks, GRID).examples is None
+    alike = np.tile(drawn(GRID_PRIOR, masks, 1), (3, 1))
+    assert fitted_prior(alike, masks, GRID).examples is None
+    alike = np.tile(alike, (3, 1))
+    assert fitted_prior(alike, masks, GRID).examples.counts_as == 5
+
+
 def test_the_numbers_that_are_searched_are_those_of_a_prior():
     prior = Prior(0.4, 20.0, 0.3, 0.02, 0.001)
-    assert vars(_prior_of(_numbers_of(prior))) == pytest.approx(vars(prior))
+    assert _numbers(_prior_of(_numbers_of(prior))) == pytest.approx(_numbers(prior))
 
 
 def test_rounding_to_steps_of_five_percent_moves_no_number_further():
     """Games of players that earn for themselves alone want the largest weight of that, 100,000."""
-    masks = pilot_coalitions(6, (2, 3), 64)
+    masks = pilot_coalitions(6, 64)
     games = np.random.default_rng(0).normal(size=(4, 6)) @ (2.0 * masks - 1).T
     prior = fitted_prior(games, masks, (2, 3))
     assert prior.linear == pytest.approx(1e5, rel=0.03)
@@ -146,7 +170,7 @@ def test_rounding_to_steps_of_five_percent_moves_no_number_further():
 
 
 def test_bad_games_are_told(unchecked):
-    masks = pilot_coalitions(16, GRID, 32)
+    masks = pilot_coalitions(16, 32)
     games = np.zeros((2, 16))
     games[1, 3] = np.nan
     with pytest.raises(InputError, match="game 1 differs by nan at coalition 3"):

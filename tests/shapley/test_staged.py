@@ -10,7 +10,7 @@ from jax.experimental import io_callback
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.shapley import GameBatch, exact_shapley, half_of, staged_design, staged_shapley
-from infoutil_jax.shapley.bayesian_quadrature import Games, Prior
+from infoutil_jax.shapley.prior import Games, Prior
 
 
 @jax.tree_util.register_dataclass
@@ -129,29 +129,79 @@ def test_the_spread_of_two_windows_is_what_the_coalitions_so_far_leave_uncertain
             assert spread[one, other] == pytest.approx(variance**0.5, rel=1e-3, abs=1e-4)
 
 
-def test_a_game_ends_after_the_first_stage_at_which_its_best_window_is_clear(games):
-    """Ahead of every other by so many standard deviations of their difference, and no sooner."""
+@pytest.mark.parametrize("at_once", [2, 7])
+def test_a_game_ends_after_the_first_stage_at_which_its_best_window_is_clear(games, at_once):
+    """Ahead of every other by so many standard deviations of their difference, and no sooner.
+
+    Each takes its own way: from the trunk of 16 pairs on to the branch of its two best windows.
+    """
     design = staged_design((1, 6), 64, window=1, step=4)
-    _, used = staged_shapley(games, design, confidence=3.0)
-    masks = design.masks.reshape(-1, 6)
-    every = np.broadcast_to(masks, (len(games), *masks.shape))
-    values = np.asarray(games.values_of(jnp.arange(len(games)), every), np.float64)
-    for u, expected in zip(values[:, ::2] - values[:, 1::2], used.tolist(), strict=True):
-        for pairs in range(2, 33, 2):
-            phi, covariance, scale = posterior(Games(6, (1, 6)), masks[: 2 * pairs : 2], u[:pairs])
-            best = phi.argmax()
+    found, used = staged_shapley(games, design, confidence=8.0, at_once=at_once)
+    branches = set()
+    for game, expected in enumerate(used.tolist()):
+        seen, stage = [], 0
+        while stage >= 0:
+            seen += list(design.masks[stage])
+            masks = np.array(seen)
+            values = np.asarray(games.values_of(jnp.array([game]), masks[None]), np.float64)[0]
+            u = values[::2] - values[1::2]
+            phi, covariance, scale = posterior(Games(6, (1, 6)), masks[::2], u)
+            phi += (u[0] - phi.sum()) / 6
+            second, best = np.argsort(phi)[-2:]
             difference = np.delete(np.eye(6)[best] - np.eye(6), best, axis=0)
             spread = np.sqrt(np.diag(difference @ covariance @ difference.T).clip(0))
-            if (difference @ phi > 3.0 * scale * spread).all():
+            if (difference @ phi > 8.0 * scale * spread).all():
                 break
-        assert expected == 2 * pairs
-    assert len(set(used.tolist())) > 3
+            following = design.following[stage, best, second]
+            if following > stage + 1:
+                branches.add((best, second))
+            stage = following
+        assert expected == len(seen)
+        np.testing.assert_allclose(found[game], phi, atol=1e-4)
+    assert len(set(used.tolist())) > 3 and len(branches) > 1
+
+
+def test_branches_tell_their_two_windows_apart_at_least_as_well_as_the_others_do():
+    """At the end of the trunk nobody knows who will meet; half of the way on, the meeting shows."""
+    design = staged_design(4, 128, step=16)
+    fork = 1  # after two stages of eight pairs
+    entries = {}
+    for one, other in zip(*np.triu_indices(9, 1), strict=True):
+        entries[one, other] = design.following[fork, one, other]
+        assert design.following[fork, other, one] == entries[one, other]
+    assert len(set(entries.values())) == 36
+    for (one, other), entry in entries.items():
+        spread = [design.spread[at + 1, one, other] for at in entries.values()]
+        assert design.spread[entry + 1, one, other] < 1.02 * min(spread) < np.mean(spread)
+
+
+def test_every_way_through_a_design_holds_each_coalition_once():
+    design = staged_design((3, 3), 96, step=8)
+    ways = [[0]]
+    for way in ways:
+        following = set(design.following[way[-1]].ravel().tolist())
+        if following != {-1}:
+            ways += [[*way, one] for one in following if one >= 0]
+            continue
+        rows = design.masks[way].reshape(-1, 9)
+        assert len(np.unique(rows, axis=0)) == 96
+        assert design.known[way].tolist() == list(range(4, 49, 4))
+
+
+def test_few_lanes_compute_where_few_games_are_left(games):
+    """What they find is the same; no lane computes for a game that is done."""
+    SEEN.clear()
+    watched = Watched(games.worth, games.bonus)
+    design = staged_design((1, 6), 64, window=1, step=4)
+    _, used = staged_shapley(watched, design, confidence=4.0, at_once=4)
+    assert {len(batch) for batch in map(np.atleast_1d, SEEN)} == {1, 4}
+    assert sum(map(len, map(np.atleast_1d, SEEN))) < 4 * np.sum(used // 4) / 2
 
 
 def test_a_clear_winner_takes_few_coalitions():
     """Of single players the prior knows the form: a quarter of the coalitions is enough."""
     games = Products(jnp.eye(6)[:3] * 9, jnp.zeros((3, 5)))
-    phi, used = staged_shapley(games, staged_design((1, 6), 64, window=1))
+    phi, used = staged_shapley(games, staged_design((1, 6), 64, window=1, step=16))
     assert (used == 16).all()
     np.testing.assert_array_equal(phi.argmax(1), [0, 1, 2])
     np.testing.assert_allclose(phi, np.eye(6)[:3] * 9, atol=0.02)
@@ -160,7 +210,7 @@ def test_a_clear_winner_takes_few_coalitions():
 def test_a_clear_winner_among_losers_is_as_clear():
     """All others lose 9: that one is ahead is told by differences, whatever their signs."""
     games = Products(jnp.eye(6)[:3] * 9 - 9, jnp.zeros((3, 5)))
-    phi, used = staged_shapley(games, staged_design((1, 6), 64, window=1))
+    phi, used = staged_shapley(games, staged_design((1, 6), 64, window=1, step=16))
     assert (used == 16).all()
     np.testing.assert_array_equal(phi.argmax(1), [0, 1, 2])
 

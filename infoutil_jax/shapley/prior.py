@@ -1,0 +1,271 @@
+"""Which games are likely: the prior of Bayesian quadrature, a Gaussian process; NumPy on the host.
+
+Its covariance is, for s and t in {-1, 1}^d,
+
+    prod_i (1 if s_i == t_i else rho)  +  linear * (1 + s·t / 4)
+        +  sum over triples A:  weight_A * prod_{i in A} s_i t_i
+        +  sum over examples g:  g(s) g(t) / counts_as
+
+The first term is any game at all; the second, what each player is worth alone; the third, that
+players act together, on a grid mostly those beside each other. Singles and triples are odd, as is
+half of the first term; pairs would be even and have no part in the Shapley value. The fourth says
+that games are like those that were played: with those before it is the mean of an inverse Wishart
+posterior, up to scale.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from infoutil_jax.shapley.coalitions import Masks, Operator
+
+Grid = tuple[int, int]
+Pairs = Float[np.ndarray, " pairs"]
+
+
+@dataclass(frozen=True, eq=False)
+class Examples:
+    """Games that were played. Equal ones have equal arrays.
+
+    Attributes:
+        masks: the coalitions of one half of the pairs.
+        differences: v(S) - v(complement of S) of each game, at the scale that the prior without
+            examples thinks likeliest.
+        counts_as: how many games the prior without examples counts as.
+    """
+
+    masks: Bool[np.ndarray, "pairs players"]
+    differences: Float[np.ndarray, "games pairs"]
+    counts_as: float = 20.0
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Examples) and self._values() == other._values()
+
+    def __hash__(self) -> int:
+        return hash(self._values())
+
+    def _values(self) -> tuple[object, ...]:
+        return self.masks.tobytes(), self.differences.tobytes(), self.counts_as
+
+
+@dataclass(frozen=True)
+class Prior:
+    """The prior on games, up to their scale.
+
+    Attributes:
+        rho: correlation, under the first term, of two values that differ in one player.
+        linear: variance of twice a player's own worth.
+        square: weight of three players out of a 2×2 square.
+        near: weight of any other three players out of 2×3 or 3×2.
+        far: weight of any three players, beside that.
+        examples: games of the kind that is expected; on a grid their mirror images, too.
+    """
+
+    rho: float
+    linear: float
+    square: float = 0.0
+    near: float = 0.0
+    far: float = 0.0
+    examples: Examples | None = None
+
+
+PLAYERS = Prior(rho=0.6, linear=3.0)
+"""Where nothing is known of the players."""
+
+GRID_PRIOR = Prior(rho=0.3, linear=100.0, square=0.5, near=0.04)
+"""Players on a grid, near ones alike: near the largest likelihood of games of three teachers on the
+patches of images (`experiments/benchmarks/shapley_prior.py`)."""
+
+JITTER = 1e-9
+"""Added to the prior's diagonal; its condition number stays far from 1/JITTER."""
+
+
+class Games:
+    """Covariances of v and phi under the prior for `d` players, on a grid if there is one."""
+
+    def __init__(self, d: int, grid: Grid | None, prior: Prior | None = None):
+        self.d, self.prior = d, prior or (PLAYERS if grid is None else GRID_PRIOR)
+        self.triples, self.weight = _triples(grid, replace(self.prior, examples=None))
+        self.examples = _Played(self, grid) if self.prior.examples else None
+
+    def covariance(
+        self, s: Bool[np.ndarray, "n d"], t: Bool[np.ndarray, "m d"]
+    ) -> Float[np.ndarray, "n m"]:
+        """cov(v(S), v(T))."""
+        result: Float[np.ndarray, "n m"] = (
+            self._common(_signs(s) @ _signs(t).T) + self._features(s) @ self._features(t).T
+        )
+        return result
+
+    def of_pairs(self, pool: Masks) -> Callable[[int], Pairs]:
+        """Returns a function of j: the covariance of pair j's u with every pair's in the pool."""
+        signs, local = _signs(pool), self._local(pool)
+
+        def between(j: int) -> Pairs:
+            agreement = signs @ signs[j]
+            result: Pairs = 2 * (self._common(agreement) - self._common(-agreement)) + local[j]
+            return result
+
+        return between
+
+    def between_pairs(self, pool: Masks) -> Float[np.ndarray, "n n"]:
+        """The covariance of every pair's u with every other's."""
+        signs = _signs(pool)
+        agreement = signs @ signs.T
+        result: Float[np.ndarray, "n n"] = self._local(pool) + 2 * (
+            self._common(agreement) - self._common(-agreement)
+        )
+        return result
+
+    def variances(self, pool: Masks) -> Pairs:
+        """The variance of each pair's u."""
+        common = self._common(np.array([self.d, -self.d], float))
+        result = np.full(len(pool), 2 * (common[0] - common[1]) + 4 * self.weight.sum())
+        if self.examples:
+            result += 4 * np.square(self.examples.worth(pool)).sum(1)
+        return result
+
+    def _local(self, pool: Masks) -> Float[np.ndarray, "n n"]:
+        """The part of u's covariance that neighbours make."""
+        signs, local = _signs(pool), np.zeros((len(pool), len(pool)))
+        for weight in np.unique(self.weight):
+            products = signs[:, self.triples[self.weight == weight]].prod(-1)
+            products = products.astype(np.float32)  # of ±1: their sums are exact
+            local += 4 * weight * (products @ products.T)
+        if self.examples:
+            worth = self.examples.worth(pool)
+            local += 4 * worth @ worth.T
+        return local
+
+    def cross(self, masks: Masks) -> Operator:
+        """cov(phi_i, v(T)) in closed form.
+
+        A triple is worth 2/3 to each of its three, a single 2. For the product term, the Shapley
+        weights are moments, |S|!(d-1-|S|)!/d! = ∫ t^|S| (1-t)^(d-1-|S|) dt over [0, 1], so the
+        sum over the coalitions S of the others factorises over players under the integral:
+        sum_S weight(S) prod_j k(s_j, t_j) = ∫ (t + rho (1-t))^m (rho t + 1-t)^(d-1-m) dt with m
+        the number of other players in T. Gauss-Legendre integrates that polynomial exactly.
+        """
+        rho = self.prior.rho
+        node, weight = np.polynomial.legendre.leggauss(self.d // 2 + 1)
+        t = (node + 1) / 2
+        m = np.arange(self.d)[:, None]
+        moments = ((t + rho * (1 - t)) ** m * (rho * t + 1 - t) ** (self.d - 1 - m)) @ weight / 2
+        others = masks.sum(1, keepdims=True) - masks
+        two_others = ((2 * others - (self.d - 1)) ** 2 - (self.d - 1)) / 2  # sum of their products
+        alone = self.prior.linear / 2 + self.prior.far * 2 / 3 * two_others
+        own = (_signs(masks) * ((1 - rho) * moments[others] + alone)).T
+        result: Operator = own + self._shares() @ self._features(masks).T
+        return result
+
+    def shapley(self) -> Float[np.ndarray, "d d"]:
+        """cov(phi_i, phi_j): each odd product of signs over A gives 2/|A| to every player of A."""
+        d, rho = self.d, self.prior.rho
+        odd = np.arange(1, d + 1, 2)
+        share = [
+            4 / m**2 * ((1 + rho) / 2) ** (d - m) * ((1 - rho) / 2) ** m for m in map(int, odd)
+        ]
+        one = sum(math.comb(d - 1, m - 1) * s for m, s in zip(map(int, odd), share, strict=True))
+        two = sum(
+            math.comb(d - 2, m - 2) * s for m, s in zip(map(int, odd[1:]), share[1:], strict=True)
+        )
+        one += self.prior.linear + self.prior.far * 4 / 9 * math.comb(d - 1, 2)
+        common = np.full((d, d), two + self.prior.far * 4 / 9 * max(d - 2, 0))
+        np.fill_diagonal(common, one)
+        result: Float[np.ndarray, "d d"] = common + self._shares() @ self._shares().T
+        return result
+
+    def _common(self, agreement: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
+        """The covariance of all terms that do not know where players are, from s·t."""
+        product = self.prior.rho ** ((self.d - agreement) / 2)
+        triples = (agreement**2 - 3 * self.d + 2) * agreement / 6  # sum of products of any three
+        result: Float[np.ndarray, "*shape"] = (
+            product + self.prior.linear * (1 + agreement / 4) + self.prior.far * triples
+        )
+        return result
+
+    def _features(self, masks: Masks) -> Float[np.ndarray, "_ features"]:
+        """What triples and examples are worth: independent games, of variance one."""
+        triples = _signs(masks)[:, self.triples].prod(-1) * np.sqrt(self.weight)
+        return np.hstack([triples, self.examples.worth(masks)]) if self.examples else triples
+
+    def _shares(self) -> Float[np.ndarray, "d features"]:
+        """Their Shapley values."""
+        shares = np.zeros((self.d, len(self.triples)))
+        np.put_along_axis(shares.T, self.triples, 2 / 3, axis=1)
+        triples = shares * np.sqrt(self.weight)
+        return np.hstack([triples, self.examples.shapley]) if self.examples else triples
+
+
+class _Played:
+    """Examples, and their mirror images, as features: what is likeliest of all their coalitions."""
+
+    def __init__(self, games: Games, grid: Grid | None):
+        examples = games.prior.examples
+        assert examples is not None
+        self.base = Games(games.d, grid, replace(games.prior, examples=None))
+        self.masks = examples.masks
+        self.orders = [np.arange(games.d)]
+        if grid is not None and grid[1] > 1:
+            self.orders += [np.arange(games.d).reshape(grid)[:, ::-1].ravel()]
+        scale = math.sqrt(examples.counts_as * len(self.orders))
+        factor = cholesky(self.base.between_pairs(self.masks))
+        white = np.linalg.solve(factor, examples.differences.T)
+        self.coefficients = np.linalg.solve(factor.T, white) / scale
+        phi = (self.base.cross(self.masks) - self.base.cross(~self.masks)) @ self.coefficients
+        self.shapley = np.hstack([phi[order] for order in self.orders])
+
+    def worth(self, masks: Masks) -> Float[np.ndarray, "_ examples"]:
+        """Posterior means; the mirror image of a game is the game of mirrored coalitions."""
+
+        def mean(masks: Masks) -> Float[np.ndarray, "_ games"]:
+            with_pairs = self.base.covariance(masks, self.masks)
+            with_pairs -= self.base.covariance(masks, ~self.masks)
+            result: Float[np.ndarray, "_ games"] = with_pairs @ self.coefficients
+            return result
+
+        return np.hstack([mean(masks[:, order]) for order in self.orders])
+
+
+def _signs(masks: Masks) -> Float[np.ndarray, "_ d"]:
+    return 2.0 * masks - 1
+
+
+@lru_cache(maxsize=8)
+def _triples(
+    grid: Grid | None, prior: Prior
+) -> tuple[Int[np.ndarray, "triples 3"], Float[np.ndarray, " triples"]]:
+    """Triples of patches within 2×3 or 3×2, and the weight of each."""
+    found: dict[tuple[int, ...], float] = {}
+    # Squares last: what lies in one lies in the larger rectangles, too.
+    for height, width, weight in ((2, 3, prior.near), (3, 2, prior.near), (2, 2, prior.square)):
+        rows, columns = grid or (0, 0)
+        for top, left in np.ndindex(max(0, rows - height + 1), max(0, columns - width + 1)):
+            inside = np.add.outer(
+                np.arange(top, top + height) * columns, np.arange(left, left + width)
+            )
+            for triple in itertools.combinations(inside.ravel().tolist(), 3):
+                found[triple] = weight
+    index = np.array(list(found), int).reshape(-1, 3)
+    return index, np.array(list(found.values()), float)
+
+
+def cholesky(covariance: Float[np.ndarray, "pairs pairs"]) -> Float[np.ndarray, "pairs pairs"]:
+    """The lower factor of the covariance of pairs' u, with the jitter of two values.
+
+    A prior that was fitted to games of one kind alone can leave what others add below rounding:
+    the jitter is then the least power of ten of it that makes the matrix definite.
+    """
+    one = np.eye(len(covariance))
+    for power in range(12):
+        with contextlib.suppress(np.linalg.LinAlgError):
+            return np.linalg.cholesky(covariance + 2 * JITTER * 10**power * one)
+    raise np.linalg.LinAlgError("the covariance is not that of a prior")

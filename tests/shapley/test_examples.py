@@ -1,0 +1,106 @@
+"""Games are like those that were played: examples in the prior, by brute force and in use."""
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from infoutil_jax.shapley import Examples, Prior, coalition_design, fitted_prior, pilot_coalitions
+from infoutil_jax.shapley.bayesian_quadrature import gaussian
+from infoutil_jax.shapley.coalitions import exact
+from infoutil_jax.shapley.prior import GRID_PRIOR, Games
+
+PLAIN = Prior(0.4, 5.0, square=0.5, near=0.1, far=0.02)
+
+
+def pairs_of(players):
+    """One coalition of every pair, the full one first."""
+    masks = (np.arange(2**players)[::-1, None] >> np.arange(players)) & 1 == 1
+    return masks[: 2 ** (players - 1)]
+
+
+def examples(grid, count, pairs, seed=0):
+    rng = np.random.default_rng(seed)
+    masks = pairs_of(grid[0] * grid[1])[:pairs]
+    return Examples(masks, rng.normal(size=(count, len(masks))))
+
+
+@pytest.mark.parametrize("grid", [(2, 3), (3, 2), (6, 1)])
+def test_the_covariance_is_that_of_an_inverse_wishart_posterior(grid):
+    """Of the prior and of the games that were played, and of their mirror images."""
+    masks, played = pairs_of(6), replace(examples(grid, 4, 32), counts_as=7.0)
+    found = Games(6, grid, replace(PLAIN, examples=played)).between_pairs(masks)
+    mirror = np.arange(6).reshape(grid)[:, ::-1].ravel()
+    number = {mask.tobytes(): (i, 1.0) for i, mask in enumerate(masks)}
+    number |= {(~mask).tobytes(): (i, -1.0) for i, mask in enumerate(masks)}
+    places, signs = zip(*(number[mask.tobytes()] for mask in masks[:, mirror]), strict=True)
+    mirrored = played.differences[:, list(places)] * np.array(signs)
+    both = (played.differences.T @ played.differences + mirrored.T @ mirrored) / 2
+    expected = Games(6, grid, PLAIN).between_pairs(masks) + both / 7
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("grid", "pairs"), [((2, 3), 9), ((3, 2), 32), (None, 12), ((1, 6), 5)])
+def test_every_covariance_follows_from_that_of_values(grid, pairs):
+    """Those of the Shapley values by their definition, those of pairs by differences."""
+    prior = replace(PLAIN, examples=examples(grid or (2, 3), 3, pairs))
+    game = Games(6, grid, prior if grid else replace(prior, square=0.0, near=0.0))
+    masks, operator = exact(6)
+    half = pairs_of(6)
+    values = game.covariance(masks, masks)
+    np.testing.assert_allclose(game.cross(masks), operator @ values, atol=1e-9)
+    np.testing.assert_allclose(game.shapley(), operator @ values @ operator.T, atol=1e-9)
+    between = (
+        game.covariance(half, half)
+        - game.covariance(half, ~half)
+        - game.covariance(~half, half)
+        + game.covariance(~half, ~half)
+    )
+    np.testing.assert_allclose(game.between_pairs(half), between, atol=1e-9)
+    np.testing.assert_allclose(game.variances(half), np.diag(between), atol=1e-9)
+    column = game.of_pairs(half)
+    np.testing.assert_allclose(np.stack([column(j) for j in range(32)]), between, atol=1e-9)
+
+
+def test_games_like_those_played_take_fewer_coalitions():
+    """Four motifs, mixed anew in each game, whose triples lie all over the grid."""
+    rng, (masks, operator) = np.random.default_rng(0), exact(16)
+    signs = 2.0 * masks - 1
+    triples = np.array(list(itertools.combinations(range(16), 3)))
+    chosen = signs[:, triples[rng.choice(len(triples), 60)]].prod(-1)
+    motifs = signs @ rng.normal(size=(16, 4)) + chosen @ rng.normal(size=(60, 4))
+    values = motifs @ rng.normal(size=(4, 40))
+    of = values[np.argsort(masks @ (1 << np.arange(16)))]
+
+    def worth(coalitions):
+        return of[coalitions @ (1 << np.arange(16))]
+
+    pilot = pilot_coalitions(16, 256)
+    prior = fitted_prior((worth(pilot) - worth(~pilot)).T[:20], pilot, (4, 4))
+    right = operator @ values
+
+    def error(prior):
+        design = coalition_design(16, 32, grid=4, prior=prior)
+        found = design.operator @ worth(design.masks)
+        return np.sum((found - right)[:, 20:] ** 2) / np.sum(right[:, 20:] ** 2)
+
+    assert prior.examples.counts_as < 20
+    assert error(prior) < 0.6 * min(error(replace(prior, examples=None)), error(GRID_PRIOR))
+
+
+def test_examples_of_another_kind_leave_every_game_possible():
+    prior = replace(PLAIN, examples=examples((2, 3), 2, 32))
+    game = np.random.default_rng(9).normal(size=64)
+    masks, operator = gaussian(np.random.default_rng(0), 6, 64, (2, 3), prior)
+    right = exact(6)
+    values = game[masks @ (1 << np.arange(6))]
+    expected = right[1] @ game[right[0] @ (1 << np.arange(6))]
+    np.testing.assert_allclose(operator @ values, expected, atol=1e-3)
+
+
+def test_equal_examples_are_equal_and_share_what_is_made_of_them():
+    one, same, other = examples((2, 3), 2, 9), examples((2, 3), 2, 9), examples((2, 3), 2, 9, 1)
+    assert one == same and hash(one) == hash(same) and one != other and one != "examples"
+    assert replace(PLAIN, examples=one) == replace(PLAIN, examples=same)
+    assert replace(one, counts_as=5.0) != one
