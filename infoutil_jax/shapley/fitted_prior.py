@@ -7,23 +7,22 @@ more than it gives, and its error bars are too narrow. A few games of the networ
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 from jaxtyping import Bool, Float
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.shapley.bayesian_quadrature import telling_pairs
+from infoutil_jax.shapley.bayesian_quadrature import drawn
+from infoutil_jax.shapley.coalitions import Masks
 from infoutil_jax.shapley.prior import GRID_PRIOR, Examples, Games, Grid, Prior, cholesky
 
 MOST_RHO = 0.95
 EVALUATIONS = 250
 """Of the likelihood, at most: of 128 pairs they take a second or two."""
 
-COUNTS = math.inf, 80.0, 40.0, 20.0, 10.0, 5.0
-"""Games that the prior counts as beside examples; the first of those that are as likely."""
+SHARES = 0.0, 0.2, 0.35, 0.5, 0.65, 0.8
+"""That examples may have; the first of those that are as likely."""
 
 FOLDS = 4
 
@@ -31,14 +30,14 @@ _START = Prior(rho=0.5, linear=30.0, square=0.3, near=0.04, far=0.01)
 _LEAST, _MOST = 1e-7, 1e5  # of each weight
 
 
-def pilot_coalitions(players: int, budget: int, seed: int = 0) -> np.ndarray:
+def pilot_coalitions(players: int, budget: int, seed: int = 0) -> Masks:
     """Coalitions `[pairs, players]` that, with their complements, tell one prior from another.
 
-    The full one is the first. They are those of `coalition_design` for players of whom nothing is
-    known: which prior suits is still open.
+    The full one is the first. The others are drawn as those from which designs choose: which are
+    the best of these depends on the prior.
     """
     count = min(budget // 2, 2 ** (players - 1))
-    others = telling_pairs(np.random.default_rng(seed), Games(players, None), count - 1)
+    others = drawn(np.random.default_rng(seed), players, count - 1, count - 1)
     return np.concatenate([np.ones((1, players), bool), others])
 
 
@@ -49,7 +48,7 @@ def fitted_prior(
 ) -> Prior:
     """The prior of largest marginal likelihood, each game with the scale that suits it best.
 
-    Then the games become its examples, and count as much as makes each likeliest by the others.
+    Then the games become its examples, with the share that makes each likeliest by the others.
 
     Args:
         differences: v(S) - v(complement of S) of each game. Games that never differ are left out.
@@ -112,22 +111,18 @@ def _with_examples(
     """With the games as examples, as far as they tell of one another; else without."""
     folds = np.arange(len(games)) % FOLDS
 
-    def likelihood(given: Prior, counts: float) -> float:
-        """Of each fold under the prior with the others, the mean over games."""
+    def likelihood(share: float) -> float:
+        """Of each fold's games beside the others, the mean over games."""
         total = 0.0
-        for fold in np.unique(folds):
+        for fold in range(FOLDS):
             left_out = folds == fold
-            others = Examples(masks, games[~left_out], counts)
-            one = given if counts == math.inf else replace(given, examples=others)
+            others = Examples(masks, games[~left_out], share)
+            one = replace(prior, examples=others if share else None)
             total += left_out.sum() * log_likelihood(one, masks, games[left_out], grid)
         return total / len(games)
 
-    if len(games) < FOLDS:
-        return prior
-    counts = max(COUNTS, key=partial(likelihood, prior))
-    if counts == math.inf:
-        return prior
-    return replace(prior, examples=Examples(masks, games, counts))
+    share = max(SHARES, key=likelihood) if len(games) >= FOLDS else 0.0
+    return replace(prior, examples=Examples(masks, games, share)) if share else prior
 
 
 def log_likelihood(

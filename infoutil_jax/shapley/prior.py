@@ -4,13 +4,14 @@ Its covariance is, for s and t in {-1, 1}^d,
 
     prod_i (1 if s_i == t_i else rho)  +  linear * (1 + s·t / 4)
         +  sum over triples A:  weight_A * prod_{i in A} s_i t_i
-        +  sum over examples g:  g(s) g(t) / counts_as
 
 The first term is any game at all; the second, what each player is worth alone; the third, that
 players act together, on a grid mostly those beside each other. Singles and triples are odd, as is
-half of the first term; pairs would be even and have no part in the Shapley value. The fourth says
-that games are like those that were played: with those before it is the mean of an inverse Wishart
-posterior, up to scale.
+half of the first term; pairs would be even and have no part in the Shapley value.
+
+Games that were played say more: as far as their coalitions tell a game, a share of their own
+covariance takes the place of that one. It is the mean of an inverse Wishart posterior, up to scale,
+with what their coalitions leave open filled in by expectation.
 """
 
 from __future__ import annotations
@@ -39,12 +40,12 @@ class Examples:
         masks: the coalitions of one half of the pairs.
         differences: v(S) - v(complement of S) of each game, at the scale that the prior without
             examples thinks likeliest.
-        counts_as: how many games the prior without examples counts as.
+        share: of the covariance that is theirs, 0 to 1.
     """
 
     masks: Bool[np.ndarray, "pairs players"]
     differences: Float[np.ndarray, "games pairs"]
-    counts_as: float = 20.0
+    share: float = 0.5
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Examples) and self._values() == other._values()
@@ -53,7 +54,7 @@ class Examples:
         return hash(self._values())
 
     def _values(self) -> tuple[object, ...]:
-        return self.masks.tobytes(), self.differences.tobytes(), self.counts_as
+        return self.masks.tobytes(), self.differences.tobytes(), self.share
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ class Games:
         result: Float[np.ndarray, "n m"] = (
             self._common(_signs(s) @ _signs(t).T) + self._features(s) @ self._features(t).T
         )
-        return result
+        return result + self.examples.covariance(s, t) if self.examples else result
 
     def of_pairs(self, pool: Masks) -> Callable[[int], Pairs]:
         """Returns a function of j: the covariance of pair j's u with every pair's in the pool."""
@@ -130,7 +131,7 @@ class Games:
         common = self._common(np.array([self.d, -self.d], float))
         result = np.full(len(pool), 2 * (common[0] - common[1]) + 4 * self.weight.sum())
         if self.examples:
-            result += 4 * np.square(self.examples.worth(pool)).sum(1)
+            result += self.examples.variances(pool)
         return result
 
     def _local(self, pool: Masks) -> Float[np.ndarray, "n n"]:
@@ -140,10 +141,7 @@ class Games:
             products = signs[:, self.triples[self.weight == weight]].prod(-1)
             products = products.astype(np.float32)  # of ±1: their sums are exact
             local += 4 * weight * (products @ products.T)
-        if self.examples:
-            worth = self.examples.worth(pool)
-            local += 4 * worth @ worth.T
-        return local
+        return local + self.examples.of_pairs(pool) if self.examples else local
 
     def cross(self, masks: Masks) -> Operator:
         """cov(phi_i, v(T)) in closed form.
@@ -164,7 +162,7 @@ class Games:
         alone = self.prior.linear / 2 + self.prior.far * 2 / 3 * two_others
         own = (_signs(masks) * ((1 - rho) * moments[others] + alone)).T
         result: Operator = own + self._shares() @ self._features(masks).T
-        return result
+        return result + self.examples.cross(masks) if self.examples else result
 
     def shapley(self) -> Float[np.ndarray, "d d"]:
         """cov(phi_i, phi_j): each odd product of signs over A gives 2/|A| to every player of A."""
@@ -181,7 +179,7 @@ class Games:
         common = np.full((d, d), two + self.prior.far * 4 / 9 * max(d - 2, 0))
         np.fill_diagonal(common, one)
         result: Float[np.ndarray, "d d"] = common + self._shares() @ self._shares().T
-        return result
+        return result + self.examples.shapley() if self.examples else result
 
     def _common(self, agreement: Float[np.ndarray, "*shape"]) -> Float[np.ndarray, "*shape"]:
         """The covariance of all terms that do not know where players are, from s·t."""
@@ -192,47 +190,83 @@ class Games:
         )
         return result
 
-    def _features(self, masks: Masks) -> Float[np.ndarray, "_ features"]:
-        """What triples and examples are worth: independent games, of variance one."""
-        triples = _signs(masks)[:, self.triples].prod(-1) * np.sqrt(self.weight)
-        return np.hstack([triples, self.examples.worth(masks)]) if self.examples else triples
+    def _features(self, masks: Masks) -> Float[np.ndarray, "_ triples"]:
+        result: Float[np.ndarray, "_ triples"] = _signs(masks)[:, self.triples].prod(-1) * np.sqrt(
+            self.weight
+        )
+        return result
 
-    def _shares(self) -> Float[np.ndarray, "d features"]:
-        """Their Shapley values."""
+    def _shares(self) -> Float[np.ndarray, "d triples"]:
         shares = np.zeros((self.d, len(self.triples)))
         np.put_along_axis(shares.T, self.triples, 2 / 3, axis=1)
-        triples = shares * np.sqrt(self.weight)
-        return np.hstack([triples, self.examples.shapley]) if self.examples else triples
+        result: Float[np.ndarray, "d triples"] = shares * np.sqrt(self.weight)
+        return result
 
 
 class _Played:
-    """Examples, and their mirror images, as features: what is likeliest of all their coalitions."""
+    """What examples add to covariances.
+
+    In coordinates of their pairs that are white under the prior without them, a share of the games'
+    own covariance takes the place of the identity.
+    """
 
     def __init__(self, games: Games, grid: Grid | None):
         examples = games.prior.examples
         assert examples is not None
         self.base = Games(games.d, grid, replace(games.prior, examples=None))
         self.masks = examples.masks
+        self.factor = cholesky(self.base.between_pairs(self.masks))
+        white = np.linalg.solve(self.factor, examples.differences.T)
+        among = white @ white.T / white.shape[1]
+        self.change = examples.share * (among - np.eye(len(among)))
         self.orders = [np.arange(games.d)]
-        if grid is not None and grid[1] > 1:
+        if grid is not None and grid[1] > 1:  # the mirror image is as likely
             self.orders += [np.arange(games.d).reshape(grid)[:, ::-1].ravel()]
-        scale = math.sqrt(examples.counts_as * len(self.orders))
-        factor = cholesky(self.base.between_pairs(self.masks))
-        white = np.linalg.solve(factor, examples.differences.T)
-        self.coefficients = np.linalg.solve(factor.T, white) / scale
-        phi = (self.base.cross(self.masks) - self.base.cross(~self.masks)) @ self.coefficients
-        self.shapley = np.hstack([phi[order] for order in self.orders])
+        phi = self.base.cross(self.masks) - self.base.cross(~self.masks)
+        phi = np.linalg.solve(self.factor, phi.T).T
+        self.phi = [phi[order] for order in self.orders]
 
-    def worth(self, masks: Masks) -> Float[np.ndarray, "_ examples"]:
-        """Posterior means; the mirror image of a game is the game of mirrored coalitions."""
+    def covariance(self, s: Masks, t: Masks) -> Float[np.ndarray, "n m"]:
+        """Added to cov(v(S), v(T))."""
+        return self._mean(self._white(s), self._white(t))
 
-        def mean(masks: Masks) -> Float[np.ndarray, "_ games"]:
+    def of_pairs(self, pool: Masks) -> Float[np.ndarray, "n n"]:
+        """Added to the covariance of pairs' u."""
+        white = self._white(pool)
+        return 4 * self._mean(white, white)
+
+    def variances(self, pool: Masks) -> Pairs:
+        """The diagonal of that."""
+        sums = [(one @ self.change * one).sum(1) for one in self._white(pool)]
+        result: Pairs = 4 * np.mean(sums, axis=0)
+        return result
+
+    def cross(self, masks: Masks) -> Operator:
+        """Added to cov(phi, v(T))."""
+        result: Operator = self._mean(self.phi, self._white(masks))
+        return result
+
+    def shapley(self) -> Float[np.ndarray, "d d"]:
+        """Added to the covariance of phi."""
+        return self._mean(self.phi, self.phi)
+
+    def _white(self, masks: Masks) -> list[Float[np.ndarray, "n pairs"]]:
+        """Covariance of v with the white coordinates, for the games and for their mirror images."""
+
+        def of(masks: Masks) -> Float[np.ndarray, "n pairs"]:
             with_pairs = self.base.covariance(masks, self.masks)
             with_pairs -= self.base.covariance(masks, ~self.masks)
-            result: Float[np.ndarray, "_ games"] = with_pairs @ self.coefficients
+            result: Float[np.ndarray, "n pairs"] = np.linalg.solve(self.factor, with_pairs.T).T
             return result
 
-        return np.hstack([mean(masks[:, order]) for order in self.orders])
+        return [of(masks[:, order]) for order in self.orders]
+
+    def _mean(
+        self, one: list[Float[np.ndarray, "n pairs"]], other: list[Float[np.ndarray, "m pairs"]]
+    ) -> Float[np.ndarray, "n m"]:
+        products = [a @ self.change @ b.T for a, b in zip(one, other, strict=True)]
+        result: Float[np.ndarray, "n m"] = np.mean(products, axis=0)
+        return result
 
 
 def _signs(masks: Masks) -> Float[np.ndarray, "_ d"]:

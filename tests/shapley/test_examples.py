@@ -27,18 +27,35 @@ def examples(grid, count, pairs, seed=0):
 
 
 @pytest.mark.parametrize("grid", [(2, 3), (3, 2), (6, 1)])
-def test_the_covariance_is_that_of_an_inverse_wishart_posterior(grid):
-    """Of the prior and of the games that were played, and of their mirror images."""
-    masks, played = pairs_of(6), replace(examples(grid, 4, 32), counts_as=7.0)
+def test_where_games_are_known_a_share_of_the_covariance_is_theirs(grid):
+    """And of their mirror images."""
+    masks, played = pairs_of(6), replace(examples(grid, 4, 32), share=0.3)
     found = Games(6, grid, replace(PLAIN, examples=played)).between_pairs(masks)
     mirror = np.arange(6).reshape(grid)[:, ::-1].ravel()
     number = {mask.tobytes(): (i, 1.0) for i, mask in enumerate(masks)}
     number |= {(~mask).tobytes(): (i, -1.0) for i, mask in enumerate(masks)}
     places, signs = zip(*(number[mask.tobytes()] for mask in masks[:, mirror]), strict=True)
-    mirrored = played.differences[:, list(places)] * np.array(signs)
-    both = (played.differences.T @ played.differences + mirrored.T @ mirrored) / 2
-    expected = Games(6, grid, PLAIN).between_pairs(masks) + both / 7
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    games = played.differences
+    both = np.concatenate([games, games[:, list(places)] * np.array(signs)])
+    plain = Games(6, grid, PLAIN).between_pairs(masks)
+    np.testing.assert_allclose(found, 0.7 * plain + 0.3 * both.T @ both / 8, atol=1e-5)
+
+
+def test_what_the_coalitions_of_games_leave_open_stays_as_open_as_it_was():
+    """Given theirs, all others vary as under the prior without examples."""
+    masks, played = pairs_of(6), examples((6, 1), 4, 9)
+    with_, without = (
+        Games(6, (6, 1), prior).between_pairs(masks)
+        for prior in (replace(PLAIN, examples=played), PLAIN)
+    )
+    games = played.differences
+    expected = 0.5 * without[:9, :9] + 0.5 * games.T @ games / 4
+    np.testing.assert_allclose(with_[:9, :9], expected, atol=1e-5)
+    left = [
+        one[9:, 9:] - one[9:, :9] @ np.linalg.solve(one[:9, :9], one[:9, 9:])
+        for one in (with_, without)
+    ]
+    np.testing.assert_allclose(*left, atol=1e-5)
 
 
 @pytest.mark.parametrize(("grid", "pairs"), [((2, 3), 9), ((3, 2), 32), (None, 12), ((1, 6), 5)])
@@ -85,7 +102,7 @@ def test_games_like_those_played_take_fewer_coalitions():
         found = design.operator @ worth(design.masks)
         return np.sum((found - right)[:, 20:] ** 2) / np.sum(right[:, 20:] ** 2)
 
-    assert prior.examples.counts_as < 20
+    assert prior.examples.share > 0.5
     assert error(prior) < 0.6 * min(error(replace(prior, examples=None)), error(GRID_PRIOR))
 
 
@@ -103,4 +120,4 @@ def test_equal_examples_are_equal_and_share_what_is_made_of_them():
     one, same, other = examples((2, 3), 2, 9), examples((2, 3), 2, 9), examples((2, 3), 2, 9, 1)
     assert one == same and hash(one) == hash(same) and one != other and one != "examples"
     assert replace(PLAIN, examples=one) == replace(PLAIN, examples=same)
-    assert replace(one, counts_as=5.0) != one
+    assert replace(one, share=0.1) != one

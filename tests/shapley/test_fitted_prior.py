@@ -152,7 +152,7 @@ def test_games_that_tell_nothing_of_one_another_are_no_examples():
     alike = np.tile(drawn(GRID_PRIOR, masks, 1), (3, 1))
     assert fitted_prior(alike, masks, GRID).examples is None
     alike = np.tile(alike, (3, 1))
-    assert fitted_prior(alike, masks, GRID).examples.counts_as == 5
+    assert fitted_prior(alike, masks, GRID).examples.share == 0.8
 
 
 def test_the_numbers_that_are_searched_are_those_of_a_prior():
