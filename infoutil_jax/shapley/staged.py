@@ -20,7 +20,7 @@ from infoutil_jax.shapley.staged_design import StagedDesign
 
 _product = partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
-CONFIDENCE = 2.0
+CONFIDENCE = 2.5
 """Standard deviations that a game's best window is ahead of every other when the game is done."""
 
 FEW = 4

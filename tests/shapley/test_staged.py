@@ -98,13 +98,13 @@ def test_no_game_is_asked_for_that_is_not_there(games):
     assert set(np.concatenate(SEEN).tolist()) == set(range(len(games)))
 
 
-def test_by_default_a_window_is_best_when_it_leads_by_two_standard_deviations(games):
+def test_by_default_a_window_is_best_when_it_leads_by_two_and_a_half_deviations(games):
     design = staged_design((1, 6), 64, window=1, step=4)
     used = {
         confidence: staged_shapley(games, design, confidence=confidence)[1].sum()
-        for confidence in (1.0, 2.0, 3.0)
+        for confidence in (1.0, 2.5, 5.0)
     }
-    assert used[1.0] < staged_shapley(games, design)[1].sum() == used[2.0] < used[3.0]
+    assert used[1.0] < staged_shapley(games, design)[1].sum() == used[2.5] < used[5.0]
 
 
 def posterior(prior, masks, u):
