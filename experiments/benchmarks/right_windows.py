@@ -1,4 +1,4 @@
-"""How many coalitions does it take to find the right window for 98 of 100 images, and took it?
+"""How many coalitions does it take to find the right window for 98 of 100 images, now and before?
 
     python -m experiments.benchmarks.right_windows --data DIR    # has cifar10 and imagenette128
 
@@ -40,7 +40,7 @@ HERE = Path(__file__).parents[1]
 RESULT = HERE / "results" / "benchmarks" / "right_windows.json"
 GRID, PLAYERS, REFERENCE = 4, 16, 2048
 OURS = "cifar10_convnet3_reduced", "imagenette_convnet4_reduced"
-CHOSEN_ON = "cifar10_convnet3_reduced", "group norm"
+CHOSEN_ON = "cifar10_convnet3_reduced", "group norm", "instance norm", "no norm, max pooling"
 
 
 @dataclass(frozen=True)

@@ -33,6 +33,9 @@ HEAD = 16
 CONTESTS = 36
 """Branches at most: of nine windows. Where more can meet, there is a trunk alone."""
 
+LONGEST = 256
+"""Pairs of a path at most where there are branches: a design grows with their square (9 MB)."""
+
 OTHERS = 0.3
 """What it is worth to tell any window from the mean of all, beside telling the first two apart."""
 
@@ -140,7 +143,7 @@ class _Tree:
         """The trunk, and a branch for each two windows, unless the trunk is all there is."""
         contests = list(combinations(range(len(self.windows)), 2))
         head = -(-HEAD // self.half) * self.half
-        forks = head < self.pairs and 1 < len(contests) <= CONTESTS
+        forks = head < self.pairs <= LONGEST and 1 < len(contests) <= CONTESTS
         candidates = CANDIDATES // 4 if forks else CANDIDATES
         choice = Choice(self.game, drawn(rng, self.game.d, self.pairs - 1, candidates))
         # Where there is one window, nothing is to be told apart, and maps are to be looked at.

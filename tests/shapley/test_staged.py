@@ -175,6 +175,12 @@ def test_branches_tell_their_two_windows_apart_at_least_as_well_as_the_others_do
         assert design.spread[entry + 1, one, other] < 1.02 * min(spread) < np.mean(spread)
 
 
+def test_a_long_design_has_no_branches_that_would_fill_the_memory():
+    assert len(staged_design((2, 3), 64, step=4).masks) > 16
+    branched, long = (staged_design((3, 4), budget, step=32) for budget in (512, 514))
+    assert len(branched.masks) > 17 == len(long.masks)
+
+
 def test_every_way_through_a_design_holds_each_coalition_once():
     design = staged_design((3, 3), 96, step=8)
     ways = [[0]]
