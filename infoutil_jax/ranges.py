@@ -56,7 +56,7 @@ RANGES = {
     "grid": Range(1, 16),
     "budget": Range(1, 2**16),
     "pilot": Range(0, 2**14),
-    "confidence": Range(0, math.inf, whole=False),  # infinity: the budget for all
+    "confidence": Range(0, 1, whole=False),
     "temperature": AMOUNT._replace(open=True),
     "mean": Range(0, 1, whole=False),
     "std": SHARE,

@@ -28,6 +28,7 @@ import numpy as np
 import optax
 import tyro
 from flax import nnx
+from jaxtyping import Float
 
 from infoutil_jax import provenance
 from infoutil_jax.app.pipeline import train_teachers
@@ -35,9 +36,9 @@ from infoutil_jax.data.augment import channel_statistics
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.method.patch_game import patch_game
 from infoutil_jax.shapley import Prior, coalition_design, fitted_prior, pilot_coalitions
-from infoutil_jax.shapley.bayesian_quadrature import innovations, telling_pairs
-from infoutil_jax.shapley.coalitions import exact
-from infoutil_jax.shapley.prior import GRID_PRIOR, PLAYERS, Games
+from infoutil_jax.shapley.bayesian_quadrature import telling_pairs
+from infoutil_jax.shapley.coalitions import Masks, exact
+from infoutil_jax.shapley.prior import GRID_PRIOR, PLAYERS, Games, cholesky
 from infoutil_jax.training.config import TeacherConfig
 from infoutil_jax.training.teacher import Teacher
 
@@ -213,6 +214,27 @@ def _error(
     design = coalition_design(right.shape[1], budget, seed=seed, grid=grid, prior=prior)
     found = worth(np.asarray(design.masks)) @ np.asarray(design.operator, np.float64).T
     return float(np.mean(np.square(found - right).sum(1) / np.square(right).sum(1)))
+
+
+class Innovations(NamedTuple):
+    """What each pair adds to the pairs before it.
+
+    `whitener @ u` are uncorrelated and of the game's variance; a prefix of it needs that prefix of
+    u only, and `loadings` times that prefix is the posterior mean of phi.
+    """
+
+    masks: Masks
+    """One of each pair, the full coalition first."""
+    whitener: Float[np.ndarray, "pairs pairs"]
+    loadings: Float[np.ndarray, "d pairs"]
+
+
+def innovations(game: Games, masks: Masks) -> Innovations:
+    """Of these coalitions, one after the other."""
+    factor = cholesky(game.between_pairs(masks))
+    whitener = np.linalg.solve(factor, np.eye(len(masks)))
+    loadings = np.linalg.solve(factor, (game.cross(masks) - game.cross(~masks)).T).T
+    return Innovations(masks, whitener, loadings)
 
 
 def _covered(

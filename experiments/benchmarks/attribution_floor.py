@@ -9,7 +9,6 @@ so that a busy machine slows both, and the ratio is that of their medians.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -86,8 +85,8 @@ class AttributionFloor:
 
         def attribute_in_stages():
             game = patch_game(predict, variables, images, labels, grid=self.grid)
-            at_once = self.batch_size // stages.masks.shape[1]
-            return staged_shapley(game, stages, confidence=math.inf, at_once=at_once)
+            at_once = self.batch_size // (2 * stages.half)
+            return staged_shapley(game, stages, confidence=1.0, at_once=at_once)
 
         sides: dict[str, Callable] = {
             "forward passes": lambda: forward(variables, inputs),

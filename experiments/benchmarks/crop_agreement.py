@@ -10,7 +10,6 @@ and the seconds an image relative to a fixed budget of 128, in one run.
 from __future__ import annotations
 
 import json
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -49,7 +48,7 @@ class CropAgreement:
     """Images of every class passed over: those that the prior was fitted on."""
     budgets: tuple[int, ...] = (32, 64, 128, 256)
     """Fixed numbers of coalitions."""
-    confidence: tuple[float, ...] = (1.0, 2.0, 3.0)
+    confidence: tuple[float, ...] = (0.9, 0.98, 0.995)
     """Of the staged maps."""
     most: tuple[int, ...] = (128, 256)
     """Coalitions at most, of the staged maps."""
@@ -88,11 +87,11 @@ class CropAgreement:
         } | {
             f"staged, at most {most}, confidence {confidence:g}": staged(most, confidence)
             for most in self.most
-            for confidence in (*self.confidence, math.inf)
+            for confidence in (*self.confidence, 1.0)
         }
         half = computing_in(teacher.predict, "bfloat16")
-        name = f"bfloat16, staged, at most {self.most[0]}, confidence 2"
-        estimators[name] = staged(self.most[0], 2.0, half)
+        name = f"bfloat16, staged, at most {self.most[0]}, confidence 0.98"
+        estimators[name] = staged(self.most[0], 0.98, half)
         right = np.asarray(worth(fixed(REFERENCE, "gaussian", seed=1)()[0]))
         rows = {}
         for name, estimate in estimators.items():

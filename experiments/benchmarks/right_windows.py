@@ -2,10 +2,10 @@
 
     python -m experiments.benchmarks.right_windows --data DIR    # has cifar10 and imagenette128
 
-Beside the stages of today, fitted to each teacher, stand those of before: one order of coalitions
-for all images, chosen for all patches under the prior of other networks, and looked at after every
-16. Both for many confidences; the fewest coalitions of those that find so many count. The right
-window is the best of maps from 2,048 coalitions of another draw.
+Today each image is asked what tells its own windows apart, under a prior that is fitted to its
+teacher. Before, all were asked in one order, chosen for all patches under the prior of other
+networks, and looked at after every 16. Both for many confidences; the fewest coalitions of those
+that find so many count. The right window is the best of maps from 2,048 coalitions of another draw.
 
 No design saw a test image. Teachers are ours and those of many kinds of `adapted_prior`; which
 figures the fitted prior and its constants were chosen on stands in the result (`chosen_on`).
@@ -14,25 +14,23 @@ figures the fitted prior and its constants were chosen on stands in the result (
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import tyro
 
-from experiments.benchmarks.adapted_prior import KINDS, AdaptedPrior
+from experiments.benchmarks.adapted_prior import KINDS, AdaptedPrior, innovations
 from experiments.benchmarks.crop_agreement import compare, worth
 from experiments.benchmarks.shapley_prior import first_of_classes
 from infoutil_jax import ShapleyConfig, ShapleyMaps, provenance
 from infoutil_jax.data.sources import Source, open_source
 from infoutil_jax.method.attribution import patch_shapley
-from infoutil_jax.method.patch_game import patch_game
-from infoutil_jax.shapley import StagedDesign, coalition_design, staged_design, staged_shapley
-from infoutil_jax.shapley.bayesian_quadrature import innovations, telling_pairs
+from infoutil_jax.method.patch_game import PatchGame, patch_game
+from infoutil_jax.shapley import coalition_design, staged_design, staged_shapley
+from infoutil_jax.shapley.bayesian_quadrature import telling_pairs
 from infoutil_jax.shapley.prior import GRID_PRIOR, Games
 from infoutil_jax.training.teacher import Teacher, load_teachers
 
@@ -55,8 +53,10 @@ class RightWindows:
     """Test images of each teacher, of every class as many."""
     skip: int = 20
     """Images of every class passed over: those that the prior of other networks was fitted on."""
-    confidences: tuple[float, ...] = (1.0, 1.4, 1.7, 2.0, 2.3, 2.6, 3.0, 3.5)
-    """At which games are done."""
+    confidences: tuple[float, ...] = (0.8, 0.9, 0.95, 0.97, 0.98, 0.99, 0.995, 0.999)
+    """Probabilities at which games are done."""
+    deviations: tuple[float, ...] = (1.0, 1.4, 1.7, 2.0, 2.3, 2.6, 3.0, 3.5)
+    """That the best window was ahead, before."""
     most: int = 256
     """Coalitions at most."""
     share: float = 0.98
@@ -109,29 +109,23 @@ class RightWindows:
             ]
         )
 
-        def estimated(design: StagedDesign) -> Callable[[float], tuple[jax.Array, jax.Array]]:
-            def estimate(confidence: float) -> tuple[jax.Array, jax.Array]:
-                games = patch_game(
-                    teacher.predict, teacher.variables, images, labels, grid=GRID, output=output
-                )
-                at_once = 256 // design.masks.shape[1]
-                phi, used = staged_shapley(games, design, confidence=confidence, at_once=at_once)
-                return phi.reshape(-1, GRID, GRID), used
-
-            return estimate
+        def game() -> PatchGame:
+            return patch_game(
+                teacher.predict, teacher.variables, images, labels, grid=GRID, output=output
+            )
 
         designs = {
-            "before": as_before(self.most),
             "now": fitted.config.staged_design(fitted.prior),
             "now, prior of other networks": staged_design(GRID, self.most),
         }
-        rows: dict[str, list[dict[str, float]]] = {}
+        rows = {"before": self._before(game(), right)}
         for label, design in designs.items():
-            estimate, rows[label] = estimated(design), []
+            rows[label] = []
             for confidence in self.confidences:
-                phi, used = estimate(confidence)
+                phi, used = staged_shapley(game(), design, confidence=confidence, at_once=64)
                 row = {"confidence": confidence, "coalitions": float(used.mean())}
-                rows[label].append(row | compare(right, np.asarray(worth(phi))))
+                found = worth(phi.reshape(-1, GRID, GRID))
+                rows[label].append(row | compare(right, np.asarray(found)))
         fewest = {
             label: min(
                 (row["coalitions"] for row in of if row["agreement"] >= self.share), default=None
@@ -139,6 +133,37 @@ class RightWindows:
             for label, of in rows.items()
         }
         return {"fewest": fewest, "rows": rows, "teacher": teacher.digest()}
+
+    def _before(self, games: PatchGame, right: np.ndarray) -> list[dict[str, float]]:
+        """One order for all images, in stages of 16."""
+        game = Games(PLAYERS, (GRID, GRID), GRID_PRIOR)
+        others = telling_pairs(np.random.default_rng(0), game, self.most // 2 - 1)
+        masks = np.concatenate([np.ones((1, PLAYERS), bool), others])
+        path = innovations(game, masks)
+        differences = np.asarray(games(masks) - games(~masks), np.float64).T
+        white = differences @ path.whitener.T
+        windows = np.asarray(staged_design(GRID, 2).windows)
+        stages = []
+        for end in range(8, len(masks) + 1, 8):
+            known = path.loadings[:, :end]
+            phi = white[:, :end] @ known.T
+            phi += (differences[:, :1] - phi.sum(1, keepdims=True)) / PLAYERS
+            left = windows @ (game.shapley() - known @ known.T) @ windows.T
+            spread = np.sqrt(np.maximum(np.add.outer(*2 * [np.diag(left)]) - 2 * left, 0))
+            pooled, scale = phi @ windows.T, np.sqrt(np.square(white[:, :end]).mean(1))
+            best = pooled.argmax(1)
+            with np.errstate(invalid="ignore"):
+                ahead = (pooled.max(1) - pooled.T).T / (scale[:, None] * spread[best])
+            stages.append((phi, np.nanmin(ahead, axis=1)))  # 0/0 of the best window and itself
+        maps, ahead = (np.stack(some) for some in zip(*stages, strict=True))
+        ahead[-1] = np.inf
+        rows = []
+        for deviations in self.deviations:
+            at = (ahead > deviations).argmax(0)
+            found = maps[at, np.arange(len(at))].reshape(-1, GRID, GRID)
+            row = {"deviations": deviations, "coalitions": float(16 * (at + 1).mean())}
+            rows.append(row | compare(right, np.asarray(worth(found))))
+        return rows
 
     def _teacher(self, name: str) -> tuple[Teacher, Source, str]:
         """It, images of its kind, and what a coalition is worth."""
@@ -156,31 +181,6 @@ class RightWindows:
         chosen = first_of_classes(part.labels, count, skip)
         _, pixels = next(part.batches(chosen, count))
         return teacher.normalise(pixels), jnp.asarray(part.labels[chosen])
-
-
-def as_before(budget: int) -> StagedDesign:
-    """One order for all images, in stages of 16."""
-    half, game = 8, Games(PLAYERS, (GRID, GRID), GRID_PRIOR)
-    others = telling_pairs(np.random.default_rng(0), game, budget // 2 - 1)
-    masks = np.concatenate([np.ones((1, PLAYERS), bool), others])
-    path = innovations(game, masks)
-    windows = np.asarray(staged_design(GRID, 2).windows)
-    spread = []
-    for end in range(half, budget // 2 + 1, half):
-        known = path.loadings[:, :end]
-        left = windows @ (game.shapley() - known @ known.T) @ windows.T
-        spread.append(np.sqrt(np.maximum(np.add.outer(*2 * [np.diag(left)]) - 2 * left, 0)))
-    stages = len(spread)
-    following = np.append(np.arange(1, stages), -1)
-    return StagedDesign(
-        masks=np.stack([masks, ~masks], axis=1).reshape(stages, 2 * half, PLAYERS),
-        whitener=path.whitener.reshape(stages, half, -1).astype(np.float32),
-        loadings=path.loadings.T.reshape(stages, half, -1).astype(np.float32),
-        known=np.arange(1, stages + 1, dtype=np.float32) * half,
-        windows=windows,
-        spread=np.stack(spread).astype(np.float32),
-        following=np.broadcast_to(following[:, None, None], np.shape(spread)).astype(np.int32),
-    )
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ assumed: `utilisation`.
 from __future__ import annotations
 
 import json
-import math
 import tempfile
 import time
 from collections.abc import Callable
@@ -110,7 +109,7 @@ class ScalingModel:
         """Seconds of a distillation on this machine: from its parts, and as it is."""
         teacher = load_teachers(self.teacher)["converged"]
         source = open_source(self.data, max_per_class=max(20, self.images // 10))
-        shapley = ShapleyConfig(budget=self.budget, confidence=math.inf)
+        shapley = ShapleyConfig(budget=self.budget, confidence=1.0)
         recipe = infoutil_paper(shapley=shapley, num_crops=self.crops)
         predict, variables = teacher.predict, teacher.variables
         forward, gradient = flops(predict, variables, source.image_size)

@@ -51,8 +51,8 @@ class RecipeConfig:
     strategy: Strategy | None = None
     """Shapley estimator."""
     confidence: float | None = None
-    """Standard deviations that the best window must be ahead for an image to be done; inf: the
-    budget is evaluated for all."""
+    """Probability that the best window is the right one for an image to be done; 1: all take the
+    whole budget."""
     map_dtype: Literal["float32", "bfloat16"] | None = None
     """Precision of the coalitions' forward passes."""
     output: Literal["logit", "probability", "log_probability"] | None = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field, replace
 from functools import lru_cache, partial
 from typing import Any, Literal
@@ -58,8 +57,8 @@ class ShapleyConfig:
         grid: patches a side, or (rows, columns): the players of the game (paper: 4).
         budget: at most this many coalitions per image.
         strategy: "gaussian", "leverage" or "kernel" (Lundberg & Lee, as in the paper).
-        confidence: an image is done once its best window is ahead of every other by so many
-            standard deviations; infinity evaluates the budget for all. Only "gaussian" knows them.
+        confidence: an image is done once its best window is the right one with this probability,
+            0 to 1; at 1 all take the whole budget. Only "gaussian" knows it.
         window: patches that will be cut out, a side or (rows, columns); by default half the grid.
         dtype: precision of the coalitions' forward passes; None is the teacher's own.
         output: value of a coalition: "logit", "probability", "log_probability" or a function.
@@ -71,8 +70,8 @@ class ShapleyConfig:
             `fitted_prior`), before the pool is attributed; 0 keeps the prior of other networks.
 
     Raises:
-        InputError: a budget below what the strategy needs, a negative `confidence`, a window that
-            does not fit the grid, or an unknown output.
+        InputError: a budget below what the strategy needs, a `confidence` out of range, a window
+            that does not fit the grid, or an unknown output.
     """
 
     grid: int | tuple[int, int] = 4
@@ -107,15 +106,15 @@ class ShapleyConfig:
                 f"the window {height}x{width} does not fit a map of {rows}x{columns} patches"
             )
         # A bad budget is told before any work.
-        if self.staged:
-            self.staged_design()
-        else:
+        if not self.staged:
             self.design()
+        elif self.budget < 2:
+            raise InputError(f"budget is {self.budget}; give at least 2 coalitions")
 
     @property
     def staged(self) -> bool:
         """Whether images are done at different times."""
-        return self.strategy == "gaussian" and math.isfinite(self.confidence)
+        return self.strategy == "gaussian" and self.confidence < 1
 
     def design(self, prior: Prior | None = None) -> CoalitionDesign:
         """The coalitions of every image; made once for equal arguments."""
@@ -227,6 +226,6 @@ class ShapleyMaps:
             phi = shapley_values(game, config.design(self.prior)).T
             return phi.reshape(len(game), *game.grid)
         design = config.staged_design(self.prior)
-        at_once = max(1, config.batch_size // design.masks.shape[1])
+        at_once = max(1, config.batch_size // (2 * design.half))
         phi, _ = staged_shapley(game, design, confidence=config.confidence, at_once=at_once)
         return phi.reshape(len(game), *game.grid)

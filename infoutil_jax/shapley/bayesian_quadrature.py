@@ -8,15 +8,13 @@ values. Of a game only the odd half counts, `u(S) = v(S) - v(complement of S)`; 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from infoutil_jax.shapley import coalitions
 from infoutil_jax.shapley.coalitions import Masks, Operator
-from infoutil_jax.shapley.prior import JITTER, Games, Grid, Prior, cholesky
+from infoutil_jax.shapley.prior import JITTER, Games, Grid, Prior
 
 CANDIDATES = 4096
 """Pairs among which those to evaluate are chosen."""
@@ -42,27 +40,6 @@ def gaussian(
     return masks, _posterior(game, masks)
 
 
-class Innovations(NamedTuple):
-    """What each pair adds to the pairs before it.
-
-    `whitener @ u` are uncorrelated and of the game's variance; a prefix of it needs that prefix of
-    u only, and `loadings` times that prefix is the posterior mean of phi.
-    """
-
-    masks: Masks
-    """One of each pair, the full coalition first."""
-    whitener: Float[np.ndarray, "pairs pairs"]
-    loadings: Float[np.ndarray, "d pairs"]
-
-
-def innovations(game: Games, masks: Masks) -> Innovations:
-    """Of these coalitions, one after the other."""
-    factor = cholesky(game.between_pairs(masks))
-    whitener = np.linalg.solve(factor, np.eye(len(masks)))
-    loadings = np.linalg.solve(factor, (game.cross(masks) - game.cross(~masks)).T).T
-    return Innovations(masks, whitener, loadings)
-
-
 def drawn(rng: np.random.Generator, d: int, count: int, candidates: int = CANDIDATES) -> Masks:
     """One of each pair that may be evaluated, at least `count` if there are so many."""
     if d == 1:  # the full coalition and the empty one are all there are
@@ -72,12 +49,25 @@ def drawn(rng: np.random.Generator, d: int, count: int, candidates: int = CANDID
     return result
 
 
-def telling_pairs(rng: np.random.Generator, game: Games, count: int) -> Masks:
-    """One coalition of each pair that tells most of phi, beside the full and the empty one."""
+def telling_pairs(
+    rng: np.random.Generator,
+    game: Games,
+    count: int,
+    target: Float[np.ndarray, "targets d"] | None = None,
+    candidates: int = CANDIDATES,
+) -> Masks:
+    """One coalition of each pair that tells most of `target @ phi`, beside the full and the empty.
+
+    By default of phi. The first `CHOSEN` are chosen one by one, the others follow as they were
+    drawn; there are no more than there are pairs.
+    """
     if count == 0:
         return np.zeros((0, game.d), bool)
-    choice = Choice(game, drawn(rng, game.d, count))
-    result: Masks = choice.candidates[choice.best(np.eye(game.d), count)]
+    pool = drawn(rng, game.d, count, candidates)
+    target = np.eye(game.d) if target is None else target
+    first = _greedily(game, pool, target, min(count, CHOSEN, len(pool)))
+    others = np.setdiff1d(np.arange(len(pool)), first)
+    result: Masks = pool[np.concatenate([first, others])[:count]]
     return result
 
 
@@ -91,62 +81,36 @@ def _posterior(game: Games, masks: Masks) -> Operator:
     return result
 
 
-class Choice:
-    """Which of some coalitions to evaluate.
+def _greedily(
+    game: Games, candidates: Masks, target: Float[np.ndarray, "targets d"], count: int
+) -> Int[np.ndarray, " count"]:
+    """Numbers of those that most reduce the variance of `target @ phi`, summed.
 
-    Attributes:
-        candidates: one of each pair.
+    One step of pivoted Cholesky a choice, on u, beginning with the full coalition, which every
+    design holds. With F the factor so far and A = cov(target @ phi, u) F's counterpart,
+    cov(target @ phi, u | chosen) = cross - A F is never formed: a step is one product with F.
     """
-
-    def __init__(self, game: Games, candidates: Masks):
-        self.candidates = candidates
-        pool = np.concatenate([np.ones((1, game.d), bool), candidates])
-        self._between, self._variances = game.of_pairs(pool), game.variances(pool)
-        self._cross = game.cross(pool) - game.cross(~pool)
-
-    def best(
-        self, target: Float[np.ndarray, "targets d"], count: int, after: Sequence[int] = ()
-    ) -> Int[np.ndarray, " count"]:
-        """Numbers of candidates, those of `after` first.
-
-        The first `CHOSEN` are chosen one by one, the others follow as they were drawn.
-        """
-        first = self._greedily(target, min(count, CHOSEN), after)
-        others = np.setdiff1d(np.arange(len(self.candidates)), first)
-        return np.concatenate([first, others])[:count]
-
-    def _greedily(
-        self, target: Float[np.ndarray, "targets d"], count: int, after: Sequence[int]
-    ) -> Int[np.ndarray, " count"]:
-        """Chooses those that most reduce the variance of `target @ phi`, summed.
-
-        One step of pivoted Cholesky a choice, on u, beginning with the full coalition, which every
-        design holds. With F the factor so far and A = cov(target @ phi, u) F's counterpart,
-        cov(target @ phi, u | chosen) = cross - A F is never formed: a step is one product with F.
-        """
-        cross = target @ self._cross
-        given = [0, *(number + 1 for number in after)]
-        explained = np.square(cross).sum(0)
-        variance = self._variances.copy()
-        factor, loading = np.zeros((count + 1, len(variance))), np.zeros((len(target), count + 1))
-        chosen = np.zeros(count + 1, int)
-        for k in range(count + 1):
-            if k < len(given):
-                chosen[k] = given[k]
-            else:
-                # Where nothing is left to explain, rounding makes it negative.
-                gain = np.maximum(explained, 0) / np.maximum(variance, JITTER)
-                gain[chosen[:k]] = -np.inf
-                # The first of equals, which rounding tells apart otherwise on every machine.
-                chosen[k] = np.argmax(gain >= gain.max() * (1 - 1e-6))
-            j = int(chosen[k])
-            if variance[j] <= JITTER:  # the pairs before tell it to rounding: it adds nothing
-                continue
-            scale = math.sqrt(variance[j])
-            column = (cross[:, j] - loading[:, :k] @ factor[:k, j]) / scale
-            seen, told = np.stack([factor[:k, j], column @ loading[:, :k]]) @ factor[:k]
-            factor[k] = (self._between(j) - seen) / scale
-            loading[:, k] = column
-            explained -= factor[k] * (2 * (column @ cross - told) - column @ column * factor[k])
-            variance -= factor[k] ** 2
-        return chosen[1:] - 1
+    pool = np.concatenate([np.ones((1, game.d), bool), candidates])
+    between, variance = game.of_pairs(pool), game.variances(pool)
+    cross = target @ (game.cross(pool) - game.cross(~pool))
+    explained = np.square(cross).sum(0)
+    factor, loading = np.zeros((count + 1, len(variance))), np.zeros((len(target), count + 1))
+    chosen = np.zeros(count + 1, int)
+    for k in range(count + 1):
+        if k:
+            # Where nothing is left to explain, rounding makes it negative.
+            gain = np.maximum(explained, 0) / np.maximum(variance, JITTER)
+            gain[chosen[:k]] = -np.inf
+            # The first of equals, which rounding tells apart otherwise on every machine.
+            chosen[k] = np.argmax(gain >= gain.max() * (1 - 1e-6))
+        j = int(chosen[k])
+        if variance[j] <= JITTER:  # the pairs before tell it to rounding: it adds nothing
+            continue
+        scale = math.sqrt(variance[j])
+        column = (cross[:, j] - loading[:, :k] @ factor[:k, j]) / scale
+        seen, told = np.stack([factor[:k, j], column @ loading[:, :k]]) @ factor[:k]
+        factor[k] = (between(j) - seen) / scale
+        loading[:, k] = column
+        explained -= factor[k] * (2 * (column @ cross - told) - column @ column * factor[k])
+        variance -= factor[k] ** 2
+    return chosen[1:] - 1

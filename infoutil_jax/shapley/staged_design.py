@@ -1,72 +1,55 @@
-"""Coalitions in stages, each chosen for what the games so far leave open; NumPy on the host.
+"""What is known before games are played in stages: coalitions and their prior; NumPy on the host.
 
-At first all games are asked the same: what tells the windows of a grid apart. After `HEAD` pairs a
-game is asked what tells its best window from the runner-up. So a design is a tree of stages, whose
-trunk has a branch for each two windows. All is known before a game is played: the estimator of a
-path through the tree, and how uncertain it is.
+Every game asks from one pool of coalitions, those that tell most of which window of a grid is best.
+Which of them, and in what order, `staged` decides as it goes; here is all that this takes.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from itertools import combinations
+from dataclasses import dataclass, field
 
 import jax
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.shapley.bayesian_quadrature import (
-    CANDIDATES,
-    Choice,
-    drawn,
-    innovations,
-)
-from infoutil_jax.shapley.coalitions import Masks
+from infoutil_jax.shapley.bayesian_quadrature import telling_pairs
 from infoutil_jax.shapley.prior import Games, Prior
 
 Matrix = np.ndarray | Array
 
-HEAD = 16
-"""Pairs of the trunk."""
+POOL = 512
+"""Pairs at most from which games ask: what all of them leave open is as good as a tie."""
 
-CONTESTS = 36
-"""Branches at most: of nine windows. Where more can meet, there is a trunk alone."""
-
-LONGEST = 256
-"""Pairs of a path at most where there are branches: a design grows with their square (9 MB)."""
-
-OTHERS = 0.3
-"""What it is worth to tell any window from the mean of all, beside telling the first two apart."""
+CANDIDATES = 1024
+"""Pairs among which those are chosen: more make little difference, and take seconds."""
 
 
 @jax.tree_util.register_dataclass
 @dataclass(frozen=True, eq=False)
 class StagedDesign:
-    """A tree of stages, and the estimator on it: a pytree of arrays, made by `staged_design`.
+    """Pairs of coalitions to choose from, and their prior: a pytree made by `staged_design`.
 
-    Let u be the difference between the values of a coalition and of its complement, for each pair
-    on a path. Then `whitener @ u` are independent numbers whose variance is the game's scale
-    squared, and `loadings` turns them into Shapley values.
+    Let u be the difference between the values of a coalition and of its complement, for each pair.
+    Covariances are those of the prior, up to the scale of a game.
 
     Attributes:
-        masks: each coalition is followed by its complement; the very first is the full one.
-        whitener: rows of a stage read its own pairs and those before it on its path.
-        loadings: what each of the independent numbers adds to the Shapley values.
-        known: pairs that are known after each stage.
+        masks: one coalition of each pair: the full one, then what tells most beside those before.
+        between: covariance of two pairs' u.
+        with_phi: covariance of the Shapley values with u.
         windows: `windows @ phi` is the mean Shapley value in each window of the grid.
-        spread: standard deviation of the difference of two windows after each stage, at scale 1.
-        following: the next stage of a game, by its best window and the runner-up; -1 after the
-            last.
+        apart: covariance of two windows' means.
+        pairs: of which a game is asked at most.
+        half: pairs of a stage.
     """
 
-    masks: Bool[Matrix, "stages step players"]
-    whitener: Float[Matrix, "stages half pairs"]
-    loadings: Float[Matrix, "stages half players"]
-    known: Float[Matrix, " stages"]
+    masks: Bool[Matrix, "pool players"]
+    between: Float[Matrix, "pool pool"]
+    with_phi: Float[Matrix, "players pool"]
     windows: Float[Matrix, "windows players"]
-    spread: Float[Matrix, "stages windows windows"]
-    following: Int[Matrix, "stages windows windows"]
+    apart: Float[Matrix, "windows windows"]
+    pairs: int = field(metadata={"static": True})
+    half: int = field(metadata={"static": True})
 
 
 def half_of(grid: tuple[int, ...]) -> tuple[int, int]:
@@ -83,11 +66,11 @@ def staged_design(
     seed: int = 0,
     prior: Prior | None = None,
 ) -> StagedDesign:
-    """Coalitions that tell the windows of a grid apart, in stages.
+    """Coalitions that tell the windows of a grid apart, to be chosen from in stages.
 
     Args:
         grid: players a side, or (rows, columns).
-        budget: at most this many coalitions per game, and at most all that it has.
+        budget: at most this many coalitions per game; at most 2 `POOL`, and all that it has.
         window: players a side, or (rows, columns), that a window holds; by default half the grid.
         step: coalitions of a stage, an even number.
         seed: of the draw of coalitions.
@@ -110,10 +93,20 @@ def staged_design(
     elif isinstance(window, int):
         window = (window, window)
     windows = _windows((grid_h, grid_w), window)
-    pairs = min(-(-budget // 2), 2 ** (players - 1))
-    tree = _Tree(Games(players, (grid_h, grid_w), prior), windows, step // 2, pairs)
-    tree.grow(np.random.default_rng(seed))
-    return tree.design()
+    game = Games(players, (grid_h, grid_w), prior)
+    # Where there is one window, nothing is to be told apart, and maps are to be looked at.
+    apart = windows - windows.mean(0) if len(windows) > 1 else np.eye(players)
+    others = telling_pairs(np.random.default_rng(seed), game, POOL - 1, apart, CANDIDATES)
+    masks = np.concatenate([np.ones((1, players), bool), others])
+    return StagedDesign(
+        masks=masks,
+        between=game.between_pairs(masks).astype(np.float32),
+        with_phi=(game.cross(masks) - game.cross(~masks)).astype(np.float32),
+        windows=windows.astype(np.float32),
+        apart=(windows @ game.shapley() @ windows.T).astype(np.float32),
+        pairs=min(-(-budget // 2), len(masks)),
+        half=step // 2,
+    )
 
 
 def _windows(grid: tuple[int, int], window: tuple[int, int]) -> Float[np.ndarray, "windows d"]:
@@ -127,72 +120,3 @@ def _windows(grid: tuple[int, int], window: tuple[int, int]) -> Float[np.ndarray
     for top, left in np.ndindex(rows, columns):
         windows[top, left, top : top + window[0], left : left + window[1]] = 1
     return windows.reshape(rows * columns, -1) / (window[0] * window[1])
-
-
-class _Tree:
-    """The stages of a design while it grows."""
-
-    def __init__(self, game: Games, windows: Float[np.ndarray, "windows d"], half: int, pairs: int):
-        self.game, self.windows, self.half, self.pairs = game, windows, half, pairs
-        self.columns = -(-pairs // half) * half
-        self.shapley = game.shapley()
-        self.stages: list[tuple[np.ndarray, ...]] = []
-        self.following: list[np.ndarray] = []
-
-    def grow(self, rng: np.random.Generator) -> None:
-        """The trunk, and a branch for each two windows, unless the trunk is all there is."""
-        contests = list(combinations(range(len(self.windows)), 2))
-        head = -(-HEAD // self.half) * self.half
-        forks = head < self.pairs <= LONGEST and 1 < len(contests) <= CONTESTS
-        candidates = CANDIDATES // 4 if forks else CANDIDATES
-        choice = Choice(self.game, drawn(rng, self.game.d, self.pairs - 1, candidates))
-        # Where there is one window, nothing is to be told apart, and maps are to be looked at.
-        apart = self.windows - self.windows.mean(0) if contests else np.eye(self.game.d)
-        trunk = choice.best(apart, (head if forks else self.pairs) - 1)
-        self._append(choice.candidates[trunk], 0)
-        if not forks:
-            return
-        fork = self.following[-1]
-        for one, other in contests:
-            fork[one, other] = fork[other, one] = len(self.stages)
-            target = np.vstack([self.windows[one] - self.windows[other], OTHERS * apart])
-            order = choice.best(target, self.pairs - 1, after=trunk.tolist())
-            self._append(choice.candidates[order], head)
-
-    def _append(self, masks: Masks, start: int) -> None:
-        """The stages of a path after its first `start` pairs; the full coalition comes first."""
-        masks = np.concatenate([np.ones((1, self.game.d), bool), masks])
-        path = innovations(self.game, masks)
-        count, filled = len(masks), -(-len(masks) // self.half) * self.half
-        masks = np.concatenate([masks, np.ones((filled - count, self.game.d), bool)])
-        whitener = np.pad(path.whitener, ((0, filled - count), (0, self.columns - count)))
-        loadings = np.pad(path.loadings.T, ((0, filled - count), (0, 0)))
-        for begin in range(start, filled, self.half):
-            rows, end = slice(begin, begin + self.half), min(begin + self.half, count)
-            both = np.stack([masks[rows], ~masks[rows]], axis=1).reshape(-1, self.game.d)
-            spread = self._spread(path.loadings[:, :end])
-            self.stages.append((both, whitener[rows], loadings[rows], np.array(end), spread))
-            following = -1 if begin + self.half == filled else len(self.stages)
-            self.following.append(np.full(spread.shape, following))
-
-    def _spread(self, loadings: Float[np.ndarray, "d pairs"]) -> Float[np.ndarray, "windows _"]:
-        """Standard deviation of the difference of two windows, once the pairs are known."""
-        left = self.windows @ (self.shapley - loadings @ loadings.T) @ self.windows.T
-        variance = np.diag(left)
-        result: Float[np.ndarray, "windows _"] = (
-            np.maximum(variance[:, None] + variance - 2 * left, 0) ** 0.5
-        )
-        return result
-
-    def design(self) -> StagedDesign:
-        """As arrays."""
-        masks, whitener, loadings, known, spread = map(np.stack, zip(*self.stages, strict=True))
-        return StagedDesign(
-            masks=masks,
-            whitener=whitener.astype(np.float32),
-            loadings=loadings.astype(np.float32),
-            known=known.astype(np.float32),
-            windows=self.windows.astype(np.float32),
-            spread=spread.astype(np.float32),
-            following=np.stack(self.following).astype(np.int32),
-        )

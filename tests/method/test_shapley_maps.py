@@ -36,7 +36,7 @@ def maps_of(**options):
 def test_without_stopping_these_are_the_maps_of_the_design(strategy):
     design = coalition_design(16, 128, strategy=strategy, grid=4)
     expected = patch_shapley(predict, VARIABLES, IMAGES, LABELS, design, grid=4)
-    maps = maps_of(strategy=strategy, budget=128, confidence=np.inf)
+    maps = maps_of(strategy=strategy, budget=128, confidence=1.0)
     np.testing.assert_allclose(maps, expected, atol=1e-6)
 
 
@@ -54,7 +54,7 @@ def test_a_map_that_stops_gives_the_crop_of_one_that_does_not():
     def boxes(maps):
         return ShapleyBoxes(num_crops=1)(KEYS, maps, (8, 8))
 
-    few, all_ = maps_of(), maps_of(confidence=np.inf)
+    few, all_ = maps_of(), maps_of(confidence=1.0)
     assert not np.allclose(few, all_, atol=1e-6)
     assert (boxes(few) == boxes(all_)).all((1, 2)).mean() >= 0.9
 
@@ -70,7 +70,7 @@ def test_stages_fit_the_batch(grid, batch_size, in_flight):
         most.append(len(images))
         return predict(variables, images)
 
-    config = ShapleyConfig(grid=grid, budget=32, confidence=1.0, batch_size=batch_size)
+    config = ShapleyConfig(grid=grid, budget=32, confidence=0.9, batch_size=batch_size)
     ShapleyMaps(config)(watching, VARIABLES, IMAGES[:16], LABELS[:16])
     assert max(most) == in_flight
 
@@ -82,7 +82,7 @@ def test_stages_fit_the_batch(grid, batch_size, in_flight):
 def test_a_stage_has_4_coalitions_unless_budget_or_batch_has_fewer(budget, batch_size, step):
     """A coalition comes with its complement, so that a stage has two at least."""
     design = ShapleyConfig(budget=budget, batch_size=batch_size).staged_design()
-    assert design.masks.shape[1:] == (step, 16)
+    assert 2 * design.half == step
 
 
 def test_the_documented_settings_are_defaults():
@@ -94,7 +94,7 @@ def test_the_documented_settings_are_defaults():
     assert ShapleyMaps().pilot == 32
 
 
-@pytest.mark.parametrize("confidence", [1e6, np.inf])
+@pytest.mark.parametrize("confidence", [0.999999, 1.0])
 def test_a_long_grid_has_long_maps(confidence):
     """Every coalition is asked for, so that stages end at exact values."""
     maps = maps_of(grid=(1, 3), budget=8, confidence=confidence)
@@ -112,14 +112,14 @@ def test_a_small_budget_is_not_rounded_up_to_a_stage():
         most.append(len(images))
         return predict(variables, images)
 
-    ShapleyMaps(ShapleyConfig(budget=2, confidence=1.0))(
+    ShapleyMaps(ShapleyConfig(budget=2, confidence=0.9))(
         watching, VARIABLES, IMAGES[:4], LABELS[:4]
     )
     assert max(most) == 2 * 4
 
 
 def test_half_precision_is_near():
-    exact, half = (maps_of(dtype=dtype, confidence=np.inf) for dtype in (None, "bfloat16"))
+    exact, half = (maps_of(dtype=dtype, confidence=1.0) for dtype in (None, "bfloat16"))
     assert half.dtype == exact.dtype
     error = np.sum((half - exact) ** 2) / np.sum(exact**2)
     assert 0 < error < 0.01
@@ -160,7 +160,7 @@ def whole_image(variables, images):
 
 
 def test_maps_that_are_fitted_to_a_teacher_err_less_on_images_they_were_not_fitted_to():
-    maps = ShapleyMaps(ShapleyConfig(budget=64, confidence=np.inf))
+    maps = ShapleyMaps(ShapleyConfig(budget=64, confidence=1.0))
     assert maps.pilot == 32
     fitted = maps.fitted(whole_image, VARIABLES, IMAGES[:32], LABELS[:32])
     assert fitted.pilot == 0 and fitted.config == maps.config and hash(fitted)
@@ -168,7 +168,7 @@ def test_maps_that_are_fitted_to_a_teacher_err_less_on_images_they_were_not_fitt
     def of(one, images=IMAGES[32:48], labels=LABELS[32:48]):
         return one(whole_image, VARIABLES, images, labels, KEYS[:16])
 
-    right = of(ShapleyMaps(ShapleyConfig(budget=4096, confidence=np.inf)))
+    right = of(ShapleyMaps(ShapleyConfig(budget=4096, confidence=1.0)))
     errors = [float(jnp.square(of(one) - right).sum()) for one in (fitted, maps)]
     assert errors[0] < 0.8 * errors[1]
 

@@ -2,13 +2,12 @@
 
 import dataclasses
 import itertools
-import math
 
 import numpy as np
 import pytest
 
 from infoutil_jax.shapley import prior as priors
-from infoutil_jax.shapley.bayesian_quadrature import Choice, gaussian, innovations, telling_pairs
+from infoutil_jax.shapley.bayesian_quadrature import _greedily, gaussian
 from infoutil_jax.shapley.coalitions import exact
 from infoutil_jax.shapley.estimate import coalition_design
 from infoutil_jax.shapley.prior import GRID_PRIOR, JITTER, PLAYERS, Games, Prior, cholesky
@@ -126,29 +125,6 @@ def test_on_a_grid_the_nearer_three_players_are_the_more_they_are_expected_to_do
     assert min(square) > 2 * max(near) and min(near) > 2 * max(far)
 
 
-def innovations_of(game, pairs, seed=0):
-    others = telling_pairs(np.random.default_rng(seed), game, pairs - 1)
-    return innovations(game, np.concatenate([np.ones((1, game.d), bool), others]))
-
-
-@pytest.mark.parametrize("grid", [(2, 3), (4, 4)])
-def test_innovations_are_white_and_every_prefix_is_a_design(grid):
-    d, pairs = math.prod(grid), 12
-    known = innovations_of(Games(d, grid), pairs, seed=1)
-    between = Games(d, grid).of_pairs(known.masks)
-    u = np.stack([between(j) for j in range(pairs)])
-    np.testing.assert_allclose(known.whitener @ u @ known.whitener.T, np.eye(pairs), atol=1e-5)
-    values = np.random.default_rng(0).normal(size=2 * pairs)
-    for count in (1, 5, pairs):
-        masks, operator = gaussian(np.random.default_rng(1), d, 2 * count, grid)
-        assert (masks[2::2] == known.masks[1:count]).all()
-        seen = values[: 2 * count]
-        differences = np.concatenate([[seen[1] - seen[0]], seen[2::2] - seen[3::2]])
-        phi = known.loadings[:, :count] @ known.whitener[:count, :count] @ differences
-        phi += (differences[0] - phi.sum()) / d
-        np.testing.assert_allclose(operator @ seen, phi, atol=1e-5)
-
-
 def test_neighbours_that_act_together_take_fewer_coalitions():
     """Games of triples out of 2×2, which is what the grid makes the prior expect."""
     rng, masks = np.random.default_rng(0), all_masks(16)
@@ -213,7 +189,7 @@ def test_each_pair_is_the_one_that_leaves_phi_least_uncertain():
         told = np.linalg.solve(game.between_pairs(seen), with_phi.T)
         return np.trace(game.shapley() - with_phi @ told)
 
-    found = Choice(game, pairs).best(np.eye(6), 9).tolist()
+    found = _greedily(game, pairs, np.eye(6), 9).tolist()
     for k, one in enumerate(found):
         others = set(range(31)) - set(found[:k])
         least = min(uncertain([*found[:k], other]) for other in others)
@@ -225,12 +201,3 @@ def test_the_posterior_mean_is_efficient_to_the_last_bit(grid):
     _, operator = gaussian(np.random.default_rng(0), 16, 64, grid)
     np.testing.assert_allclose(operator.sum(0), [-1, 1] + [0] * 62, atol=1e-14)
     np.testing.assert_allclose(operator.sum(1), 0, atol=1e-13)
-
-
-def test_a_design_is_that_of_its_innovations_even_where_little_is_left_to_tell():
-    """Both see each value with a noise of `JITTER`, which most pairs of this prior fall below."""
-    prior = Prior(0.95, 1.0, square=1.0)
-    known = innovations_of(Games(6, (2, 3), prior), 31)
-    _, operator = gaussian(np.random.default_rng(0), 6, 62, (2, 3), prior)
-    posterior = (known.loadings @ known.whitener)[:, 1:]
-    np.testing.assert_allclose(operator[:, 2::2], posterior - posterior.mean(0), atol=1e-6)

@@ -11,6 +11,7 @@ from jax.experimental import io_callback
 from infoutil_jax.errors import InputError
 from infoutil_jax.shapley import GameBatch, exact_shapley, half_of, staged_design, staged_shapley
 from infoutil_jax.shapley.prior import Games, Prior
+from tests.shapley.by_the_textbook import stages_of
 
 
 @jax.tree_util.register_dataclass
@@ -30,7 +31,7 @@ class Products:
         return own + jnp.einsum("lp,lsp->ls", self.bonus[games], pairs)
 
 
-SEEN = []
+SEEN, MASKS = [], []
 
 
 @jax.tree_util.register_dataclass
@@ -39,12 +40,13 @@ class Watched(Products):
     """Notes each time that coalitions are evaluated."""
 
     def values_of(self, games, masks):
-        def note(games):
+        def note(games, masks):
             SEEN.append(np.array(games))
+            MASKS.append(np.array(masks))
             return games
 
         # The values need what is noted, so that it is there as soon as they are.
-        noted = io_callback(note, games, games)
+        noted = io_callback(note, games, games, masks)
         return super().values_of(noted, masks)
 
 
@@ -63,7 +65,7 @@ def closed_form(games):
 
 def test_any_batch_of_games_will_do(games):
     assert isinstance(games, GameBatch)
-    phi, used = staged_shapley(games, staged_design((1, 6), 64), confidence=np.inf)
+    phi, used = staged_shapley(games, staged_design((1, 6), 64), confidence=1.0)
     np.testing.assert_allclose(phi, closed_form(games), atol=1e-4)
     assert (used == 64).all()
     one = exact_shapley(lambda masks: games.values_of(jnp.array([3]), masks[None])[0], 6)
@@ -73,8 +75,8 @@ def test_any_batch_of_games_will_do(games):
 @pytest.mark.parametrize("at_once", [1, 3, 100])
 def test_the_lanes_change_nothing(games, at_once):
     design = staged_design((1, 6), 64, step=4)
-    phi, used = staged_shapley(games, design, confidence=5.0, at_once=at_once)
-    expected, needed = staged_shapley(games, design, confidence=5.0)
+    phi, used = staged_shapley(games, design, confidence=0.999, at_once=at_once)
+    expected, needed = staged_shapley(games, design, confidence=0.999)
     np.testing.assert_allclose(phi, expected, atol=1e-6)
     np.testing.assert_array_equal(used, needed)
     assert len(set(used.tolist())) > 1
@@ -84,7 +86,7 @@ def test_nothing_is_evaluated_but_what_the_games_are_said_to_have_taken(games):
     SEEN.clear()
     design = staged_design((1, 6), 64, step=4)
     watched = Watched(games.worth, games.bonus)
-    _, used = staged_shapley(watched, design, confidence=5.0, at_once=1)
+    _, used = staged_shapley(watched, design, confidence=0.999, at_once=1)
     used = np.asarray(used)
     assert 4 * len(SEEN) == used.sum() < 64 * len(games)
 
@@ -94,104 +96,77 @@ def test_no_game_is_asked_for_that_is_not_there(games):
     SEEN.clear()
     watched = Watched(games.worth, games.bonus)
     design = staged_design((1, 6), 64, step=4)
-    jax.block_until_ready(staged_shapley(watched, design, confidence=5.0, at_once=3))
+    jax.block_until_ready(staged_shapley(watched, design, confidence=0.999, at_once=3))
     assert set(np.concatenate(SEEN).tolist()) == set(range(len(games)))
 
 
-def test_by_default_a_window_is_best_when_it_leads_by_two_and_a_half_deviations(games):
-    design = staged_design((1, 6), 64, window=1, step=4)
+def test_by_default_the_best_window_is_right_with_a_probability_of_98_percent(games):
+    design = staged_design((1, 6), 64, window=1, step=2)
     used = {
         confidence: staged_shapley(games, design, confidence=confidence)[1].sum()
-        for confidence in (1.0, 2.5, 5.0)
+        for confidence in (0.9, 0.98, 0.999)
     }
-    assert used[1.0] < staged_shapley(games, design)[1].sum() == used[2.5] < used[5.0]
+    assert used[0.9] < staged_shapley(games, design)[1].sum() == used[0.98] < used[0.999]
 
 
-def posterior(prior, masks, u):
-    """Mean and covariance of phi given u, and the scale at which u is likeliest."""
-    with_phi = prior.cross(masks) - prior.cross(~masks)
-    told = np.linalg.solve(prior.between_pairs(masks), np.c_[u, with_phi.T])
-    covariance = prior.shapley() - with_phi @ told[:, 1:]
-    return with_phi @ told[:, 0], covariance, (u @ told[:, 0] / len(u)) ** 0.5
-
-
-def test_the_spread_of_two_windows_is_what_the_coalitions_so_far_leave_uncertain():
+def test_a_design_holds_the_prior_of_what_its_coalitions_tell():
     design = staged_design((2, 3), 20, window=(1, 2), step=8)
     beside = [(0, 1), (1, 2), (3, 4), (4, 5)]
     windows = np.array([np.isin(np.arange(6), one) / 2 for one in beside])
+    prior, masks = Games(6, (2, 3)), design.masks
+    values = prior.covariance(np.r_[masks, ~masks], np.r_[masks, ~masks])
+    differ = np.c_[np.eye(len(masks)), -np.eye(len(masks))]
     np.testing.assert_allclose(design.windows, windows)
-    for spread, pairs in zip(design.spread, (4, 8, 10), strict=True):
-        masks = design.masks.reshape(-1, 6)[: 2 * pairs : 2]
-        _, covariance, _ = posterior(Games(6, (2, 3)), masks, np.zeros(pairs))
-        for one, other in np.ndindex(4, 4):
-            difference = windows[one] - windows[other]
-            variance = difference @ covariance @ difference
-            assert spread[one, other] == pytest.approx(variance**0.5, rel=1e-3, abs=1e-4)
+    np.testing.assert_allclose(design.between, differ @ values @ differ.T, rtol=1e-5, atol=1e-4)
+    np.testing.assert_allclose(design.with_phi, prior.cross(np.r_[masks, ~masks]) @ differ.T)
+    np.testing.assert_allclose(design.apart, windows @ prior.shapley() @ windows.T, rtol=1e-5)
+    assert (design.pairs, design.half) == (10, 4)
 
 
-@pytest.mark.parametrize("at_once", [2, 7])
-def test_a_game_ends_after_the_first_stage_at_which_its_best_window_is_clear(games, at_once):
-    """Ahead of every other by so many standard deviations of their difference, and no sooner.
-
-    Each takes its own way: from the trunk of 16 pairs on to the branch of its two best windows.
-    """
-    design = staged_design((1, 6), 64, window=1, step=4)
-    found, used = staged_shapley(games, design, confidence=8.0, at_once=at_once)
-    branches = set()
+@pytest.mark.parametrize("at_once", [1, 2, 7])
+@pytest.mark.parametrize(("grid", "window"), [((1, 6), 1), ((2, 3), (2, 1)), ((2, 3), 1)])
+def test_each_game_is_played_as_the_textbook_has_it(games, at_once, grid, window):
+    """Asked what most tells its windows apart, until one is right with so much probability."""
+    design = staged_design(grid, 54, window=window, step=4)
+    found, used = staged_shapley(games, design, confidence=0.99, at_once=at_once)
+    ways = set()
     for game, expected in enumerate(used.tolist()):
-        seen, stage = [], 0
-        while stage >= 0:
-            seen += list(design.masks[stage])
-            masks = np.array(seen)
-            values = np.asarray(games.values_of(jnp.array([game]), masks[None]), np.float64)[0]
-            u = values[::2] - values[1::2]
-            phi, covariance, scale = posterior(Games(6, (1, 6)), masks[::2], u)
-            phi += (u[0] - phi.sum()) / 6
-            second, best = np.argsort(phi)[-2:]
-            difference = np.delete(np.eye(6)[best] - np.eye(6), best, axis=0)
-            spread = np.sqrt(np.diag(difference @ covariance @ difference.T).clip(0))
-            if (difference @ phi > 8.0 * scale * spread).all():
+        masks = jnp.asarray(np.r_[design.masks, ~design.masks])
+        values = np.asarray(games.values_of(jnp.array([game]), masks[None]), np.float64)[0]
+        differences = np.subtract(*np.split(values, 2))
+        for stage in stages_of(design, differences):
+            if stage.rivals.sum() <= 0.01:
                 break
-            following = design.following[stage, best, second]
-            if following > stage + 1:
-                branches.add((best, second))
-            stage = following
-        assert expected == len(seen)
-        np.testing.assert_allclose(found[game], phi, atol=1e-4)
-    assert len(set(used.tolist())) > 3 and len(branches) > 1
+        assert expected == 2 * len(stage.asked)
+        np.testing.assert_allclose(found[game], stage.phi, atol=1e-4)
+        ways.add(tuple(stage.asked[:6]))
+    assert len(set(used.tolist())) > 2 and len(ways) > 1
 
 
-def test_branches_tell_their_two_windows_apart_at_least_as_well_as_the_others_do():
-    """At the end of the trunk nobody knows who will meet; half of the way on, the meeting shows."""
-    design = staged_design(4, 128, step=16)
-    fork = 1  # after two stages of eight pairs
-    entries = {}
-    for one, other in zip(*np.triu_indices(9, 1), strict=True):
-        entries[one, other] = design.following[fork, one, other]
-        assert design.following[fork, other, one] == entries[one, other]
-    assert len(set(entries.values())) == 36
-    for (one, other), entry in entries.items():
-        spread = [design.spread[at + 1, one, other] for at in entries.values()]
-        assert design.spread[entry + 1, one, other] < 1.02 * min(spread) < np.mean(spread)
+def test_no_two_coalitions_of_the_pool_are_a_pair_or_one():
+    design = staged_design((3, 3), 96)
+    both = np.r_[design.masks, ~design.masks]
+    assert design.masks[0].all() and len(np.unique(both, axis=0)) == len(both) == 512
 
 
-def test_a_long_design_has_no_branches_that_would_fill_the_memory():
-    assert len(staged_design((2, 3), 64, step=4).masks) > 16
-    branched, long = (staged_design((3, 4), budget, step=32) for budget in (512, 514))
-    assert len(branched.masks) > 17 == len(long.masks)
+def test_a_pool_begins_with_what_most_tells_windows_apart():
+    """Of so many pairs its first leave the windows least uncertain."""
+
+    def left(design, pairs):
+        between, told = design.between[np.ix_(pairs, pairs)], design.with_phi[:, pairs]
+        told = (design.windows - design.windows.mean(0)) @ told
+        return -np.trace(told @ np.linalg.solve(between.astype(float), told.T))
+
+    design = staged_design(4, 96)
+    first = left(design, np.arange(16))
+    others = [left(design, np.r_[0, np.arange(at, at + 15)]) for at in range(16, 480, 15)]
+    assert first < min(others)
 
 
-def test_every_way_through_a_design_holds_each_coalition_once():
-    design = staged_design((3, 3), 96, step=8)
-    ways = [[0]]
-    for way in ways:
-        following = set(design.following[way[-1]].ravel().tolist())
-        if following != {-1}:
-            ways += [[*way, one] for one in following if one >= 0]
-            continue
-        rows = design.masks[way].reshape(-1, 9)
-        assert len(np.unique(rows, axis=0)) == 96
-        assert design.known[way].tolist() == list(range(4, 49, 4))
+def test_a_game_is_asked_for_no_more_than_the_pool_has():
+    """What 512 pairs leave open is a tie; memory is pairs times pool for each game at once."""
+    design = staged_design((3, 4), 5000)
+    assert (design.pairs, len(design.masks)) == (512, 512)
 
 
 def test_few_lanes_compute_where_few_games_are_left(games):
@@ -199,7 +174,7 @@ def test_few_lanes_compute_where_few_games_are_left(games):
     SEEN.clear()
     watched = Watched(games.worth, games.bonus)
     design = staged_design((1, 6), 64, window=1, step=4)
-    _, used = staged_shapley(watched, design, confidence=4.0, at_once=4)
+    _, used = staged_shapley(watched, design, confidence=0.999, at_once=4)
     assert {len(batch) for batch in map(np.atleast_1d, SEEN)} == {1, 4}
     assert sum(map(len, map(np.atleast_1d, SEEN))) < 4 * np.sum(used // 4) / 2
 
@@ -221,7 +196,7 @@ def test_a_clear_winner_among_losers_is_as_clear():
     np.testing.assert_array_equal(phi.argmax(1), [0, 1, 2])
 
 
-@pytest.mark.parametrize("confidence", [0.0, 2.0])
+@pytest.mark.parametrize("confidence", [0.5, 0.98])
 def test_where_two_windows_are_alike_no_stage_decides(confidence):
     """A game in which nobody earns anything takes its whole budget, and ends at zero."""
     games = Products(jnp.zeros((2, 6)), jnp.zeros((2, 5)))
@@ -261,19 +236,24 @@ def test_efficiency_holds_of_games_that_the_prior_thought_impossible(at_once):
     np.testing.assert_allclose(phi.sum(1), tables[:, -1] - tables[:, 0], atol=1e-5)
 
 
-def test_the_stages_hold_a_column_for_each_of_their_pairs():
-    """Ten pairs are two stages of four, and one that is filled up."""
-    design = staged_design((2, 3), 20, step=8)
-    assert design.masks.shape == (3, 8, 6)
-    assert design.loadings.shape == (3, 4, 6)
-    assert design.whitener.shape == (3, 4, 12)
+def test_a_last_stage_that_is_not_whole_counts_as_what_it_is(games):
+    """Ten pairs are two stages of four, and two."""
+    phi, used = staged_shapley(games, staged_design((1, 6), 20, step=8), confidence=1.0)
+    assert (used == 20).all()
+    np.testing.assert_allclose(phi.sum(1), closed_form(games).sum(1), atol=1e-5)
 
 
-def test_no_coalition_is_evaluated_that_a_game_does_not_have():
-    design = staged_design((1, 3), 100, step=2)
-    assert design.known.tolist() == [1, 2, 3, 4]
-    rows = {row.tobytes() for row in design.masks.reshape(-1, 3)}
-    assert len(rows) == 8 == design.masks.shape[0] * 2
+@pytest.mark.parametrize("step", [2, 4, 6])
+def test_no_coalition_is_evaluated_twice_or_that_a_game_does_not_have(step):
+    """Three players have eight; a last stage is filled up with the full and the empty one."""
+    MASKS.clear()
+    watched = Watched(jnp.ones((1, 3)), jnp.zeros((1, 2)))
+    phi, used = staged_shapley(watched, staged_design((1, 3), 100, step=step), confidence=1.0)
+    assert used.tolist() == [8]
+    rows = np.concatenate([masks.reshape(-1, 3) for masks in MASKS])
+    assert len(rows) == -(-8 // step) * step and len({row.tobytes() for row in rows[:8]}) == 8
+    assert {row.sum() for row in rows[8:]} <= {0, 3}
+    np.testing.assert_allclose(phi, 1, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -298,6 +278,10 @@ def test_half_of_a_grid_holds_at_least_one_player(grid, half):
         (
             lambda games: staged_shapley(games, staged_design((1, 6), 8), confidence=-1.0),
             "confidence is -1.0",
+        ),
+        (
+            lambda games: staged_shapley(games, staged_design((1, 6), 8), confidence=2.5),
+            "confidence is 2.5; give a probability",
         ),
         (
             lambda games: staged_shapley(games, staged_design((1, 6), 8), at_once=0),
