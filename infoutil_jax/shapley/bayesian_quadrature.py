@@ -40,11 +40,11 @@ def gaussian(
     return masks, _posterior(game, masks)
 
 
-def drawn(rng: np.random.Generator, d: int, count: int, candidates: int = CANDIDATES) -> Masks:
-    """One of each pair that may be evaluated, at least `count` if there are so many."""
+def drawn(rng: np.random.Generator, d: int, count: int) -> Masks:
+    """One of each of so many pairs beside the full and the empty one; of all, if there are less."""
     if d == 1:  # the full coalition and the empty one are all there are
         return np.zeros((0, 1), bool)
-    expected = coalitions.expected_pairs(d, max(candidates, count), coalitions.shapley_kernel(d))
+    expected = coalitions.expected_pairs(d, count, coalitions.shapley_kernel(d))
     result: Masks = rng.permutation(coalitions.distinct_pairs(rng, d, expected))
     return result
 
@@ -61,9 +61,7 @@ def telling_pairs(
     By default of phi. The first `CHOSEN` are chosen one by one, the others follow as they were
     drawn; there are no more than there are pairs.
     """
-    if count == 0:
-        return np.zeros((0, game.d), bool)
-    pool = drawn(rng, game.d, count, candidates)
+    pool = drawn(rng, game.d, max(count, candidates))
     target = np.eye(game.d) if target is None else target
     first = _greedily(game, pool, target, min(count, CHOSEN, len(pool)))
     others = np.setdiff1d(np.arange(len(pool)), first)

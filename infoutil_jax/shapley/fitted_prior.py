@@ -33,11 +33,10 @@ _LEAST, _MOST = 1e-7, 1e5  # of each weight
 def pilot_coalitions(players: int, budget: int, seed: int = 0) -> Masks:
     """Coalitions `[pairs, players]` that, with their complements, tell one prior from another.
 
-    The full one is the first. The others are drawn as those from which designs choose: which are
-    the best of these depends on the prior.
+    The full one is the first; there are no more than there are pairs. The others are drawn as those
+    from which designs choose: which are the best of these depends on the prior.
     """
-    count = min(budget // 2, 2 ** (players - 1))
-    others = drawn(np.random.default_rng(seed), players, count - 1, count - 1)
+    others = drawn(np.random.default_rng(seed), players, budget // 2 - 1)
     return np.concatenate([np.ones((1, players), bool), others])
 
 

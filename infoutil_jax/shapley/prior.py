@@ -176,7 +176,7 @@ class Games:
             math.comb(d - 2, m - 2) * s for m, s in zip(map(int, odd[1:]), share[1:], strict=True)
         )
         one += self.prior.linear + self.prior.far * 4 / 9 * math.comb(d - 1, 2)
-        common = np.full((d, d), two + self.prior.far * 4 / 9 * max(d - 2, 0))
+        common = np.full((d, d), two + self.prior.far * 4 / 9 * (d - 2))
         np.fill_diagonal(common, one)
         result: Float[np.ndarray, "d d"] = common + self._shares() @ self._shares().T
         return result + self.examples.shapley() if self.examples else result

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from infoutil_jax.shapley import prior as priors
-from infoutil_jax.shapley.bayesian_quadrature import _greedily, gaussian
+from infoutil_jax.shapley.bayesian_quadrature import _greedily, gaussian, telling_pairs
 from infoutil_jax.shapley.coalitions import exact
 from infoutil_jax.shapley.estimate import coalition_design
 from infoutil_jax.shapley.prior import GRID_PRIOR, JITTER, PLAYERS, Games, Prior, cholesky
@@ -194,6 +194,28 @@ def test_each_pair_is_the_one_that_leaves_phi_least_uncertain():
         others = set(range(31)) - set(found[:k])
         least = min(uncertain([*found[:k], other]) for other in others)
         assert one in others and uncertain(found[: k + 1]) < least * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("examples", [False, True])
+@pytest.mark.parametrize("grid", [None, (2, 3)])
+def test_what_is_known_of_a_pair_alone_is_what_is_known_of_it_among_others(grid, examples):
+    masks = all_masks(6)[32:]
+    games = np.random.default_rng(0).normal(size=(4, 9))
+    played = priors.Examples(masks[:9], games) if examples else None
+    game = Games(6, grid, Prior(0.4, 5.0, 0.5, 0.1, 0.02, played))
+    between = game.between_pairs(masks)
+    np.testing.assert_allclose(game.variances(masks), np.diag(between), rtol=1e-6)
+    of = game.of_pairs(masks)
+    np.testing.assert_allclose(np.stack([of(j) for j in range(32)]), between, rtol=1e-6, atol=1e-6)
+
+
+def test_no_pairs_are_none():
+    assert telling_pairs(np.random.default_rng(0), Games(5, None), 0).shape == (0, 5)
+    assert telling_pairs(np.random.default_rng(0), Games(5, None), 40).shape == (15, 5)
+
+
+def test_players_act_together_only_where_a_prior_says_so():
+    assert Prior(0.5, 2.0) == Prior(0.5, 2.0, square=0.0, near=0.0, far=0.0, examples=None)
 
 
 @pytest.mark.parametrize("grid", [None, (4, 4)])

@@ -17,8 +17,14 @@ from infoutil_jax.shapley import (
     staged_design,
 )
 from infoutil_jax.shapley.coalitions import exact
-from infoutil_jax.shapley.fitted_prior import _numbers, _numbers_of, _prior_of, log_likelihood
-from infoutil_jax.shapley.prior import Games
+from infoutil_jax.shapley.fitted_prior import (
+    _numbers,
+    _numbers_of,
+    _prior_of,
+    _with_examples,
+    log_likelihood,
+)
+from infoutil_jax.shapley.prior import Examples, Games
 
 GRID = (4, 4)
 
@@ -155,6 +161,35 @@ def test_games_that_tell_nothing_of_one_another_are_no_examples():
     assert fitted_prior(alike, masks, GRID).examples.share == 0.8
 
 
+@pytest.mark.parametrize(("count", "seed"), [(4, 0), (6, 1), (7, 2), (9, 3)])
+def test_the_share_is_the_one_that_makes_each_game_likeliest_by_the_others(count, seed):
+    """Every fourth game is judged by the rest, in turn; on ties examples have the smaller share."""
+    masks, prior = pilot_coalitions(6, 64), Prior(0.5, 3.0, 0.3, 0.1, 0.02)
+    rng = np.random.default_rng(seed)
+    games = rng.normal(size=(count, 2)) @ rng.normal(size=(2, 32)) + rng.normal(size=(count, 32))
+
+    def likelihood(share):
+        total = 0
+        for game in range(count):
+            others = np.arange(count) % 4 != game % 4
+            one = replace(prior, examples=Examples(masks, games[others], share))
+            one = one if share else prior
+            total += log_likelihood(one, masks, games[[game]], (2, 3))
+        return total
+
+    shares = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8)
+    found = _with_examples(prior, masks, games, (2, 3)).examples
+    share = found.share if found else 0.0
+    assert share == max(shares, key=likelihood)
+
+
+def test_fewer_games_than_folds_are_no_examples():
+    masks = pilot_coalitions(6, 64)
+    games = np.tile(np.random.default_rng(0).normal(size=32), (4, 1))
+    assert _with_examples(GRID_PRIOR, masks, games, (2, 3)).examples.share == 0.8
+    assert _with_examples(GRID_PRIOR, masks, games[:3], (2, 3)) == GRID_PRIOR
+
+
 def test_the_numbers_that_are_searched_are_those_of_a_prior():
     prior = Prior(0.4, 20.0, 0.3, 0.02, 0.001)
     assert _numbers(_prior_of(_numbers_of(prior))) == pytest.approx(_numbers(prior))
@@ -172,7 +207,7 @@ def test_rounding_to_steps_of_five_percent_moves_no_number_further():
 def test_bad_games_are_told(unchecked):
     masks = pilot_coalitions(16, 32)
     games = np.zeros((2, 16))
-    games[1, 3] = np.nan
+    games[1, 3] = games[1, 7] = np.nan
     with pytest.raises(InputError, match="game 1 differs by nan at coalition 3"):
         fitted_prior(games, masks, GRID)
     with pytest.raises(InputError, match=r"differences are \(2, 15\)"):

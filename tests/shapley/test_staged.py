@@ -169,14 +169,38 @@ def test_a_game_is_asked_for_no_more_than_the_pool_has():
     assert (design.pairs, len(design.masks)) == (512, 512)
 
 
-def test_few_lanes_compute_where_few_games_are_left(games):
-    """What they find is the same; no lane computes for a game that is done."""
+@pytest.mark.parametrize(("at_once", "sizes"), [(3, {3}), (4, {1, 4}), (7, {1, 7})])
+def test_few_lanes_go_on_where_few_games_are_left(games, at_once, sizes):
+    """A quarter, and a quarter of these."""
+    SEEN.clear()
+    watched = Watched(games.worth, games.bonus)
+    design = staged_design((1, 6), 64, window=1, step=2)
+    jax.block_until_ready(staged_shapley(watched, design, confidence=0.999, at_once=at_once))
+    assert {len(batch) for batch in map(np.atleast_1d, SEEN)} == sizes
+
+
+def test_lanes_of_games_that_are_done_do_not_compute_to_the_end(games):
     SEEN.clear()
     watched = Watched(games.worth, games.bonus)
     design = staged_design((1, 6), 64, window=1, step=4)
     _, used = staged_shapley(watched, design, confidence=0.999, at_once=4)
-    assert {len(batch) for batch in map(np.atleast_1d, SEEN)} == {1, 4}
     assert sum(map(len, map(np.atleast_1d, SEEN))) < 4 * np.sum(used // 4) / 2
+
+
+def test_no_games_have_no_values():
+    none = Products(jnp.zeros((0, 6)), jnp.zeros((0, 5)))
+    phi, used = staged_shapley(none, staged_design((1, 6), 8))
+    assert phi.shape == (0, 6) and used.shape == (0,)
+
+
+@pytest.mark.parametrize("grid", [(1, 1), (1, 3), (3, 1)])
+def test_where_one_window_is_all_there_is_the_first_stage_knows_it(grid):
+    games = Products(jnp.ones((2, grid[0] * grid[1])), jnp.zeros((2, grid[0] * grid[1] - 1)))
+    design = staged_design(grid, 8, window=grid, step=2)
+    assert len(design.windows) == 1
+    phi, used = staged_shapley(games, design)
+    assert used.tolist() == [2, 2]
+    np.testing.assert_allclose(phi, 1, atol=1e-5)
 
 
 def test_a_clear_winner_takes_few_coalitions():
