@@ -26,7 +26,7 @@ SHARES = 0.0, 0.2, 0.35, 0.5, 0.65, 0.8
 
 FOLDS = 4
 
-_START = Prior(rho=0.5, linear=30.0, square=0.3, near=0.04, far=0.01)
+_START = Prior(rho=0.5, linear=30.0, square=0.3, near=0.04, far=0.01, five=0.01)
 _LEAST, _MOST = 1e-7, 1e5  # of each weight
 
 
@@ -151,9 +151,9 @@ def _numbers_of(prior: Prior) -> np.ndarray:
 
 
 def _of_numbers(numbers: list[float]) -> Prior:
-    rho, linear, square, near, far = numbers
-    return Prior(rho, linear, square, near, far)
+    rho, linear, square, near, far, five = numbers
+    return Prior(rho, linear, square, near, far, five)
 
 
 def _numbers(prior: Prior) -> list[float]:
-    return [prior.rho, prior.linear, prior.square, prior.near, prior.far]
+    return [prior.rho, prior.linear, prior.square, prior.near, prior.far, prior.five]

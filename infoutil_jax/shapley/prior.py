@@ -3,11 +3,11 @@
 Its covariance is, for s and t in {-1, 1}^d,
 
     prod_i (1 if s_i == t_i else rho)  +  linear * (1 + s·t / 4)
-        +  sum over triples A:  weight_A * prod_{i in A} s_i t_i
+        +  sum over sets A of three or five:  weight_A * prod_{i in A} s_i t_i
 
 The first term is any game at all; the second, what each player is worth alone; the third, that
-players act together, on a grid mostly those beside each other. Singles and triples are odd, as is
-half of the first term; pairs would be even and have no part in the Shapley value.
+players act together, on a grid mostly those beside each other. Sets of an odd size are odd, as is
+half of the first term; those of an even one would be even and have no part in the Shapley value.
 
 Games that were played say more: as far as their coalitions tell a game, a share of their own
 covariance takes the place of that one. It is the mean of an inverse Wishart posterior, up to scale,
@@ -67,6 +67,7 @@ class Prior:
         square: weight of three players out of a 2×2 square.
         near: weight of any other three players out of 2×3 or 3×2.
         far: weight of any three players, beside that.
+        five: weight of five players out of 2×3 or 3×2.
         examples: games of the kind that is expected; on a grid their mirror images, too.
     """
 
@@ -75,6 +76,7 @@ class Prior:
     square: float = 0.0
     near: float = 0.0
     far: float = 0.0
+    five: float = 0.0
     examples: Examples | None = None
 
 
@@ -94,7 +96,7 @@ class Games:
 
     def __init__(self, d: int, grid: Grid | None, prior: Prior | None = None):
         self.d, self.prior = d, prior or (PLAYERS if grid is None else GRID_PRIOR)
-        self.triples, self.weight = _triples(grid, replace(self.prior, examples=None))
+        self.together = _together(grid, replace(self.prior, examples=None))
         self.examples = _Played(self, grid) if self.prior.examples else None
 
     def covariance(
@@ -129,7 +131,8 @@ class Games:
     def variances(self, pool: Masks) -> Pairs:
         """The variance of each pair's u."""
         common = self._common(np.array([self.d, -self.d], float))
-        result = np.full(len(pool), 2 * (common[0] - common[1]) + 4 * self.weight.sum())
+        weights = sum(weight.sum() for _, weight in self.together)
+        result = np.full(len(pool), 2 * (common[0] - common[1]) + 4 * weights)
         if self.examples:
             result += self.examples.variances(pool)
         return result
@@ -137,16 +140,17 @@ class Games:
     def _local(self, pool: Masks) -> Float[np.ndarray, "n n"]:
         """The part of u's covariance that neighbours make."""
         signs, local = _signs(pool), np.zeros((len(pool), len(pool)))
-        for weight in np.unique(self.weight):
-            products = signs[:, self.triples[self.weight == weight]].prod(-1)
-            products = products.astype(np.float32)  # of ±1: their sums are exact
-            local += 4 * weight * (products @ products.T)
+        for players, weights in self.together:
+            for weight in np.unique(weights):
+                products = signs[:, players[weights == weight]].prod(-1)
+                products = products.astype(np.float32)  # of ±1: their sums are exact
+                local += 4 * weight * (products @ products.T)
         return local + self.examples.of_pairs(pool) if self.examples else local
 
     def cross(self, masks: Masks) -> Operator:
         """cov(phi_i, v(T)) in closed form.
 
-        A triple is worth 2/3 to each of its three, a single 2. For the product term, the Shapley
+        A set of three is worth 2/3 to each of them, a single 2. For the product term, the Shapley
         weights are moments, |S|!(d-1-|S|)!/d! = ∫ t^|S| (1-t)^(d-1-|S|) dt over [0, 1], so the
         sum over the coalitions S of the others factorises over players under the integral:
         sum_S weight(S) prod_j k(s_j, t_j) = ∫ (t + rho (1-t))^m (rho t + 1-t)^(d-1-m) dt with m
@@ -190,17 +194,20 @@ class Games:
         )
         return result
 
-    def _features(self, masks: Masks) -> Float[np.ndarray, "_ triples"]:
-        result: Float[np.ndarray, "_ triples"] = _signs(masks)[:, self.triples].prod(-1) * np.sqrt(
-            self.weight
+    def _features(self, masks: Masks) -> Float[np.ndarray, "_ sets"]:
+        signs = _signs(masks)
+        return np.hstack(
+            [signs[:, players].prod(-1) * np.sqrt(weight) for players, weight in self.together]
         )
-        return result
 
-    def _shares(self) -> Float[np.ndarray, "d triples"]:
-        shares = np.zeros((self.d, len(self.triples)))
-        np.put_along_axis(shares.T, self.triples, 2 / 3, axis=1)
-        result: Float[np.ndarray, "d triples"] = shares * np.sqrt(self.weight)
-        return result
+    def _shares(self) -> Float[np.ndarray, "d sets"]:
+        """What each feature is worth to each player."""
+        found = []
+        for players, weight in self.together:
+            shares = np.zeros((len(players), self.d))
+            np.put_along_axis(shares, players, 2 / players.shape[1], axis=1)
+            found.append(shares.T * np.sqrt(weight))
+        return np.hstack(found)
 
 
 class _Played:
@@ -274,22 +281,29 @@ def _signs(masks: Masks) -> Float[np.ndarray, "_ d"]:
 
 
 @lru_cache(maxsize=8)
-def _triples(
+def _together(
     grid: Grid | None, prior: Prior
-) -> tuple[Int[np.ndarray, "triples 3"], Float[np.ndarray, " triples"]]:
-    """Triples of patches within 2×3 or 3×2, and the weight of each."""
-    found: dict[tuple[int, ...], float] = {}
+) -> list[tuple[Int[np.ndarray, "sets size"], Float[np.ndarray, " sets"]]]:
+    """Sets of three and of five patches within 2×3 or 3×2, and the weight of each."""
+    rows, columns = grid or (0, 0)
+    found: dict[int, dict[tuple[int, ...], float]] = {3: {}, 5: {}}
     # Squares last: what lies in one lies in the larger rectangles, too.
-    for height, width, weight in ((2, 3, prior.near), (3, 2, prior.near), (2, 2, prior.square)):
-        rows, columns = grid or (0, 0)
+    for height, width, weights in (
+        (2, 3, {3: prior.near, 5: prior.five}),
+        (3, 2, {3: prior.near, 5: prior.five}),
+        (2, 2, {3: prior.square}),
+    ):
         for top, left in np.ndindex(max(0, rows - height + 1), max(0, columns - width + 1)):
             inside = np.add.outer(
                 np.arange(top, top + height) * columns, np.arange(left, left + width)
             )
-            for triple in itertools.combinations(inside.ravel().tolist(), 3):
-                found[triple] = weight
-    index = np.array(list(found), int).reshape(-1, 3)
-    return index, np.array(list(found.values()), float)
+            for size, weight in weights.items():
+                for players in itertools.combinations(inside.ravel().tolist(), size):
+                    found[size][players] = weight
+    return [
+        (np.array(list(sets), int).reshape(-1, size), np.array(list(sets.values()), float))
+        for size, sets in found.items()
+    ]
 
 
 def cholesky(covariance: Float[np.ndarray, "pairs pairs"]) -> Float[np.ndarray, "pairs pairs"]:

@@ -54,8 +54,8 @@ def test_a_factor_is_of_a_covariance_or_of_the_nearest_that_is_definite():
 
 
 def test_what_a_prior_does_not_mention_has_no_weight():
-    assert Prior(0.6, 3.0) == Prior(0.6, 3.0, square=0.0, near=0.0, far=0.0)
-    assert GRID_PRIOR.far == 0.0
+    assert Prior(0.6, 3.0) == Prior(0.6, 3.0, square=0.0, near=0.0, far=0.0, five=0.0)
+    assert GRID_PRIOR.far == GRID_PRIOR.five == 0.0
 
 
 def prior_covariance(d, grid, prior=None):
@@ -76,11 +76,20 @@ def prior_covariance(d, grid, prior=None):
         if box == [1, 3] and min(grid) == 1:  # no 2×3 to lie in
             weight = 0
         covariance += weight * np.outer(product, product)
+    for five in itertools.combinations(range(d), 5) if grid else ():
+        rows, columns = np.divmod(five, grid[1])
+        if sorted((np.ptp(rows) + 1, np.ptp(columns) + 1)) == [2, 3]:
+            product = signs[:, five].prod(1)
+            covariance += prior.five * np.outer(product, product)
     return covariance
 
 
-@pytest.mark.parametrize(("d", "grid"), [(5, None), (6, (2, 3)), (1, None), (2, (1, 2))])
-@pytest.mark.parametrize("prior", [None, Prior(0.8, 2.0, 0.3, 0.1, far=0.7)])
+@pytest.mark.parametrize(
+    ("d", "grid"), [(5, None), (6, (2, 3)), (8, (4, 2)), (1, None), (2, (1, 2))]
+)
+@pytest.mark.parametrize(
+    "prior", [None, Prior(0.8, 2.0, 0.3, 0.1, far=0.7), Prior(0.8, 2.0, 0.3, 0.1, 0.7, five=0.2)]
+)
 def test_covariances_are_those_of_the_definition(d, grid, prior):
     games, masks = Games(d, grid, prior), all_masks(d)
     prior = prior_covariance(d, grid, prior)
@@ -202,7 +211,7 @@ def test_what_is_known_of_a_pair_alone_is_what_is_known_of_it_among_others(grid,
     masks = all_masks(6)[32:]
     games = np.random.default_rng(0).normal(size=(4, 9))
     played = priors.Examples(masks[:9], games) if examples else None
-    game = Games(6, grid, Prior(0.4, 5.0, 0.5, 0.1, 0.02, played))
+    game = Games(6, grid, Prior(0.4, 5.0, 0.5, 0.1, 0.02, 0.03, examples=played))
     between = game.between_pairs(masks)
     np.testing.assert_allclose(game.variances(masks), np.diag(between), rtol=1e-6)
     of = game.of_pairs(masks)
@@ -212,10 +221,6 @@ def test_what_is_known_of_a_pair_alone_is_what_is_known_of_it_among_others(grid,
 def test_no_pairs_are_none():
     assert telling_pairs(np.random.default_rng(0), Games(5, None), 0).shape == (0, 5)
     assert telling_pairs(np.random.default_rng(0), Games(5, None), 40).shape == (15, 5)
-
-
-def test_players_act_together_only_where_a_prior_says_so():
-    assert Prior(0.5, 2.0) == Prior(0.5, 2.0, square=0.0, near=0.0, far=0.0, examples=None)
 
 
 @pytest.mark.parametrize("grid", [None, (4, 4)])

@@ -40,7 +40,13 @@ def drawn(prior, masks, count, seed=0):
 
 
 @pytest.mark.parametrize(
-    "true", [GRID_PRIOR, Prior(0.3, 10.0, 0.02, 0.002, 0.02), Prior(0.8, 3.0, 0.4, 0.2, 0.05)]
+    "true",
+    [
+        GRID_PRIOR,
+        Prior(0.3, 10.0, 0.02, 0.002, 0.02),
+        Prior(0.8, 3.0, 0.4, 0.2, 0.05),
+        Prior(0.3, 10.0, 0.1, 0.02, 0.002, 0.5),
+    ],
 )
 def test_it_is_as_likely_as_the_prior_that_games_were_drawn_from(true):
     masks = pilot_coalitions(16, 160)
@@ -191,7 +197,7 @@ def test_fewer_games_than_folds_are_no_examples():
 
 
 def test_the_numbers_that_are_searched_are_those_of_a_prior():
-    prior = Prior(0.4, 20.0, 0.3, 0.02, 0.001)
+    prior = Prior(0.4, 20.0, 0.3, 0.02, 0.001, 0.1)
     assert _numbers(_prior_of(_numbers_of(prior))) == pytest.approx(_numbers(prior))
 
 
