@@ -19,7 +19,7 @@ from infoutil_jax.shapley.prior import GRID_PRIOR, Examples, Games, Grid, Prior,
 
 MOST_RHO = 0.95
 EVALUATIONS = 250
-"""Of the likelihood, at most: of 128 pairs they take a second or two."""
+"""Of the likelihood, at most, and as many again: of 128 pairs they take a second or two."""
 
 SHARES = 0.0, 0.2, 0.35, 0.5, 0.65, 0.8
 """That examples may have; the first of those that are as likely."""
@@ -82,19 +82,12 @@ def fitted_prior(
 
     from scipy.optimize import minimize  # takes half a second
 
-    start = _numbers_of(_START)
-    found = minimize(
-        cost,
-        start,
-        method="Nelder-Mead",
-        options={
-            "initial_simplex": np.vstack([start, start + 0.9 * np.eye(len(start))]),
-            "maxfev": EVALUATIONS,
-            "xatol": 0.03,
-            "fatol": 1e-4,
-        },
-    )
-    rounded = np.exp(np.round(np.log(_numbers(_prior_of(found.x))) * 20) / 20)
+    found = _numbers_of(_START)
+    for _ in range(2):  # a simplex that has shrunk too early begins anew where it is
+        around = np.vstack([found, found + 0.9 * np.eye(len(found))])
+        options = {"maxfev": EVALUATIONS, "xatol": 0.03, "fatol": 1e-4, "initial_simplex": around}
+        found = minimize(cost, found, method="Nelder-Mead", options=options).x
+    rounded = np.exp(np.round(np.log(_numbers(_prior_of(found))) * 20) / 20)
     prior = _of_numbers([float(f"{number:.4g}") for number in rounded])
     white = np.linalg.solve(cholesky(Games(players, grid, prior).between_pairs(masks)), played.T)
     scale = np.sqrt(np.square(white).mean(0))

@@ -218,3 +218,17 @@ def test_bad_games_are_told(unchecked):
         fitted_prior(games, masks, GRID)
     with pytest.raises(InputError, match=r"differences are \(2, 15\)"):
         fitted_prior(games[:, 1:], masks, GRID)
+
+
+def test_the_search_ends_where_no_weight_alone_would_be_likelier():
+    """Within what it leaves open: a tenth of a thousandth of a nat a difference, and rounding."""
+    masks = pilot_coalitions(16, 256)
+    games = drawn(Prior(0.2, 20000.0, 16.0, 1.0, 1e-5, 0.1), masks, 32)
+    prior = replace(fitted_prior(games, masks, GRID), examples=None)
+    best = log_likelihood(prior, masks, games, GRID)
+    assert 0.03 < prior.five < 0.3
+    for name in ("rho", "linear", "square", "near", "far", "five"):
+        for factor in (0.5, 2.0):
+            other = replace(prior, **{name: factor * getattr(prior, name)})
+            if other.rho < 1:
+                assert log_likelihood(other, masks, games, GRID) < best + 1e-3
