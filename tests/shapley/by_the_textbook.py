@@ -5,7 +5,11 @@ from typing import NamedTuple
 import numpy as np
 from scipy import stats
 
-from infoutil_jax.shapley.staged import ALIKE, FLOOR
+ALIKE = 4
+"""Pairs of which every game is asked first."""
+
+FLOOR = 1e-6
+"""Of the full pair's variance: less than that of another's is rounding."""
 
 
 class Stage(NamedTuple):

@@ -10,6 +10,7 @@ from jax.experimental import io_callback
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.shapley import GameBatch, exact_shapley, half_of, staged_design, staged_shapley
+from infoutil_jax.shapley.bayesian_quadrature import telling_pairs
 from infoutil_jax.shapley.prior import Games, Prior
 from tests.shapley.by_the_textbook import stages_of
 
@@ -169,14 +170,22 @@ def test_a_game_is_asked_for_no_more_than_the_pool_has():
     assert (design.pairs, len(design.masks)) == (512, 512)
 
 
-@pytest.mark.parametrize(("at_once", "sizes"), [(3, {3}), (4, {1, 4}), (7, {1, 7})])
+@pytest.mark.parametrize(
+    ("at_once", "sizes"), [(3, [3]), (5, [5, 1]), (7, [7, 1]), (35, [35, 8, 2])]
+)
 def test_few_lanes_go_on_where_few_games_are_left(games, at_once, sizes):
-    """A quarter, and a quarter of these."""
+    """A quarter, and a quarter of these; every game is as it would be alone."""
     SEEN.clear()
-    watched = Watched(games.worth, games.bonus)
+    scale = jnp.repeat(1 + jnp.arange(5) / 4, 7)[:, None]
+    watched = Watched(jnp.tile(games.worth, (5, 1)) * scale, jnp.tile(games.bonus, (5, 1)))
     design = staged_design((1, 6), 64, window=1, step=2)
-    jax.block_until_ready(staged_shapley(watched, design, confidence=0.999, at_once=at_once))
-    assert {len(batch) for batch in map(np.atleast_1d, SEEN)} == sizes
+    found = staged_shapley(watched, design, confidence=0.999, at_once=at_once)
+    phi, used = map(np.asarray, found)
+    lanes = [len(batch) for batch in map(np.atleast_1d, SEEN)]
+    assert list(dict.fromkeys(lanes)) == sizes and lanes == sorted(lanes, reverse=True)
+    alone, needed = staged_shapley(watched, design, confidence=0.999, at_once=1)
+    np.testing.assert_allclose(phi, alone, atol=1e-5)
+    np.testing.assert_array_equal(used, needed)
 
 
 def test_lanes_of_games_that_are_done_do_not_compute_to_the_end(games):
@@ -203,6 +212,13 @@ def test_where_one_window_is_all_there_is_the_first_stage_knows_it(grid):
     np.testing.assert_allclose(phi, 1, atol=1e-5)
 
 
+def test_where_one_window_is_all_there_is_coalitions_tell_of_the_players():
+    """As there is no other to tell it from, they are asked for in the order of any design."""
+    found = staged_design((2, 3), 64, window=(2, 3)).masks
+    others = telling_pairs(np.random.default_rng(0), Games(6, (2, 3)), 511)
+    np.testing.assert_array_equal(found[1:], others)
+
+
 def test_a_clear_winner_takes_few_coalitions():
     """Of single players the prior knows the form: a quarter of the coalitions is enough."""
     games = Products(jnp.eye(6)[:3] * 9, jnp.zeros((3, 5)))
@@ -210,6 +226,12 @@ def test_a_clear_winner_takes_few_coalitions():
     assert (used == 16).all()
     np.testing.assert_array_equal(phi.argmax(1), [0, 1, 2])
     np.testing.assert_allclose(phi, np.eye(6)[:3] * 9, atol=0.02)
+
+
+def test_whoever_wants_to_be_certain_plays_the_whole_budget():
+    games = Products(jnp.eye(6)[:3] * 9, jnp.zeros((3, 5)))
+    _, used = staged_shapley(games, staged_design((1, 6), 64, window=1), confidence=1.0)
+    assert (used == 64).all()
 
 
 def test_a_clear_winner_among_losers_is_as_clear():
