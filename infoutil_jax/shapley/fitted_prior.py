@@ -77,17 +77,24 @@ def fitted_prior(
     if not len(played):
         return GRID_PRIOR
 
+    start, free = _numbers_of(_START), _free(grid)
+
+    def prior_of(x: np.ndarray) -> Prior:
+        numbers = start.copy()
+        numbers[free] = x
+        return _prior_of(numbers)
+
     def cost(x: np.ndarray) -> float:
-        return -log_likelihood(_prior_of(x), masks, played, grid)
+        return -log_likelihood(prior_of(x), masks, played, grid)
 
     from scipy.optimize import minimize  # takes half a second
 
-    found = _numbers_of(_START)
+    found = start[free]
     for _ in range(2):  # a simplex that has shrunk too early begins anew where it is
         around = np.vstack([found, found + 0.9 * np.eye(len(found))])
         options = {"maxfev": EVALUATIONS, "xatol": 0.03, "fatol": 1e-4, "initial_simplex": around}
         found = minimize(cost, found, method="Nelder-Mead", options=options).x
-    rounded = np.exp(np.round(np.log(_numbers(_prior_of(found))) * 20) / 20)
+    rounded = np.exp(np.round(np.log(_numbers(prior_of(found))) * 20) / 20)
     prior = _of_numbers([float(f"{number:.4g}") for number in rounded])
     white = np.linalg.solve(cholesky(Games(players, grid, prior).between_pairs(masks)), played.T)
     scale = np.sqrt(np.square(white).mean(0))
@@ -128,6 +135,13 @@ def log_likelihood(
     white = np.linalg.solve(factor, differences.T)
     scale = np.log(np.square(white).mean(0)).mean() / 2
     return float(-(scale + np.log(np.diag(factor)).mean() + (1 + np.log(2 * np.pi)) / 2))
+
+
+def _free(grid: Grid) -> Bool[np.ndarray, " numbers"]:
+    """Which numbers of a prior matter on a grid; the likelihood says nothing of the others."""
+    short, long = sorted(grid)
+    rectangle = short > 1 and long > 2
+    return np.array([True, True, short > 1, rectangle, short * long > 2, rectangle])
 
 
 def _prior_of(x: np.ndarray) -> Prior:

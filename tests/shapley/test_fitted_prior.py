@@ -18,6 +18,7 @@ from infoutil_jax.shapley import (
 )
 from infoutil_jax.shapley.coalitions import exact
 from infoutil_jax.shapley.fitted_prior import (
+    _START,
     _numbers,
     _numbers_of,
     _prior_of,
@@ -218,6 +219,34 @@ def test_bad_games_are_told(unchecked):
         fitted_prior(games, masks, GRID)
     with pytest.raises(InputError, match=r"differences are \(2, 15\)"):
         fitted_prior(games[:, 1:], masks, GRID)
+
+
+@pytest.mark.parametrize(
+    ("grid", "idle"),
+    [((1, 2), {2, 3, 4, 5}), ((1, 3), {2, 3, 5}), ((2, 2), {3, 5}), ((3, 2), set())],
+)
+def test_what_no_set_of_the_grid_is_weighted_by_stays_as_it_was(grid, idle):
+    """Nothing tells which would be right, and rounding must not."""
+    players = grid[0] * grid[1]
+    masks = pilot_coalitions(players, 64)
+    games = np.random.default_rng(0).normal(size=(4, len(masks)))
+    moved = {
+        at
+        for at, (one, other) in enumerate(
+            zip(_numbers(fitted_prior(games, masks, grid)), _numbers(_START), strict=True)
+        )
+        if one != pytest.approx(other, rel=0.03)
+    }
+    assert not moved & idle
+    prior = Prior(0.4, 20.0, 0.3, 0.02, 0.001, 0.1)
+    for at in range(6):
+        more = [
+            number * (1.5 if at == place else 1) for place, number in enumerate(_numbers(prior))
+        ]
+        same = log_likelihood(Prior(*more), masks, games, grid) == pytest.approx(
+            log_likelihood(prior, masks, games, grid), abs=1e-9
+        )
+        assert same == (at in idle) or players == 2  # of two, all that is known is their scale
 
 
 def test_the_search_ends_where_no_weight_alone_would_be_likelier():
