@@ -28,7 +28,7 @@ CONFIDENCE = 0.98
 ALIKE = 4
 """Pairs of which every game is asked first: until then its best window is mostly chance."""
 
-FLOOR = 1e-6
+FLOOR = 3e-7
 """Of the full pair's variance: what is left of another's is rounding where it is less."""
 
 FEW = 4
@@ -216,8 +216,9 @@ def _ask_one(design: StagedDesign, of: _Posterior) -> tuple[_Posterior, _Asked]:
     most = jnp.argmax(gain >= gain.max() * (1 - 1e-5))
     more = of.known < design.pairs
     pair = jnp.where(more, jnp.where(of.known < ALIKE, of.known, most), 0)
-    deviation = jnp.sqrt(jnp.maximum(of.variance[pair], floor))
-    deviation = jnp.where(more, deviation, jnp.inf)
+    # What those before tell to rounding adds nothing.
+    tells = more & (of.variance[pair] > floor)
+    deviation = jnp.where(tells, jnp.sqrt(of.variance[pair]), jnp.inf)
     # Rows from there on are of the game that was on the lane before.
     row = jnp.where(jnp.arange(design.pairs) < of.known, of.factor[:, pair], 0)
     column = (design.between[pair] - _product("k,kp->p", row, of.factor)) / deviation

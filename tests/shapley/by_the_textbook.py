@@ -8,7 +8,7 @@ from scipy import stats
 ALIKE = 4
 """Pairs of which every game is asked first."""
 
-FLOOR = 1e-6
+FLOOR = 3e-7
 """Of the full pair's variance: less than that of another's is rounding."""
 
 

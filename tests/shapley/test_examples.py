@@ -26,7 +26,7 @@ def examples(grid, count, pairs, seed=0):
     return Examples(masks, rng.normal(size=(count, len(masks))))
 
 
-@pytest.mark.parametrize("grid", [(2, 3), (3, 2), (6, 1)])
+@pytest.mark.parametrize("grid", [(2, 3), (3, 2), (6, 1), (1, 6)])
 def test_where_games_are_known_a_share_of_the_covariance_is_theirs(grid):
     """And of their mirror images."""
     masks, played = pairs_of(6), replace(examples(grid, 4, 32), share=0.3)

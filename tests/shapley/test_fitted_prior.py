@@ -211,6 +211,15 @@ def test_rounding_to_steps_of_five_percent_moves_no_number_further():
     assert prior.far == pytest.approx(1e-7, rel=0.03)
 
 
+def test_the_draw_by_default_is_that_of_seed_0():
+    assert (pilot_coalitions(16, 64) == pilot_coalitions(16, 64, 0)).all()
+    assert (pilot_coalitions(16, 64) != pilot_coalitions(16, 64, 1)).any()
+    one, other = coalition_design(16, 64), coalition_design(16, 64, seed=0)
+    assert (one.masks == other.masks).all()
+    one, other = staged_design(4, 64), staged_design(4, 64, seed=0)
+    assert (one.masks == other.masks).all()
+
+
 def test_bad_games_are_told(unchecked):
     masks = pilot_coalitions(16, 32)
     games = np.zeros((2, 16))

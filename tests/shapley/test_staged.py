@@ -150,15 +150,16 @@ def test_no_two_coalitions_of_the_pool_are_a_pair_or_one():
     assert design.masks[0].all() and len(np.unique(both, axis=0)) == len(both) == 512
 
 
-def test_a_pool_begins_with_what_most_tells_windows_apart():
-    """Of so many pairs its first leave the windows least uncertain."""
+@pytest.mark.parametrize(("grid", "window"), [((4, 4), 2), ((3, 4), 3)])
+def test_a_pool_begins_with_what_most_tells_windows_apart(grid, window):
+    """Of so many pairs its first leave the windows least uncertain, also where there are two."""
 
     def left(design, pairs):
         between, told = design.between[np.ix_(pairs, pairs)], design.with_phi[:, pairs]
         told = (design.windows - design.windows.mean(0)) @ told
         return -np.trace(told @ np.linalg.solve(between.astype(float), told.T))
 
-    design = staged_design(4, 96)
+    design = staged_design(grid, 96, window=window)
     first = left(design, np.arange(16))
     others = [left(design, np.r_[0, np.arange(at, at + 15)]) for at in range(16, 480, 15)]
     assert first < min(others)
@@ -280,6 +281,27 @@ def test_efficiency_holds_of_games_that_the_prior_thought_impossible(at_once):
     design = staged_design((2, 3), 64, prior=Prior(0.999, 1.0))
     phi, _ = staged_shapley(Tables(jnp.asarray(tables)), design, at_once=at_once)
     np.testing.assert_allclose(phi.sum(1), tables[:, -1] - tables[:, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize("step", [2, 4])
+@pytest.mark.parametrize(
+    ("prior", "exact"),
+    [
+        (Prior(0.95, 1e5), False),
+        (Prior(0.95, 1e-7, square=1e5), True),
+        (Prior(0.999, 1.0, 1.0), True),
+    ],
+)
+def test_what_the_pairs_before_tell_to_rounding_adds_nothing(prior, exact, step):
+    """Under priors of players who do one thing alone most pairs tell less than rounding hides."""
+    signs = 2.0 * ((np.arange(64)[:, None] >> np.arange(6)) & 1) - 1
+    threes = [0, 1, 3], [1, 2, 4], [1, 4, 5]
+    tables = np.stack([signs[:, players].prod(1) for players in threes]).astype(np.float32)
+    design = staged_design((2, 3), 64, window=(1, 2), prior=prior, step=step)
+    phi, _ = staged_shapley(Tables(jnp.asarray(tables)), design, confidence=1.0)
+    right = np.array([np.isin(np.arange(6), players) for players in threes]) * 2 / 3
+    np.testing.assert_allclose(phi.sum(1), 2, atol=1e-4)
+    np.testing.assert_allclose(phi, right, atol=1e-3 if exact else 10)
 
 
 def test_a_last_stage_that_is_not_whole_counts_as_what_it_is(games):
