@@ -94,6 +94,13 @@ def test_the_documented_settings_are_defaults():
     assert ShapleyMaps().pilot == 32
 
 
+def test_whoever_wants_to_be_certain_gets_one_design_for_all():
+    assert ShapleyConfig().staged and not ShapleyConfig(confidence=1.0).staged
+    design = ShapleyConfig(budget=64).design()
+    expected = patch_shapley(predict, VARIABLES, IMAGES, LABELS, design, grid=4)
+    np.testing.assert_allclose(maps_of(budget=64, confidence=1.0), expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("confidence", [0.999999, 1.0])
 def test_a_long_grid_has_long_maps(confidence):
     """Every coalition is asked for, so that stages end at exact values."""
