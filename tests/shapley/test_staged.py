@@ -144,6 +144,14 @@ def test_each_game_is_played_as_the_textbook_has_it(games, at_once, grid, window
     assert len(set(used.tolist())) > 2 and len(ways) > 1
 
 
+def test_a_pool_is_what_most_tells_each_window_from_the_mean_of_all():
+    design = staged_design((3, 4), 96, seed=3)
+    apart = design.windows.astype(float) - design.windows.mean(0)
+    game = Games(12, (3, 4))
+    others = telling_pairs(np.random.default_rng(3), game, 511, apart, candidates=1024)
+    np.testing.assert_array_equal(design.masks[1:], others)
+
+
 def test_no_two_coalitions_of_the_pool_are_a_pair_or_one():
     design = staged_design((3, 3), 96)
     both = np.r_[design.masks, ~design.masks]
@@ -279,7 +287,8 @@ def test_efficiency_holds_of_games_that_the_prior_thought_impossible(at_once):
     """Of noise, which it does not expect, the posterior means alone add up to a sum off by 1."""
     tables = np.random.default_rng(0).normal(size=(8, 2**6)).astype(np.float32)
     design = staged_design((2, 3), 64, prior=Prior(0.999, 1.0))
-    phi, _ = staged_shapley(Tables(jnp.asarray(tables)), design, at_once=at_once)
+    games = Tables(jnp.asarray(tables))
+    phi, _ = staged_shapley(games, design, confidence=1.0, at_once=at_once)
     np.testing.assert_allclose(phi.sum(1), tables[:, -1] - tables[:, 0], atol=1e-5)
 
 
