@@ -53,11 +53,6 @@ def test_a_factor_is_of_a_covariance_or_of_the_nearest_that_is_definite():
         cholesky(-1e4 * np.eye(2))
 
 
-def test_what_a_prior_does_not_mention_has_no_weight():
-    assert Prior(0.6, 3.0) == Prior(0.6, 3.0, square=0.0, near=0.0, far=0.0, five=0.0)
-    assert GRID_PRIOR.far == GRID_PRIOR.five == 0.0
-
-
 def prior_covariance(d, grid, prior=None):
     """Of the values of all coalitions."""
     prior = prior or (GRID_PRIOR if grid else PLAYERS)

@@ -88,6 +88,13 @@ def test_exact_on_games_with_known_values():
     np.testing.assert_allclose(exact_shapley(gloves, 3), [1 / 6, 1 / 6, 2 / 3], atol=1e-6)
 
 
+def test_exact_values_are_to_be_had_of_20_players():
+    worth = np.arange(20.0, dtype=np.float32)
+    np.testing.assert_allclose(exact_shapley(lambda s: s @ worth, 20), worth, atol=0.01)
+    with pytest.raises(InputError, match="at most 20"):
+        exact_shapley(lambda s: s @ worth, 21)
+
+
 def test_agrees_with_shap_on_all_coalitions():
     table = random_table(0, 6, 2)
     theirs = shap_library(table, 6, 2**6, seed=0)

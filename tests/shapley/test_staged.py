@@ -357,8 +357,8 @@ def test_half_of_a_grid_holds_at_least_one_player(grid, half):
             "confidence is -1.0",
         ),
         (
-            lambda games: staged_shapley(games, staged_design((1, 6), 8), confidence=2.5),
-            "confidence is 2.5; give a probability",
+            lambda games: staged_shapley(games, staged_design((1, 6), 8), confidence=1.5),
+            "confidence is 1.5; give a probability",
         ),
         (
             lambda games: staged_shapley(games, staged_design((1, 6), 8), at_once=0),
