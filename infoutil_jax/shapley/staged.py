@@ -261,9 +261,9 @@ def _judge(design: StagedDesign, of: _Posterior) -> _Posterior:
     """
     pooled = _product("wd,d->w", design.windows, of.phi)
     best = jnp.argmax(pooled)
-    shown = jnp.where(jnp.arange(design.pairs) < of.known, jnp.square(of.white), 0)
+    shown = jnp.square(of.white).sum()
     variance = jnp.diag(of.apart) + of.apart[best, best] - 2 * of.apart[best]
-    deviation = jnp.sqrt(jnp.maximum(variance, 0) * shown.sum() / of.known)
+    deviation = jnp.sqrt(jnp.maximum(variance, 0) * shown / of.known)
     ahead = (pooled[best] - pooled) / jnp.maximum(deviation, jnp.finfo(jnp.float32).tiny)
     tail = betainc(of.known / 2, 0.5, of.known / (of.known + jnp.square(ahead))) / 2
     return of._replace(best=best, rivals=tail.at[best].set(0))
@@ -284,7 +284,7 @@ def _hand_over(
     begins = jax.tree.map(begun, of, _fresh(design))
     return _Lanes(
         game=jnp.where(ends, now.following + jnp.cumsum(ends) - 1, now.game),
-        of=begins._replace(factor=of.factor, white=of.white),  # of which `known` rows are read
+        of=begins._replace(factor=of.factor),  # of which `known` rows are read, all finite
         following=now.following + ends.sum(),
         done=now.done.at[place].set(phi, mode="drop"),
         used=now.used.at[place].set(2 * of.known, mode="drop"),

@@ -127,14 +127,17 @@ def test_small_grids_are_exact(images, labels, variables, grid):
     np.testing.assert_allclose(maps, expected, atol=1e-4)
 
 
-def test_constant_images_and_nan_come_to_an_end(images, labels, variables):
+@pytest.mark.parametrize("at_once", [1, 2, 10])
+def test_constant_images_and_nan_come_to_an_end(images, labels, variables, at_once):
+    """And say nothing to those that come after them."""
     design = staged_design(4, 48)
     odd = images.at[0].set(0.0).at[1].set(jnp.nan)
-    maps, used = staged_maps(odd, labels, variables, design)
+    maps, used = staged_maps(odd, labels, variables, design, at_once=at_once)
     assert (maps[0] == 0).all() and jnp.isnan(maps[1]).all()
     assert used[0] == used[1] == 48
-    untouched, _ = staged_maps(images, labels, variables, design)
+    untouched, needed = staged_maps(images, labels, variables, design, at_once=at_once)
     np.testing.assert_allclose(maps[2:], untouched[2:], atol=1e-6)
+    np.testing.assert_array_equal(used[2:], needed[2:])
 
 
 def test_one_compilation_serves_every_batch_of_a_shape(images, labels, variables):
