@@ -132,7 +132,7 @@ def _rows() -> dict[str, Row]:
         for labels in ("stored", "hard")
     ]
     rows += [Row(f"cap{q}", replace(PRINTED, max_quantile=q)) for q in (0.9, 0.5, 0.25)]
-    # The printed rule's estimator has no early stop; nor has any at this confidence.
+    # At this confidence no image is done before its last coalition.
     rows += [
         Row(f"budget{n}", replace(PRINTED, budget=n, confidence=1.0))
         for n in (32, 64, 128, 256, 512)

@@ -38,7 +38,10 @@ HERE = Path(__file__).parents[1]
 RESULT = HERE / "results" / "benchmarks" / "right_windows.json"
 GRID, PLAYERS, REFERENCE = 4, 16, 2048
 OURS = "cifar10_convnet3_reduced", "imagenette_convnet4_reduced"
-CHOSEN_ON = "cifar10_convnet3_reduced", "group norm", "instance norm", "no norm, max pooling"
+CHOSEN_ON = (
+    *("cifar10_convnet3_reduced", "group norm", "instance norm", "no norm, max pooling"),
+    "layer norm, GELU",
+)
 
 
 @dataclass(frozen=True)

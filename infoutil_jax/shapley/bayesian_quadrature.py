@@ -41,7 +41,7 @@ def gaussian(
 
 
 def drawn(rng: np.random.Generator, d: int, count: int) -> Masks:
-    """One of each of so many pairs beside the full and the empty one; of all, if there are less."""
+    """One of each of so many pairs beside the full and the empty one; all if there are fewer."""
     if d == 1:  # the full coalition and the empty one are all there are
         return np.zeros((0, 1), bool)
     expected = coalitions.expected_pairs(d, count, coalitions.shapley_kernel(d))
