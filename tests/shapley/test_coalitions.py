@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from infoutil_jax.errors import InputError
 from infoutil_jax.shapley.coalitions import distinct_pairs, shapley_kernel
 from infoutil_jax.shapley.estimate import (
     STRATEGIES,
@@ -105,3 +106,22 @@ def test_large_grids(strategy, d):
         assert np.sum((phi - exact) ** 2) < 0.01 * np.sum(exact**2)
     else:  # a pair's v(S) - v(complement) is linear in such games: regression is exact
         np.testing.assert_allclose(phi, exact, atol=1e-3)
+
+
+def test_a_design_that_is_not_one_is_refused():
+    good = coalition_design(4, 10)
+    with pytest.raises(InputError, match="efficiency at coalition 3"):
+        CoalitionDesign(good.masks, good.operator + np.eye(10, dtype=np.float32)[3])
+    with pytest.raises(InputError, match="empty coalition, then the full"):
+        CoalitionDesign(good.masks[::-1].copy(), good.operator)
+    for rows in ([0], [0, 2, 1], [2, 1, 0]):  # a single one, no full one, no empty one
+        with pytest.raises(InputError, match="empty coalition, then the full"):
+            CoalitionDesign(good.masks[rows], good.operator[:, rows])
+
+
+def test_a_design_whose_arrays_do_not_fit_is_told(unchecked):
+    good = coalition_design(4, 10)
+    with pytest.raises(
+        InputError, match=r"shape \(4, 9\); masks of shape \(10, 4\) need \(4, 10\)"
+    ):
+        CoalitionDesign(good.masks, good.operator[:, :9])

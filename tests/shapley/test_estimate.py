@@ -14,7 +14,6 @@ from sklearn.datasets import load_digits
 from infoutil_jax.errors import InputError
 from infoutil_jax.shapley.estimate import (
     STRATEGIES,
-    CoalitionDesign,
     coalition_design,
     exact_shapley,
     kernel_shap,
@@ -247,25 +246,6 @@ def test_bad_arguments_are_told_in_a_sentence(call, sentence):
 def test_a_row_of_players_is_a_grid():
     phi = shapley_values(lambda masks: masks @ np.arange(7.0), coalition_design(7, 60, grid=(1, 7)))
     np.testing.assert_allclose(phi, np.arange(7.0), atol=0.05)
-
-
-def test_a_design_that_is_not_one_is_refused():
-    good = coalition_design(4, 10)
-    with pytest.raises(InputError, match="efficiency at coalition 3"):
-        CoalitionDesign(good.masks, good.operator + np.eye(10, dtype=np.float32)[3])
-    with pytest.raises(InputError, match="empty coalition, then the full"):
-        CoalitionDesign(good.masks[::-1].copy(), good.operator)
-    for rows in ([0], [0, 2, 1], [2, 1, 0]):  # a single one, no full one, no empty one
-        with pytest.raises(InputError, match="empty coalition, then the full"):
-            CoalitionDesign(good.masks[rows], good.operator[:, rows])
-
-
-def test_a_design_whose_arrays_do_not_fit_is_told(unchecked):
-    good = coalition_design(4, 10)
-    with pytest.raises(
-        InputError, match=r"shape \(4, 9\); masks of shape \(10, 4\) need \(4, 10\)"
-    ):
-        CoalitionDesign(good.masks, good.operator[:, :9])
 
 
 # --- real images ---

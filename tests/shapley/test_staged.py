@@ -9,9 +9,8 @@ import pytest
 from jax.experimental import io_callback
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.shapley import GameBatch, exact_shapley, half_of, staged_design, staged_shapley
-from infoutil_jax.shapley.bayesian_quadrature import telling_pairs
-from infoutil_jax.shapley.prior import Games, Prior
+from infoutil_jax.shapley import GameBatch, exact_shapley, staged_design, staged_shapley
+from infoutil_jax.shapley.prior import Prior
 from tests.shapley.by_the_textbook import stages_of
 
 
@@ -110,20 +109,6 @@ def test_by_default_the_best_window_is_right_with_a_probability_of_98_percent(ga
     assert used[0.9] < staged_shapley(games, design)[1].sum() == used[0.98] < used[0.999]
 
 
-def test_a_design_holds_the_prior_of_what_its_coalitions_tell():
-    design = staged_design((2, 3), 20, window=(1, 2), step=8)
-    beside = [(0, 1), (1, 2), (3, 4), (4, 5)]
-    windows = np.array([np.isin(np.arange(6), one) / 2 for one in beside])
-    prior, masks = Games(6, (2, 3)), design.masks
-    values = prior.covariance(np.r_[masks, ~masks], np.r_[masks, ~masks])
-    differ = np.c_[np.eye(len(masks)), -np.eye(len(masks))]
-    np.testing.assert_allclose(design.windows, windows)
-    np.testing.assert_allclose(design.between, differ @ values @ differ.T, rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(design.with_phi, prior.cross(np.r_[masks, ~masks]) @ differ.T)
-    np.testing.assert_allclose(design.apart, windows @ prior.shapley() @ windows.T, rtol=1e-5)
-    assert (design.pairs, design.half) == (10, 4)
-
-
 @pytest.mark.parametrize("at_once", [1, 2, 7])
 @pytest.mark.parametrize(("grid", "window"), [((1, 6), 1), ((2, 3), (2, 1)), ((2, 3), 1)])
 def test_each_game_is_played_as_the_textbook_has_it(games, at_once, grid, window):
@@ -142,41 +127,6 @@ def test_each_game_is_played_as_the_textbook_has_it(games, at_once, grid, window
         np.testing.assert_allclose(found[game], stage.phi, atol=1e-4)
         ways.add(tuple(stage.asked[:6]))
     assert len(set(used.tolist())) > 2 and len(ways) > 1
-
-
-def test_a_pool_is_what_most_tells_each_window_from_the_mean_of_all():
-    design = staged_design((3, 4), 96, seed=3)
-    apart = design.windows.astype(float) - design.windows.mean(0)
-    game = Games(12, (3, 4))
-    others = telling_pairs(np.random.default_rng(3), game, 511, apart, candidates=1024)
-    np.testing.assert_array_equal(design.masks[1:], others)
-
-
-def test_no_two_coalitions_of_the_pool_are_a_pair_or_one():
-    design = staged_design((3, 3), 96)
-    both = np.r_[design.masks, ~design.masks]
-    assert design.masks[0].all() and len(np.unique(both, axis=0)) == len(both) == 512
-
-
-@pytest.mark.parametrize(("grid", "window"), [((4, 4), 2), ((3, 4), 3)])
-def test_a_pool_begins_with_what_most_tells_windows_apart(grid, window):
-    """Of so many pairs its first leave the windows least uncertain, also where there are two."""
-
-    def left(design, pairs):
-        between, told = design.between[np.ix_(pairs, pairs)], design.with_phi[:, pairs]
-        told = (design.windows - design.windows.mean(0)) @ told
-        return -np.trace(told @ np.linalg.solve(between.astype(float), told.T))
-
-    design = staged_design(grid, 96, window=window)
-    first = left(design, np.arange(16))
-    others = [left(design, np.r_[0, np.arange(at, at + 15)]) for at in range(16, 480, 15)]
-    assert first < min(others)
-
-
-def test_a_game_is_asked_for_no_more_than_the_pool_has():
-    """What 512 pairs leave open is a tie; memory is pairs times pool for each game at once."""
-    design = staged_design((3, 4), 5000)
-    assert (design.pairs, len(design.masks)) == (512, 512)
 
 
 @pytest.mark.parametrize(
@@ -219,13 +169,6 @@ def test_where_one_window_is_all_there_is_the_first_stage_knows_it(grid):
     phi, used = staged_shapley(games, design)
     assert used.tolist() == [2, 2]
     np.testing.assert_allclose(phi, 1, atol=1e-5)
-
-
-def test_where_one_window_is_all_there_is_coalitions_tell_of_the_players():
-    """As there is no other to tell it from, they are asked for in the order of any design."""
-    found = staged_design((2, 3), 64, window=(2, 3)).masks
-    others = telling_pairs(np.random.default_rng(0), Games(6, (2, 3)), 511)
-    np.testing.assert_array_equal(found[1:], others)
 
 
 def test_a_clear_winner_takes_few_coalitions():
@@ -331,13 +274,6 @@ def test_no_coalition_is_evaluated_twice_or_that_a_game_does_not_have(step):
     assert len(rows) == -(-8 // step) * step and len({row.tobytes() for row in rows[:8]}) == 8
     assert {row.sum() for row in rows[8:]} <= {0, 3}
     np.testing.assert_allclose(phi, 1, atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("grid", "half"), [((4, 4), (2, 2)), ((1, 5), (1, 2)), ((7, 1), (3, 1)), ((1, 1), (1, 1))]
-)
-def test_half_of_a_grid_holds_at_least_one_player(grid, half):
-    assert half_of(grid) == half
 
 
 @pytest.mark.parametrize(
