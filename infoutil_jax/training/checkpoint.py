@@ -256,7 +256,7 @@ def load_stage(
 
 
 def _check_unchanged(
-    workdir: Path, stage: str, record: Mapping[str, Any], sha256: str, like: dict[str, Any]
+    workdir: Path, stage: str, record: Mapping[str, Any], sha256: Any, like: dict[str, Any]
 ) -> None:
     """Checks that configuration, record and files of a stage are as they were written.
 

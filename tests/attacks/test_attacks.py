@@ -152,6 +152,18 @@ def test_a_checkpoint_of_another_network_is_told(teacher_dir, tmp_path, key, val
         load_teacher(tmp_path)
 
 
+def test_a_digest_that_is_no_text_is_told(teacher_dir, tmp_path):
+    from infoutil_jax.training.teacher import load_teacher
+
+    (tmp_path / "stages").mkdir()
+    for name in ("config.json", "stages/converged"):
+        (tmp_path / name).symlink_to(teacher_dir / name)
+    record = json.loads((teacher_dir / "stages/converged.json").read_text())
+    (tmp_path / "stages/converged.json").write_text(json.dumps(record | {"sha256": 1e308}))
+    with pytest.raises(InputError, match="has changed since it was trained"):
+        load_teacher(tmp_path)
+
+
 def test_wild_options_are_told_and_none_is_taken_out_of_its_range():
     counts, outside = fuzz.wild_options(60)
     assert not counts.wrong and counts["told"] > 20 and outside == 0
