@@ -14,10 +14,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import jax
 import numpy as np
@@ -31,6 +32,8 @@ from infoutil_jax import locks
 from infoutil_jax.errors import InputError
 
 Devices = tuple[jax.Device, ...]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _AXIS = "data"
 PATIENCE = 30.0  # seconds that the first process, when it is done, waits for the others
 _SLICE = 500  # milliseconds of waiting at most, for meanwhile Python hears no signal
@@ -193,6 +196,20 @@ def dividing(devices: Devices | None, rows: int) -> Devices:
     devices = devices or devices_of(1)
     count = max(n for n in range(1, min(len(devices), rows) + 1) if rows % n == 0)
     return devices[:count]
+
+
+def programs_at_once() -> int:
+    """How many programs are best run side by side: a small one keeps one core of a CPU busy."""
+    if jax.default_backend() != "cpu":
+        return 1
+    ours = getattr(os, "sched_getaffinity", None)  # not on every system
+    return len(ours(0)) if ours else os.cpu_count() or 1
+
+
+def by_core(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+    """Maps `work` over items in `programs_at_once` threads; where one fails, the rest is left."""
+    with ThreadPoolExecutor(programs_at_once()) as threads:
+        return list(threads.map(work, items))
 
 
 def spread(tree: Any, devices: Devices) -> Any:

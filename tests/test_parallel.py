@@ -20,6 +20,35 @@ def test_devices_that_are_not_there():
             parallel.devices_of(wanted)
 
 
+@pytest.mark.parametrize(("backend", "most"), [("cpu", 3), ("gpu", 1)])
+def test_as_many_programs_run_at_once_as_a_cpu_has_cores(monkeypatch, backend, most):
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
+    monkeypatch.setattr("jax.default_backend", lambda: backend)
+    running, seen, lock = set(), [], threading.Lock()
+    meeting = threading.Barrier(most)  # nobody goes on before so many have come
+
+    def work(number):
+        with lock:
+            running.add(number)
+            seen.append(len(running))
+        meeting.wait(10)
+        with lock:
+            running.discard(number)
+        return number * number
+
+    assert parallel.by_core(work, range(6)) == [0, 1, 4, 9, 16, 25]
+    assert max(seen) == most
+
+
+def test_what_fails_on_one_core_is_told():
+    with pytest.raises(InputError, match="the third"):
+        parallel.by_core(lambda number: _raise("the third") if number == 2 else None, range(4))
+
+
+def _raise(said):
+    raise InputError(said)
+
+
 def test_one_process_agrees_with_itself():
     assert parallel.agreed("once-1") == "once-1"
     done = []

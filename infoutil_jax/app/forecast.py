@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array
 
-from infoutil_jax import memory, models
+from infoutil_jax import memory, models, parallel
 from infoutil_jax.data.sources import Source
 from infoutil_jax.models import Architecture
 from infoutil_jax.training.config import BackboneConfig, StudentConfig, TeacherConfig
@@ -115,7 +115,7 @@ def forecast(
         online = 4 / 3 if student.labels == "online" else 1
         seconds += student.epochs * count * students * cost.seconds * online
         batch = min(count, student.batch_size or default_batch_size(budget, classes))
-        at_once = min(student.seeds_at_once, seeds)
+        at_once = min(max(student.seeds_at_once, parallel.programs_at_once()), seeds)
         held = count * pixels * (seeds if own_sets else 1) + cost.state * seeds
         needs["students"] = cost.activations * batch * at_once + held
     minutes = max(1, round(seconds / 60))

@@ -175,7 +175,11 @@ def train_student(
     cropped = protocol.crop_scale[0] < 1
     test_view: TestView = config.test_view or ("centre" if cropped else "whole")
     init, run = program(protocol)
-    run = _by_device(run, parallel.dividing(devices, len(seeds)))
+    shared = parallel.dividing(devices, len(seeds))
+    if len(shared) > 1:
+        run = _by_device(run, shared)
+    elif config.seeds_at_once == 1 and shared[0].platform == "cpu":
+        run = _by_core(run)
     soft = np.zeros((*train.images.shape[:-3], 1, 1), np.float32)
     if config.labels == "stored" and supervision.soft_labels is not None:
         soft = supervision.soft_labels
@@ -255,10 +259,25 @@ def train_student(
 
 def _by_device(run: Callable[..., Any], devices: parallel.Devices) -> Callable[..., Any]:
     """`run` with its seeds, the rows of the first three arguments, shared out."""
-    if len(devices) == 1:
-        return run
     shared = parallel.by_device(lambda *a: run(*a[4:], *a[:4]), devices, 4)
     return jax.jit(lambda carry, keys, sets, *others: shared(*others, carry, keys, sets))
+
+
+def _by_core(run: Callable[..., Any]) -> Callable[..., Any]:
+    """`run` with each seed by itself, as many at once as a CPU has cores."""
+
+    def each(carry: Any, keys: Any, sets: Any, *others: Any) -> Any:
+        mine = [
+            jax.tree.map(lambda leaf, i=i: leaf[i : i + 1], (carry, keys, sets))
+            for i in range(len(keys))
+        ]
+        # No epoch of the first one: threads would all compile the same program.
+        *shared, first, _ = others
+        mine[0] = (run(*mine[0], *shared, first, first), *mine[0][1:])
+        done = parallel.by_core(lambda one: jax.block_until_ready(run(*one, *others)), mine)
+        return jax.tree.map(lambda *rows: jnp.concatenate(rows), *done)
+
+    return each
 
 
 def _place(

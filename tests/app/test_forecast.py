@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from infoutil_jax import memory
+from infoutil_jax import memory, parallel
 from infoutil_jax.app import forecast as forecasts
 from infoutil_jax.app.cli import main
 from infoutil_jax.app.forecast import Cost, cost_of, forecast, short_of_memory
@@ -41,8 +41,9 @@ def test_training_takes_so_long_by_its_images(digits, cost, left):
     assert "about 2 minutes" in forecast(digits, 0, 0, TEACHER, None)
 
 
-def test_memory_is_said_only_where_it_falls_short(digits, cost, left):
+def test_memory_is_said_only_where_it_falls_short(digits, cost, left, monkeypatch):
     """A teacher: 128 images of 2 MiB, 1 GiB of state, 92 kB of pixels. Two students: 2 GiB."""
+    monkeypatch.setattr(parallel, "programs_at_once", lambda: 1)
     left(2 * GIB + 2**20)
     assert "memory" not in forecast(digits, 0, 0, TEACHER, None)
     left(GIB)
@@ -52,6 +53,17 @@ def test_memory_is_said_only_where_it_falls_short(digits, cost, left):
         "smaller batch_size or image_size needs less"
     ]
     assert "students need about 2.0 GiB" in forecast(digits, 2, 3, TEACHER, STUDENT)
+
+
+@pytest.mark.parametrize(("cores", "needed"), [(1, 8.2), (4, 8.8), (64, 9.6)])
+def test_as_many_students_need_memory_as_train_at_once(
+    digits, cost, left, monkeypatch, cores, needed
+):
+    """Eight states of 1 GiB, and of each core 100 images of 2 MiB."""
+    monkeypatch.setattr(parallel, "programs_at_once", lambda: cores)
+    left(GIB)
+    student = StudentConfig(labels="hard", seeds=tuple(range(8)))
+    assert f"students need about {needed} GiB" in forecast(digits, 50, 1, None, student)
 
 
 def test_on_an_accelerator_it_is_the_devices_memory(left, monkeypatch):

@@ -8,6 +8,7 @@ import optax
 import pytest
 from sklearn.datasets import load_digits
 
+from infoutil_jax import parallel
 from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.errors import InputError
 from infoutil_jax.training import protocol as protocols
@@ -74,6 +75,17 @@ def test_seeds_do_not_know_of_each_other(seeds, at_once):
     same = jax.tree.map(lambda leaf: leaf[1], pair.variables["params"])
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), first, same)
     assert alone.top1[0] == pytest.approx(pair.top1[1], abs=0.4)
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_cores_change_nothing(monkeypatch, cores):
+    config = replace(CONFIG, labels="hard", epochs=4, seeds=(0, 1, 2), evaluate_every=2)
+    expected = trained(config)
+    monkeypatch.setattr(parallel, "programs_at_once", lambda: cores)
+    found = trained(config)
+    jax.tree.map(np.testing.assert_array_equal, found.variables, expected.variables)
+    np.testing.assert_array_equal(found.top1_best, expected.top1_best)
+    np.testing.assert_array_equal(found.loss, expected.loss)
 
 
 def test_stored_labels_are_the_online_ones_where_nothing_is_augmented():
