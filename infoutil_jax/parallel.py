@@ -208,8 +208,11 @@ def programs_at_once() -> int:
 
 def by_core(work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
     """Maps `work` over items in `programs_at_once` threads; where one fails, the rest is left."""
-    with ThreadPoolExecutor(programs_at_once()) as threads:
-        return list(threads.map(work, items))
+    threads = min(programs_at_once(), len(items))
+    if threads < 2:  # in the caller's own, with its JAX contexts
+        return list(map(work, items))
+    with ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(work, items))
 
 
 def spread(tree: Any, devices: Devices) -> Any:
