@@ -115,9 +115,11 @@ def forecast(
         online = 4 / 3 if student.labels == "online" else 1
         seconds += student.epochs * count * students * cost.seconds * online
         batch = min(count, student.batch_size or default_batch_size(budget, classes))
-        at_once = min(max(student.seeds_at_once, parallel.programs_at_once()), seeds)
+        # One at a time in a program means one a core of a CPU, see `train_student`.
+        side_by_side = student.seeds_at_once > 1
+        at_once = student.seeds_at_once if side_by_side else parallel.programs_at_once()
         held = count * pixels * (seeds if own_sets else 1) + cost.state * seeds
-        needs["students"] = cost.activations * batch * at_once + held
+        needs["students"] = cost.activations * batch * min(at_once, seeds) + held
     minutes = max(1, round(seconds / 60))
     said = (
         f"{', then '.join(todo)}: about {minutes} minute{'s' * (minutes > 1)} "

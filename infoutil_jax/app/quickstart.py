@@ -25,7 +25,7 @@ from infoutil_jax.training.student import StudentResult
 
 WIDTH = 32
 HARD = ", hard labels"
-RECIPES = (recipes.infoutil(), recipes.infoutil_paper(), recipes.rded(), recipes.random())
+RECIPES = recipes.infoutil, recipes.infoutil_paper, recipes.rded, recipes.random
 
 
 class _Background:
@@ -40,6 +40,7 @@ class _Background:
         self.threads.shutdown(cancel_futures=True)
 
     def of(self, train: Callable[..., StudentResult], *arguments: Any) -> Future[StudentResult]:
+        """What `train` will have made of its arguments."""
         self.all.append(self.threads.submit(train, *arguments, progress=False))
         return self.all[-1]
 
@@ -99,7 +100,7 @@ def quickstart(
             f"pixels; teacher {teachers['converged'].accuracy:.1f}% top-1"
         )
         results: dict[str, dict[int, Future[StudentResult]]] = {}
-        for recipe in RECIPES:
+        for recipe in (make() for make in RECIPES):
             name, scored = recipe.name, {}
             for budget in budgets:
                 labeller = choose_teacher(teachers, "auto", budget)

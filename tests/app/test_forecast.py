@@ -1,5 +1,7 @@
 """What is said before work begins: what there is to do, how long, and where memory falls short."""
 
+from dataclasses import replace
+
 import jax
 import pytest
 
@@ -64,6 +66,8 @@ def test_as_many_students_need_memory_as_train_at_once(
     left(GIB)
     student = StudentConfig(labels="hard", seeds=tuple(range(8)))
     assert f"students need about {needed} GiB" in forecast(digits, 50, 1, None, student)
+    two = replace(student, seeds_at_once=2)  # in one program, whatever the cores
+    assert "students need about 8.4 GiB" in forecast(digits, 50, 1, None, two)
 
 
 def test_on_an_accelerator_it_is_the_devices_memory(left, monkeypatch):
