@@ -19,6 +19,11 @@ def number(value: Any) -> bool:
     return type(value) in (int, float) and math.isfinite(value)
 
 
+def flag(value: Any) -> bool:
+    """True or false."""
+    return isinstance(value, bool)
+
+
 def text(value: Any) -> bool:
     """A string."""
     return isinstance(value, str)

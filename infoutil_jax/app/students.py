@@ -88,7 +88,7 @@ def train_students(
     return train_student(
         (images, first.labels[kept]),
         tested.labelled(),
-        config.resolve(source),
+        config.asked(first.manifest.get("training", {})).resolve(source),
         supervision=supervision,
         devices=devices,
         folder=folder,

@@ -22,6 +22,15 @@ _KERAS = {
     (False, True): "",
 }
 """Keras's layers, by whether images are mirrored and turned."""
+_BOX = "(left, top, left + {cell[1]}, top + {cell[0]})"
+_CELL = "[top : top + {cell[0]}, left : left + {cell[1]}]"
+_READ = {
+    (True, False): "PIL.Image.open(file)",
+    (False, False): "np.load(file)",
+    (True, True): "PIL.Image.open(file).resize(({width}, {height}), 2, " + _BOX + ")",
+    (False, True): f"np.load(file){_CELL}.repeat({{side}}, 0).repeat({{side}}, 1)",
+}
+"""An image's pixels, or a tile's, enlarged; by whether they are a PNG, and students see tiles."""
 _FEATURES = """configs:
 - config_name: default
   features:
@@ -58,9 +67,13 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     views = "images[some][:, :, :: np.random.choice((-1, 1))]" if flip else "images[some]"
     widths = [channels, *[128] * (depth - 1)]
     licence = manifest.get("licence")
-    geometry = (
-        f"each image is {side}×{side} tiles of {height // side}×{width // side} pixels, by rows"
-    )
+    parted, cell = bool(training.get("partition")) and tiles > 1, (height // side, width // side)
+    geometry = f"each image is {side}×{side} tiles of {cell[0]}×{cell[1]} pixels, by rows"
+    if parted:
+        geometry += "; students see each by itself, enlarged to the size of an image"
+    corners = [(top * cell[0], left * cell[1]) for top in range(side) for left in range(side)]
+    seen = count * tiles if parted else count
+    mean_of_tiles = "mean(1)  # an image is taught its tiles' mean"
     return Template(_TEMPLATE.read_text()).substitute(
         name=name,
         quoted_name=quoted(name),
@@ -73,7 +86,13 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         tiles=tiles,
         suffix=ending,
         reader="PIL.Image, " if ending == ".png" else "",
-        read="PIL.Image.open(file)" if ending == ".png" else "np.load(file)",
+        read=_READ[ending == ".png", parted].format(
+            height=height, width=width, cell=cell, side=side
+        ),
+        boxes=f" for top, left in {corners}" if parted else "",
+        seen=seen,
+        torch_taught="flatten(0, 1)  # each tile its own" if parted else mean_of_tiles,
+        taught=f"reshape(-1, {classes})  # each tile its own" if parted else mean_of_tiles,
         labeller=_labeller(manifest),
         temperature=f"{training['temperature']:g}",
         mean=mean,
@@ -92,11 +111,11 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         views=f"np.rot90({views}, np.random.randint(4) * {step}, (1, 2))" if turn else views,
         torch_turn=f", lambda x: x.rot90(np.random.randint(4) * {step}, (1, 2))" if turn else "",
         keras_flip=_KERAS[flip, turn],
-        least=round(tiles**-0.5, 4),
+        least=1 if parted else round(tiles**-0.5, 4),
         rate=training["learning_rate"],
         epochs=training["epochs"],
         batch=training["batch_size"],
-        parts=-(-count // training["batch_size"]),
+        parts=-(-seen // training["batch_size"]),
     )
 
 

@@ -101,8 +101,9 @@ PROVENANCE: Mapping[str, tuple[kinds.Kind, str]] = {
         kinds.having(
             **dict.fromkeys(("temperature", "learning_rate"), kinds.number),
             **dict.fromkeys(("batch_size", "epochs"), kinds.count),
+            partition=kinds.flag,
         ),
-        "a mapping with temperature, learning_rate, batch_size and epochs",
+        "a mapping with temperature, learning_rate, batch_size and epochs, maybe a true partition",
     ),
     "teacher": _TEACHER,
     "label_teacher": _TEACHER,

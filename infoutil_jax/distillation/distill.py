@@ -27,7 +27,7 @@ from infoutil_jax.distillation.crops import read_crops
 from infoutil_jax.distillation.examine import REFINE, SELECT, Examined, stream
 from infoutil_jax.distillation.manifest import arguments, governance, inputs, taking_part
 from infoutil_jax.distillation.pool import ScoredPool, score_pool
-from infoutil_jax.distillation.refining import moved, refined, refining_of, temperature_of
+from infoutil_jax.distillation.refining import asked_of_students, moved, refined, refining_of
 from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
 from infoutil_jax.image.resampling import resized
@@ -256,7 +256,7 @@ def contents_of(
             progress=scored.config.progress,
         )
         records = moved(records, start, images)
-        manifest["training"] |= temperature_of(recipe.refine)
+        manifest["training"] |= asked_of_students(recipe.refine)
     labels = np.repeat(np.arange(classes, dtype=np.int32), by_class)
     return Contents(images, labels, soft_labels, records, manifest)
 

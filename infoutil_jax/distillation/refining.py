@@ -110,7 +110,10 @@ def refining_of(workdir: Path) -> Path:
     return workdir.with_name(workdir.name + ".refining")
 
 
-def temperature_of(refine: Refine) -> dict[str, float]:
-    """At which temperature students read the labels, where the recipe's part says so."""
+def asked_of_students(refine: Refine) -> dict[str, Any]:
+    """What the recipe's part says of students: `temperature` of labels, `partition` of tiles."""
     temperature = getattr(refine, "temperature", None)
-    return {} if temperature is None else {"temperature": float(temperature)}
+    asked: dict[str, Any] = {} if temperature is None else {"temperature": float(temperature)}
+    if getattr(refine, "partition", False):
+        asked["partition"] = True
+    return asked

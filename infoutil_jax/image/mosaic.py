@@ -2,17 +2,19 @@
 
 An image holds k tiles, k a square, in a √k×√k grid, row by row. Its cells are those of
 `image.grid.edges`. Where they differ in size, tiles have that of the largest, and a cell one pixel
-smaller leaves out the tile's last row or column. Pixels are copied, never resampled.
+smaller leaves out the tile's last row or column. Pixels are copied, never resampled, but by
+`enlarged`.
 """
 
 from math import isqrt
 from typing import TypeVar
 
 import numpy as np
-from jaxtyping import Array, Int, Shaped
+from jaxtyping import Array, Float, Int, Shaped
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.grid import edges
+from infoutil_jax.image.resampling import resized
 
 Images = TypeVar("Images", Array, np.ndarray)
 
@@ -82,6 +84,21 @@ def split(
     y = top + np.minimum(np.arange(height), cell_height - 1)
     x = left + np.minimum(np.arange(width), cell_width - 1)
     return images[:, y[:, :, None], x[:, None, :]]
+
+
+def enlarged(
+    images: Float[Array, "images height width channels"], k: int
+) -> Float[Array, "parts height width channels"]:
+    """Each of an image's `k` tiles as an image of its own, as large as the whole (JAX).
+
+    IDC (Kim et al., ICML 2022) and IDM (Zhao et al., CVPR 2023) store several images in one so.
+
+    Raises:
+        InputError: as `tile_size`.
+    """
+    size = images.shape[1], images.shape[2]
+    tiles = split(images, k)
+    return resized(tiles.reshape(-1, *tiles.shape[2:]), size)
 
 
 def arrange(

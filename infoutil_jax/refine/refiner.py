@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -55,6 +56,9 @@ class Refiner:
         view: in which the set is seen, one draw for all its images; never mirrored where the pool
             says that a mirror image shows something else.
         network: whose student the set is for; by default as a student's.
+        partition: each tile is an image of its own, enlarged (IDC, IDM), for students that see them
+            so (`StudentConfig.partition`), as the manifest says; else an image is what its tiles
+            make together.
         total_variation: weight of the mean difference between neighbouring pixels.
         distance: weight of the mean squared distance from the start, in variances of a channel.
         spectral: steps are taken in the spectrum of the pool (`refine.spectrum`), coarse structure
@@ -75,6 +79,7 @@ class Refiner:
     batch_size: int = 256
     view: Siamese = field(default_factory=Siamese)
     network: BackboneConfig = field(default_factory=BackboneConfig)
+    partition: bool = False
     total_variation: float = 0.0
     distance: float = 0.0
     spectral: bool = True
@@ -141,12 +146,18 @@ class Refiner:
                 f"{len(images)} images and {len(soft_labels)} rows of labels of {classes} classes: "
                 "there must be as many images as rows, and as many of each class"
             )
+        tiles = soft_labels.shape[1] if self.partition else 1
+        if any(pixels % math.isqrt(tiles) for pixels in images.shape[1:3]):
+            raise InputError(
+                f"images of {images.shape[1]}×{images.shape[2]} pixels have no grid of {tiles} "
+                "equal tiles, which a partition needs: choose another image size, or tiles"
+            )
         scale: Normalisation = teacher.normalisation
         network = self._network(images, classes, pool)
         keys = jax.random.split(key, 3)
         first = self._start(images, soft_labels, scale)
         known = self.objective.prepare(network, keys[0], pool, scale)
-        spectrum = measured(pool, scale) if self.spectral else None
+        spectrum = measured(pool, scale, tiles) if self.spectral else None
         given = Given(first, known, scale, keys[2], spectrum)
         run = Program(self, network)
         if folder is not None and provenance.is_plain(self):

@@ -12,6 +12,7 @@ import optax
 from jaxtyping import Array, Float, Key
 
 from infoutil_jax.data.augment import Normalisation
+from infoutil_jax.image import mosaic
 from infoutil_jax.refine.contracts import Batch, Network, Step, Synthetic
 from infoutil_jax.refine.spectrum import Spectrum
 
@@ -139,12 +140,21 @@ class Program:
         return State(learnt, optimiser, after), value
 
     def _seen(self, learnt: Learnt, scale: Normalisation) -> Synthetic:
-        """The set as the objective sees it: rounded, with a gradient as if it were not."""
+        """The set as the objective sees it.
+
+        Pixels are rounded, with a gradient as if they were not; under a partition every tile is an
+        image of its own.
+        """
         images = learnt.images
         if self.refiner.quantise:
             written = (levels(images, scale) / 255 - scale.mean) / scale.std
             images = images + jax.lax.stop_gradient(written - images)
-        return Synthetic(images, jax.nn.softmax(learnt.labels), learnt.extra)
+        probabilities = jax.nn.softmax(learnt.labels)
+        if self.refiner.partition:
+            _, tiles, classes = probabilities.shape
+            images = mosaic.enlarged(images, tiles)
+            probabilities = probabilities.reshape(-1, 1, classes)
+        return Synthetic(images, probabilities, learnt.extra)
 
 
 def total_variation(images: Float[Array, "n height width channels"]) -> Float[Array, ""]:

@@ -6,9 +6,10 @@ training takes them whole. None means "chosen by the data"; `resolve` tells what
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar, cast, get_args
+from typing import Any, Literal, NamedTuple, TypeVar, cast, get_args
 
 import jax
 import numpy as np
@@ -210,8 +211,11 @@ class StudentConfig(BackboneConfig):
     """AdamW's rate."""
     weight_decay: float = 0.01
     """On tensors of two or more dimensions."""
-    temperature: float = 20.0
-    """Of the soft labels."""
+    temperature: float | None = None
+    """Of the soft labels; by default 20, or of stored ones what the set asks for."""
+    partition: bool | None = None
+    """Take each tile for an image of its own, enlarged to the whole size, as IDC and IDM do; by
+    default no, but where the set asks for it."""
     crop_scale: tuple[float, float] | None = None
     """Area of the random resized crop, low and high; by default 1 / sqrt(tiles) to 1."""
     cutmix: bool = True
@@ -252,7 +256,24 @@ class StudentConfig(BackboneConfig):
             ranges.check_choice("test view", self.test_view, get_args(TestView))
         if self.autoaugment is not None:
             ranges.check_choice("autoaugment policy", self.autoaugment, get_args(Policy))
-        return super().complete(facts)
+        return replace(
+            super().complete(facts),
+            temperature=20.0 if self.temperature is None else self.temperature,
+            partition=bool(self.partition),
+        )
+
+    def asked(self, training: Mapping[str, Any]) -> StudentConfig:
+        """The same config, with what a set asks for where nothing was chosen.
+
+        Args:
+            training: what the set's manifest says of students.
+        """
+        temperature, partition = self.temperature, self.partition
+        if temperature is None and self.labels == "stored":
+            temperature = training.get("temperature")
+        if partition is None:
+            partition = training.get("partition")
+        return replace(self, temperature=temperature, partition=partition)
 
     def effective(self) -> StudentConfig:
         """The same config with what `augment=False` means spelled out."""

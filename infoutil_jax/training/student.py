@@ -96,6 +96,8 @@ def train_student(
 ) -> StudentResult:
     """Trains one student a seed on a small labelled set, and tests them.
 
+    With `config.partition` each tile is an image of its own, enlarged: there is one tile then.
+
     Views: AutoAugment where asked for, then the tiles are shuffled, then a random resized crop, a
     mirror image, a turn, DSA's colours and cutout where asked for, CutMix. What a view is taught
     depends on `config.labels`:
@@ -140,12 +142,16 @@ def train_student(
     started = time.perf_counter()
     # Students learn from what is in memory, on the device even.
     train, test = Labelled(np.asarray(train[0]), train[1]), Labelled(*test)
+    supervision.check(train, test, config.labels)
+    if config.partition and supervision.tiles > 1:
+        if renewal is not None:
+            raise InputError("with a renewal there is no partition: choose one of them")
+        train, supervision = supervision.partitioned(train)
     size, renewed = (train.images.shape[-3], train.images.shape[-2]), renewal is not None
     num_classes, seeds = supervision.num_classes, config.seeds
     begun = np.arange(train.images.shape[-4]) if renewal is None else renewal.first(train.labels)
     count = len(begun)
     config = config.complete(Facts(size, count, num_classes)).effective()
-    supervision.check(train, test, config.labels)
     if train.images.ndim == 5 and len(train.images) != len(seeds):
         raise InputError(
             f"there are {len(train.images)} sets for {len(seeds)} seeds: give each seed one set"

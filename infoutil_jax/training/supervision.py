@@ -1,14 +1,16 @@
-"""What a student is taught, beside the classes of its images (NumPy on the host)."""
+"""What a student is taught, beside the classes of its images (host)."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.image import mosaic
 from infoutil_jax.training.classifier import checked_scale
 from infoutil_jax.training.labelled import Labelled
 from infoutil_jax.training.teacher import SEEN, Teacher
@@ -50,6 +52,22 @@ class Supervision:
                 "without a teacher mean and std must be given, one of each per channel"
             )
         return checked_scale("the students' normalisation", mean, std)
+
+    def partitioned(self, train: Labelled) -> tuple[Labelled, Supervision]:
+        """Each tile as an image of its own, enlarged to the whole size, with its own labels.
+
+        Args:
+            train: the students' images; or several sets of them, stacked.
+        """
+        *sets, _, height, width, channels = train.images.shape
+        whole = jnp.asarray(train.images, jnp.float32).reshape(-1, height, width, channels)
+        parts = np.asarray(jnp.round(mosaic.enlarged(whole, self.tiles))).astype(np.uint8)
+        soft = self.soft_labels
+        if soft is not None:
+            soft = soft.reshape(*sets, -1, 1, soft.shape[-1])
+        images = parts.reshape(*sets, -1, height, width, channels)
+        labels = np.repeat(train.labels, self.tiles)
+        return Labelled(images, labels), replace(self, soft_labels=soft, tiles=1)
 
     def check(self, train: Labelled, test: Labelled, policy: str) -> None:
         """Checks that sets and supervision fit together.

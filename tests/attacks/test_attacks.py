@@ -301,7 +301,8 @@ def test_a_signal_in_the_midst_of_garbage_collection_is_not_lost(number, status)
     def work():
         gc.callbacks.append(callback)
         gc.collect()
-        time.sleep(30)
+        for _ in range(300):  # a signal that another thread is given interrupts no sleep
+            time.sleep(0.1)
         return 0
 
     hook = sys.unraisablehook

@@ -8,33 +8,39 @@ import pytest
 
 from experiments.other_programs import TESTS, accuracy, lines_of, normalised_tests, programs
 from infoutil_jax.data.distilled import write_distilled
+from infoutil_jax.image import mosaic
 
 
-@pytest.fixture(scope="module")
-def striped(tmp_path_factory):
-    """Stripes that lie or stand, with noise: easy, but not for a program that mixes up labels."""
-    folder = tmp_path_factory.mktemp("striped")
+@pytest.fixture(scope="module", params=[1, 4], ids=["whole images", "tiles"])
+def striped(request, tmp_path_factory):
+    """Stripes that lie or stand, with noise: easy, but not for a program that mixes up labels.
+
+    Of four tiles each has a class of its own, which it is taught where tiles are images.
+    """
+    folder, tiles = tmp_path_factory.mktemp("striped"), request.param
     rng = np.random.default_rng(0)
 
-    def draw(count):
-        labels = np.arange(count) % 2
-        stripes = np.where(np.arange(16) % 4 < 2, 200.0, 50.0)[None, :, None, None]
-        images = np.broadcast_to(stripes, (count, 16, 16, 1)).copy()
+    def draw(count, side):
+        labels = rng.permutation(np.arange(count) % 2)
+        stripes = np.where(np.arange(side) % (side // 4) < side // 8, 200.0, 50.0)
+        images = np.broadcast_to(stripes[None, :, None, None], (count, side, side, 1)).copy()
         images[labels == 1] = images[labels == 1].swapaxes(1, 2)
         return (images + rng.normal(0, 40, images.shape)).clip(0, 255).astype(np.uint8), labels
 
-    images, labels = draw(12)
+    side = 16 if tiles == 1 else 8
+    shown, of_tiles = draw(12 * tiles, side)
+    images = mosaic.assemble(shown.reshape(12, tiles, side, side, 1), (16, 16))
     training = {"temperature": 4.0, "flip": True, "batch_size": 6, "epochs": 12}
     distilled = write_distilled(
         folder / "set",
         images=images,
-        labels=labels,
-        soft_labels=(8 * np.eye(2, dtype=np.float32)[labels])[:, None],
+        labels=of_tiles.reshape(12, tiles)[:, 0],
+        soft_labels=(8 * np.eye(2, dtype=np.float32)[of_tiles]).reshape(12, tiles, 2),
         class_names=("zebra", "a horizon"),  # not in the order of their names
         records=[{}] * 12,
-        manifest={"training": training | {"learning_rate": 0.001}},
+        manifest={"training": training | {"learning_rate": 0.001, "partition": tiles > 1}},
     )
-    normalised_tests(distilled, *draw(60), folder / "test.npz")
+    normalised_tests(distilled, *draw(60, 16), folder / "test.npz")
     return folder
 
 

@@ -1,13 +1,10 @@
-"""Distances between class means by hand; tiles one by one."""
+"""Distances between class means by hand."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pytest
 
-from infoutil_jax.image import mosaic
 from infoutil_jax.refine import Batch, DistributionMatching, Step, Synthetic
-from infoutil_jax.refine.matching import parted
 from tests.refine.test_regression import Pixels
 
 STEP = Step(jax.random.key(0), jnp.float32(0))
@@ -41,17 +38,3 @@ def test_soft_labels_weigh_an_image_in_each_class():
     synthetic = Synthetic(flat(0, 4), jnp.array([[[0.75, 0.25]], [[0.25, 0.75]]]))
     batch = Batch(flat(1, 3), jnp.eye(2))
     assert float(DistributionMatching().loss(Pixels(), ((), ()), STEP, synthetic, batch)) == 0
-
-
-def test_with_partition_every_tile_is_an_image_of_its_own():
-    tiles = jnp.arange(4.0).reshape(4, 1, 1, 1) * jnp.ones((4, 4, 4, 1))
-    image = mosaic.assemble(np.asarray(tiles, np.uint8)[None], (8, 8))
-    probabilities = jax.nn.softmax(jax.random.normal(jax.random.key(0), (1, 4, 3)))
-    found, taught = parted(Synthetic(jnp.asarray(image, jnp.float32), probabilities))
-    assert found.shape == (4, 8, 8, 1)
-    np.testing.assert_allclose(found, np.arange(4)[:, None, None, None] * np.ones((4, 8, 8, 1)))
-    np.testing.assert_array_equal(taught, probabilities[0])
-    batch = Batch(found, taught)
-    set_of_one = Synthetic(jnp.asarray(image, jnp.float32), probabilities)
-    partition = DistributionMatching(partition=True)
-    assert float(partition.loss(Pixels(), ((), ()), STEP, set_of_one, batch)) == pytest.approx(0)
