@@ -32,7 +32,7 @@ from infoutil_jax.distillation.refining import refined
 from infoutil_jax.method.contracts import Pool
 from infoutil_jax.method.recipes import RECIPES
 from infoutil_jax.refine import REFINERS, Refiner
-from infoutil_jax.training.config import StudentConfig
+from infoutil_jax.training.config import BackboneConfig, StudentConfig
 from infoutil_jax.training.student import train_student
 from infoutil_jax.training.supervision import Supervision
 
@@ -42,6 +42,8 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "convnet3, no cutmix": {"cutmix": False},
     "convnet3, dsa": {"cutmix": False, "dsa": True},
     "convnet3, instance norm": {"norm": "instance"},
+    "convnet3, instance norm, no cutmix": {"norm": "instance", "cutmix": False},
+    "convnet3, instance norm, dsa": {"norm": "instance", "cutmix": False, "dsa": True},
     "convnet4": {"backbone": "convnet4"},
     "resnet18": {"backbone": "resnet18", "width": 16},
     "vgg11_bn": {"backbone": "vgg11_bn", "width": None},
@@ -62,10 +64,14 @@ class Refinement:
     """The recipe whose set is refined."""
     budget: int = 1
     """Images a class."""
+    tiles: int = 1
+    """Of an image; of several each is an image of its own, enlarged, to refiner and students."""
     steps: int | None = None
     """By default the refiner's."""
     labels: str | None = None
     """What the images are taken to be; by default the refiner's."""
+    norm: str | None = None
+    """Of the refiner's networks; by default batch."""
     total_variation: float = 0.0
     """Weight of the regulariser."""
     distance: float = 0.0
@@ -91,9 +97,11 @@ class Refinement:
     def name(self) -> str:
         """Names the line."""
         parts = [self.start, self.refiner, str(self.budget), f"set{self.set_seed}"]
-        for what in ("steps", "labels"):
+        for what in ("steps", "labels", "norm"):
             if getattr(self, what) is not None:
                 parts.append(f"{what} {getattr(self, what)}")
+        if self.tiles > 1:
+            parts.append(f"tiles {self.tiles}")
         for what in ("total_variation", "distance"):
             if getattr(self, what):
                 parts.append(f"{what} {getattr(self, what):g}")
@@ -170,15 +178,17 @@ class Refinement:
     def _refiner(self) -> Refiner:
         given: dict[str, Any] = {"total_variation": self.total_variation, "distance": self.distance}
         given |= {k: v for k in ("steps", "labels") if (v := getattr(self, k)) is not None}
+        given |= {"network": BackboneConfig(norm=self.norm), "partition": self.tiles > 1}
         return replace(REFINERS[self.refiner], **given)
 
     def _selected(self, setting: Setting) -> tuple[DistilledDataset, np.ndarray]:
         """The set that is refined, and its labels."""
         folder = setting.workdir / "refined_from" / f"{self.start}-{self.budget}-{self.set_seed}"
+        folder = folder.with_name(folder.name + (f"-{self.tiles}" if self.tiles > 1 else ""))
         if folder.exists():
             there = DistilledDataset.load(folder)
             return there, there.labels
-        recipe = RECIPES[self.start]()
+        recipe = RECIPES[self.start](tiles=self.tiles)
         teacher = setting.teachers["early" if self.budget <= 10 else "converged"]
         scorer = teacher if recipe.scorer == "labeller" else setting.teachers["converged"]
         config = DistillConfig(overwrite=True, progress=False)
@@ -202,6 +212,7 @@ class Refinement:
             for policy in ("hard", *(["stored"] if learnt else [])):
                 options = asdict(setting.student(Cell(ROWS["random-hard"], self.budget)))
                 options |= {"labels": policy, "seeds": self.seeds, **STUDENTS[name]}
+                options["partition"] = self.tiles > 1
                 options["temperature"] = self._refiner().temperature if policy == "stored" else 20.0
                 started = time.perf_counter()
                 result = train_student(
@@ -211,6 +222,7 @@ class Refinement:
                     supervision=Supervision(
                         len(setting.source.class_names),
                         soft_labels=soft,
+                        tiles=self.tiles,
                         mean=teacher.mean,
                         std=teacher.std,
                     ),

@@ -33,7 +33,7 @@ def _about(line: dict[str, Any]) -> str:
         f"{line['source']['train_images']:,} training and {line['source']['test_images']:,} test "
         "images. Top-1 in percent: mean ± standard deviation over students of one set. Students "
         "learn hard labels, or where it says so those that were learnt with the pixels; no teacher "
-        "helps them."
+        "helps them. Of several tiles each is an image of its own."
     )
 
 
@@ -49,13 +49,17 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
         ]
         if refiner.get("labels") == "learnt":
             extra.append("learnt labels")
+        if arguments.get("norm"):
+            extra.append(f"{arguments['norm']} norm")
+        tiles = arguments.get("tiles", 1)
+        start = arguments["start"] + (f", {tiles} tiles" if tiles > 1 else "")
         name = ", ".join([arguments["refiner"], *extra]).replace("_", " ")
         for student, found in line["students"].items():
             kind = "learnt" if student.endswith("learnt labels") else "hard"
             steps = refiner.get("steps", "")
             seconds = line.get("seconds", "")
             rows.append(
-                f"| {arguments['budget']} | {arguments['start']} | {name} | {steps} | {kind} | "
+                f"| {arguments['budget']} | {start} | {name} | {steps} | {kind} | "
                 f"{student.removesuffix(', learnt labels')} | {_mean(found['top1'])} | {seconds} |"
             )
     return rows

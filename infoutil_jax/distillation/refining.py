@@ -15,6 +15,7 @@ from infoutil_jax.distillation.crops import read_crops
 from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
 from infoutil_jax.method.contracts import Pool, Refine, Resumable
+from infoutil_jax.training.student import default_batch_size
 from infoutil_jax.training.teacher import Teacher
 
 Made = tuple[UInt8[np.ndarray, "n height width channels"], Float[np.ndarray, "n tiles classes"]]
@@ -110,10 +111,16 @@ def refining_of(workdir: Path) -> Path:
     return workdir.with_name(workdir.name + ".refining")
 
 
-def asked_of_students(refine: Refine) -> dict[str, Any]:
-    """What the recipe's part says of students: `temperature` of labels, `partition` of tiles."""
+def asked_of_students(refine: Refine, per_class: int, classes: int) -> dict[str, Any]:
+    """What the recipe's part says of students, for the manifest's `training`.
+
+    Args:
+        refine: the part; one of a user's own may have a `temperature` or a `partition`, too.
+        per_class: tiles of a class.
+        classes: of the set.
+    """
     temperature = getattr(refine, "temperature", None)
     asked: dict[str, Any] = {} if temperature is None else {"temperature": float(temperature)}
     if getattr(refine, "partition", False):
-        asked["partition"] = True
+        asked |= {"partition": True, "batch_size": default_batch_size(per_class, classes)}
     return asked

@@ -1,4 +1,4 @@
-"""Tiles as images of their own: what the objective sees, where steps go, what students are told."""
+"""Tiles as images of their own: what the objective sees, and where steps go."""
 
 from dataclasses import dataclass, replace
 
@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from infoutil_jax.data.siamese import PLAIN
-from infoutil_jax.distillation.refining import asked_of_students
 from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
 from infoutil_jax.image.resampling import resized
@@ -82,9 +81,3 @@ def test_each_tile_steps_in_the_spectrum_of_images_of_its_size(tiled):
     np.testing.assert_allclose(mosaic.split(found.pixels(change), 4), wanted, atol=1e-5)
     wanted = jax.grad(lambda c: (found.pixels(c) * slope).sum())(change)
     np.testing.assert_allclose(found.gradient(slope), wanted, rtol=1e-4, atol=1e-4)
-
-
-def test_students_are_told():
-    assert asked_of_students(PARTED) == {"temperature": 1.0, "partition": True}
-    assert asked_of_students(replace(PARTED, partition=False)) == {"temperature": 1.0}
-    assert asked_of_students(lambda key, teacher, images, soft, pool: (images, soft)) == {}

@@ -1,0 +1,60 @@
+"""A refined set whose tiles are images of their own: what students are told of it."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from infoutil_jax.app.students import train_students
+from infoutil_jax.data.siamese import PLAIN
+from infoutil_jax.distillation import DistillConfig, distill
+from infoutil_jax.distillation.refining import asked_of_students
+from infoutil_jax.method.recipes import random
+from infoutil_jax.refine import NeuralFeatureRegression, Refiner
+from infoutil_jax.training.config import BackboneConfig, StudentConfig
+
+PARTED = Refiner(
+    NeuralFeatureRegression(networks=2, greatest_age=5),
+    steps=4,
+    batch_size=16,
+    labels="learnt",
+    view=PLAIN,
+    network=BackboneConfig(width=4),
+    partition=True,
+)
+
+
+def test_what_is_asked_of_students():
+    asked = asked_of_students(PARTED, per_class=4, classes=3)
+    assert asked == {"temperature": 1.0, "partition": True, "batch_size": 50}
+    assert asked_of_students(replace(PARTED, partition=False), 4, 3) == {"temperature": 1.0}
+    assert asked_of_students(lambda key, teacher, images, soft, pool: (images, soft), 4, 3) == {}
+
+
+@pytest.fixture(scope="module")
+def made(digits, teachers, tmp_path_factory):
+    recipe = replace(random(tiles=4), name="parted", refine=PARTED)
+    return distill(
+        digits,
+        teachers["converged"],
+        recipe,
+        images_per_class=1,
+        workdir=tmp_path_factory.mktemp("parted") / "set",
+        config=DistillConfig(pool=40, progress=False),
+    )
+
+
+def test_the_set_says_it(made):
+    training = made.manifest["training"]
+    assert training["partition"] and training["temperature"] == 1 and training["batch_size"] == 50
+    assert "students see each by itself" in (made.path / "README.md").read_text()
+
+
+def test_students_do_what_the_set_asks_for_where_nothing_was_chosen(made, digits):
+    student = StudentConfig(width=4, epochs=2, seeds=(0,), labels="stored")
+    told, chosen, whole = (
+        train_students(made, digits, None, replace(student, **given), progress=False).loss
+        for given in ({}, {"partition": True, "temperature": 1.0}, {"partition": False})
+    )
+    np.testing.assert_array_equal(told, chosen)
+    assert (told != whole).any()
