@@ -69,7 +69,7 @@ class Refinement:
     steps: int | None = None
     """By default the refiner's."""
     labels: str | None = None
-    """What the images are taken to be; by default the refiner's."""
+    """What the images are taken to be; by default their classes."""
     norm: str | None = None
     """Of the refiner's networks; by default batch."""
     total_variation: float = 0.0
@@ -177,8 +177,9 @@ class Refinement:
 
     def _refiner(self) -> Refiner:
         given: dict[str, Any] = {"total_variation": self.total_variation, "distance": self.distance}
-        given |= {k: v for k in ("steps", "labels") if (v := getattr(self, k)) is not None}
-        given |= {"network": BackboneConfig(norm=self.norm), "partition": self.tiles > 1}
+        if self.steps is not None:
+            given["steps"] = self.steps
+        given |= {"labels": self.labels or "hard", "network": BackboneConfig(norm=self.norm), "partition": self.tiles > 1}
         return replace(REFINERS[self.refiner], **given)
 
     def _selected(self, setting: Setting) -> tuple[DistilledDataset, np.ndarray]:

@@ -24,6 +24,8 @@ from infoutil_jax.method.shapley_maps import Strategy
 from infoutil_jax.refine.recipes import RECIPES
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 
+LEAST_TILED = 16
+"""Pixels of the short side that are tiled without being asked: a tile needs some to show a thing."""
 RareClasses = Literal["refuse", "cap", "own", "fill", "proportional"]
 Stage = Literal["auto", "early", "converged"]
 
@@ -41,7 +43,10 @@ class RecipeConfig:
     recipe: Annotated[str, tyro.conf.arg(help=_in_lines(RECIPES))] = "infoutil"
     tiles: Annotated[
         int | None,
-        tyro.conf.arg(help_behavior_hint="(by default 1 up to 64 pixels, 4 above)", metavar="INT"),
+        tyro.conf.arg(
+            help_behavior_hint="(by default 1 up to 64 pixels, 4 above; of infoutil_refined 4)",
+            metavar="INT",
+        ),
     ] = None
     """Crops an image: 1, 4 or 9."""
     grid: int | None = None
@@ -109,8 +114,10 @@ class RecipeConfig:
         """
         self.check()
         factory = RECIPES[self.recipe]
-        even = not any(pixels % 2 for pixels in source.image_size)
-        tiles = 4 if min(source.image_size) > 64 and even else 1
+        side = min(source.image_size)
+        tiles = 4 if side > 64 else inspect.signature(factory).parameters["tiles"].default
+        if side < LEAST_TILED or any(pixels % 2 for pixels in source.image_size):
+            tiles = 1
         arguments: dict[str, Any] = {"tiles": tiles}
         for name, value in self._chosen().items():
             place = _place_of(name, factory)

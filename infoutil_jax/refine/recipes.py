@@ -16,7 +16,13 @@ FLIP = Siamese(shift=0.0, colour=(0.0, 0.0, 0.0), cutout=0.0)
 
 REFINERS = {
     "frepo": Refiner(
-        NeuralFeatureRegression(), learning_rate=0.05, steps=1000, batch_size=64, view=FLIP
+        NeuralFeatureRegression(),
+        learning_rate=0.05,
+        steps=1000,
+        batch_size=64,
+        view=FLIP,
+        labels="learnt",
+        partition=True,
     ),
     "kip": Refiner(KernelRegression(), learning_rate=0.05, view=FLIP),
     "dm": Refiner(DistributionMatching(), learning_rate=0.05),
@@ -27,7 +33,7 @@ REFINERS = {
 
 def infoutil_refined(
     *,
-    tiles: int = 1,
+    tiles: int = 4,
     shortlist: int = selection.MostUseful.shortlist,
     refiner: Refiner = REFINERS["frepo"],
 ) -> Recipe:
@@ -36,7 +42,7 @@ def infoutil_refined(
     On reduced CIFAR-10, with hard labels, students gain 3 to 8 points (docs/refine.md).
 
     Args:
-        tiles: crops an image: 1 at 32 and 64 pixels, 4 at 128 and 224.
+        tiles: crops an image, each of which students take for an image of its own, enlarged.
         shortlist: as of `infoutil`.
         refiner: what refines.
     """

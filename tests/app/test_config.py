@@ -20,6 +20,12 @@ def test_tiles_follow_the_image_size(digits, size, tiles):
     assert RecipeConfig("rded", tiles=9).build(source).tiles == 9
 
 
+@pytest.mark.parametrize(("size", "tiles"), [(8, 1), (16, 4), (32, 4), (75, 1), (128, 4)])
+def test_refined_images_have_tiles_wherever_these_show_something(digits, size, tiles):
+    source = replace(digits, image_size=(size, size))
+    assert RecipeConfig("infoutil_refined").build(source).tiles == tiles
+
+
 def test_unknown_recipes_and_foreign_options_are_named(digits):
     with pytest.raises(InputError, match="infoutil, infoutil_paper, infoutil_clear, infoutil_"):
         RecipeConfig("dream").build(digits)
