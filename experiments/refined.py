@@ -179,7 +179,11 @@ class Refinement:
         given: dict[str, Any] = {"total_variation": self.total_variation, "distance": self.distance}
         if self.steps is not None:
             given["steps"] = self.steps
-        given |= {"labels": self.labels or "hard", "network": BackboneConfig(norm=self.norm), "partition": self.tiles > 1}
+        given |= {
+            "labels": self.labels or "hard",
+            "network": BackboneConfig(norm=self.norm),
+            "partition": self.tiles > 1,
+        }
         return replace(REFINERS[self.refiner], **given)
 
     def _selected(self, setting: Setting) -> tuple[DistilledDataset, np.ndarray]:

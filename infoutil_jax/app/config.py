@@ -25,7 +25,7 @@ from infoutil_jax.refine.recipes import RECIPES
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 
 LEAST_TILED = 16
-"""Pixels of the short side that are tiled without being asked: a tile needs some to show a thing."""
+"""Pixels of the short side from which on images are tiled unasked: tiles must show something."""
 RareClasses = Literal["refuse", "cap", "own", "fill", "proportional"]
 Stage = Literal["auto", "early", "converged"]
 
