@@ -15,7 +15,7 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tyro
@@ -70,7 +70,7 @@ class Refinement:
     """By default the refiner's."""
     labels: str | None = None
     """What the images are taken to be; by default their classes."""
-    norm: str | None = None
+    norm: Literal["batch", "instance", "none"] | None = None
     """Of the refiner's networks; by default batch."""
     total_variation: float = 0.0
     """Weight of the regulariser."""

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import Any
+from typing import Any, cast
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,11 @@ class Protocol:
     num_classes: int
     batch_size: int
     tiles: int = 1
+
+    @property
+    def temperature(self) -> float:
+        """Of the soft labels."""
+        return cast(float, self.config.temperature)  # which is complete
 
     @property
     def crop_scale(self) -> tuple[float, float]:
@@ -125,7 +130,7 @@ def view(
 
     if protocol.teach is not None:
         logits = protocol.teach(context["teacher"], images)
-        return images, jax.nn.softmax(logits / config.temperature)
+        return images, jax.nn.softmax(logits / protocol.temperature)
     if config.labels == "hard":
         targets = jax.nn.one_hot(labels, protocol.num_classes)
         return images, share * targets + (1 - share) * targets[partner]
@@ -134,7 +139,7 @@ def view(
     upright = augment.before_turns(window, turns, size)
     pasted = tile_areas(boxes, flipped, size, protocol.tiles, upright)
     kept = tile_areas(boxes, flipped, size, protocol.tiles, whole) - pasted
-    probabilities = jax.nn.softmax(soft / config.temperature)
+    probabilities = jax.nn.softmax(soft / protocol.temperature)
     probabilities = jnp.take_along_axis(probabilities, order[:, :, None], axis=1)
     own = jnp.einsum("bt,btc->bc", kept, probabilities)
     return images, own + jnp.einsum("bt,btc->bc", pasted, probabilities)[partner]
@@ -150,7 +155,7 @@ def loss(
     if config.labels == "hard":
         losses: Array = optax.softmax_cross_entropy(logits, targets)
     else:
-        predictions = jax.nn.log_softmax(logits / config.temperature)
+        predictions = jax.nn.log_softmax(logits / protocol.temperature)
         losses = optax.kl_divergence(predictions, targets)
     return losses.mean()
 
