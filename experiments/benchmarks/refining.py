@@ -4,7 +4,7 @@
 
 On noise in the shape of CIFAR-10: the time of a step of each objective, in turn and divided by that
 of a student's ordinary step on as many images as the set has, and what XLA sets aside for it;
-trajectory matching for several numbers of unrolled steps.
+FRePo also where each image is four; trajectory matching for several numbers of unrolled steps.
 """
 
 from __future__ import annotations
@@ -74,21 +74,24 @@ class Refining:
         options = (("norm", "batch"), ("width", self.width))
         return Network(Architecture("convnet3", CLASSES, (32, 32), 3, options), PLAIN)
 
-    def _program(self, refiner: Refiner, budget: int) -> tuple[Any, tuple[Any, ...]]:
+    def _program(
+        self, refiner: Refiner, budget: int, tiles: int = 1
+    ) -> tuple[Any, tuple[Any, ...]]:
         """A compiled chunk of steps, and its arguments."""
         chance = np.random.default_rng(0)
         pixels = chance.integers(0, 256, (256, 32, 32, 3), np.uint8)
         pool = Pool(pixels, np.arange(256, dtype=np.int32) % CLASSES)
         scale = Normalisation.of((0.5,) * 3, (0.25,) * 3)
         network, count = self._network(), budget * CLASSES
-        labels = jnp.log(jnp.maximum(jnp.repeat(jnp.eye(CLASSES), budget, 0), 1e-30))[:, None]
+        classes = jnp.repeat(jnp.eye(CLASSES), budget, 0)[:, None].repeat(tiles, 1)
+        labels = jnp.log(jnp.maximum(classes, 1e-30))
         images = jax.random.normal(jax.random.key(0), (count, 32, 32, 3))
         first = Learnt(images, labels, refiner.objective.extra())
         known = refiner.objective.prepare(network, jax.random.key(1), pool, scale)
         program = Program(refiner, network)
         state = program.begin(first, jax.random.key(2))
         rows = np.arange(self.steps * self.batch_size).reshape(self.steps, -1) % 256
-        given = Given(first, known, scale, jax.random.key(3), measured(pool, scale))
+        given = Given(first, known, scale, jax.random.key(3), measured(pool, scale, tiles))
         rest = given, (pixels[rows], pool.labels[rows]), 0
         compiled = Program.chunk.lower(program, state, *rest, self.steps).compile()
         return compiled, (state, *rest, self.steps)
@@ -102,6 +105,8 @@ class Refining:
         programs = {
             name: self._program(replace(one, view=PLAIN), budget) for name, one in refiners.items()
         }
+        parted = replace(REFINERS["frepo"], view=PLAIN)
+        programs["frepo, 4 tiles"] = self._program(parted, budget, tiles=4)
         student = self._student(budget)
         seconds: dict[str, list[float]] = {name: [] for name in (*programs, "student")}
         for turn in range(self.repeats + 1):
