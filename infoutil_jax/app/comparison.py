@@ -18,7 +18,7 @@ from infoutil_jax.app.accounts import account_of, mean_interval
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.command_line import command_of
 from infoutil_jax.app.config import CompareConfig, RecipeConfig
-from infoutil_jax.app.forecast import forecast
+from infoutil_jax.app.forecast import forecast, parts_of
 from infoutil_jax.app.pipeline import choose_teachers, train_teachers
 from infoutil_jax.app.sets import found_or_distilled
 from infoutil_jax.app.students import STUDENTS, details, summarise, train_students
@@ -169,7 +169,8 @@ def compare(
     for recipe in chosen:
         check_budget(source, recipe, budget, pool)
     shared: dict[str, Any] = {"devices": devices, "progress": progress}
-    say(forecast(whole, budget, len(chosen), config.teacher, student, own_sets=True))
+    shown = budget * max(parts_of(recipe, student) for recipe in chosen)
+    say(forecast(whole, shown, len(chosen), config.teacher, student, own_sets=True))
     teachers = train_teachers(
         whole, workdir / "teacher", config.teacher, seed=config.seed, **shared
     )

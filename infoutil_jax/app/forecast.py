@@ -13,6 +13,7 @@ from jaxtyping import Array
 
 from infoutil_jax import memory, models, parallel
 from infoutil_jax.data.sources import Source
+from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.models import Architecture
 from infoutil_jax.training.config import BackboneConfig, StudentConfig, TeacherConfig
 from infoutil_jax.training.student import default_batch_size
@@ -83,7 +84,7 @@ def forecast(
 
     Args:
         source: what teachers are trained on.
-        budget: distilled images a class.
+        budget: distilled images a class, or tiles where students take them for images.
         recipes: on whose sets students are trained.
         teacher: its training; None for none.
         student: the training of each; None for none.
@@ -126,6 +127,12 @@ def forecast(
         "if nothing is there yet"
     )
     return "\n".join([said, *short_of_memory(needs)])
+
+
+def parts_of(recipe: Recipe, student: StudentConfig) -> int:
+    """How many images students take each image of a recipe's set for."""
+    asked = {"partition": getattr(recipe.refine, "partition", False)}
+    return recipe.tiles if student.asked(asked).partition else 1
 
 
 def short_of_memory(needs: dict[str, float]) -> list[str]:

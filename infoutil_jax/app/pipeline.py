@@ -18,7 +18,7 @@ from infoutil_jax.app.accounts import account_of, labels_in_words, own_class_sha
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.command_line import command_of
 from infoutil_jax.app.config import RunConfig, Stage, Stages
-from infoutil_jax.app.forecast import forecast
+from infoutil_jax.app.forecast import forecast, parts_of
 from infoutil_jax.app.sets import found_or_distilled, made_by
 from infoutil_jax.app.students import STUDENTS, details, summarise, train_students
 from infoutil_jax.data.distilled import check_destination
@@ -182,7 +182,8 @@ def run(
     rows = 1 + compared
     command, there = command_of("run", source, config), summaries.earlier(workdir)
     if there.get("command") != command:  # which tells that all may be done
-        say(forecast(whole, images_per_class, rows, config.teacher, config.student))
+        shown = images_per_class * parts_of(recipe, config.student)
+        say(forecast(whole, shown, rows, config.teacher, config.student))
     teachers = train_teachers(
         whole,
         workdir / "teacher",

@@ -50,7 +50,8 @@ class Refiner:
         label_learning_rate: of learnt labels, in nats of their logits, and of what else the
             objective learns.
         labels: what the images are taken to be: "hard", their classes; "soft", what the teacher
-            says of them, at the temperature; "learnt", which starts nine tenths hard.
+            says of them, at the temperature; "learnt", which starts nine tenths hard
+            and one tenth of all classes alike.
         temperature: of soft labels, at which students must read them, too.
         batch_size: real images a step, of all classes in proportion.
         view: in which the set is seen, one draw for all its images; never mirrored where the pool
@@ -204,8 +205,7 @@ class Refiner:
         logits = jnp.asarray(soft_labels) / self.temperature
         if self.labels != "soft":
             rest = 0.1 if self.labels == "learnt" else 0.0
-            said = jax.nn.softmax(jnp.asarray(soft_labels))
-            logits = jnp.log(jnp.maximum((1 - rest) * hard + rest * said, 1e-30))
+            logits = jnp.log(jnp.maximum((1 - rest) * hard + rest / classes, 1e-30))
         return Learnt(scale(images), logits, self.objective.extra())
 
     def _name(

@@ -8,7 +8,9 @@ import pytest
 from infoutil_jax import memory, parallel
 from infoutil_jax.app import forecast as forecasts
 from infoutil_jax.app.cli import main
-from infoutil_jax.app.forecast import Cost, cost_of, forecast, short_of_memory
+from infoutil_jax.app.forecast import Cost, cost_of, forecast, parts_of, short_of_memory
+from infoutil_jax.method.recipes import random
+from infoutil_jax.refine import infoutil_refined
 from infoutil_jax.training.config import StudentConfig, TeacherConfig
 
 GIB = 2**30
@@ -124,3 +126,11 @@ def test_images_that_no_memory_holds_are_not_read(monkeypatch, capsys):
     monkeypatch.setattr(memory, "total", lambda: 10_000)
     assert main(["teacher", "digits", "--workdir", "w", "--in-memory", "True"]) == 2
     assert "choose --in-memory False, or a smaller --image-size" in capsys.readouterr().err
+
+
+def test_a_student_sees_as_many_images_as_it_takes_tiles_for():
+    whole, parted = StudentConfig(), StudentConfig(partition=True)
+    assert [parts_of(random(tiles=4), student) for student in (whole, parted)] == [1, 4]
+    refined = infoutil_refined()
+    students = whole, parted, StudentConfig(partition=False)
+    assert [parts_of(refined, student) for student in students] == [4, 4, 1]

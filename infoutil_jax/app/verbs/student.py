@@ -56,7 +56,9 @@ class TrainStudent:
             teacher = choose_teacher(teachers, stage, budget)
         devices = parallel.devices_of(self.devices)
         source = self.data.open(tuple(distilled.manifest["image_shape"]))
-        print(forecast(source, budget, 1, None, self.config))
+        parted = self.config.asked(distilled.manifest.get("training", {})).partition
+        shown = budget * (distilled.soft_labels.shape[1] if parted else 1)
+        print(forecast(source, shown, 1, None, self.config))
         # On however many devices, and wherever it is logged, it is the same work.
         command = repr(replace(self, devices="all", logs=Logs()))
         with kept_beside(self.distilled, command) as kept:
