@@ -39,7 +39,7 @@ def infoutil_refined(
 ) -> Recipe:
     """Synthetic pixels: `infoutil`'s choice, refined (FRePo), for students without a teacher.
 
-    On reduced CIFAR-10 at 1 image a class, students that learn its labels gain 13 to 17 points over
+    On reduced CIFAR-10 at 1 image a class, students that learn its labels gain 12 to 17 points over
     those of `infoutil`'s crops, and 7 to 10 over those that take its four tiles for images, too
     (validation, docs/refine.md).
 
