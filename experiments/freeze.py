@@ -34,8 +34,8 @@ def choices() -> dict[str, Any]:
     teachers = [asdict(TeacherConfig(width=64).complete(one)) for one in facts]
     students = [asdict(StudentConfig(width=64, test_view=TEST_VIEW).complete(one)) for one in facts]
     for one in (*teachers, *students):
-        for name in ("turn", "dsa"):
-            if one.get(name) is False:  # as before images could be turned or recoloured
+        for name in ("turn", "dsa", "partition"):
+            if one.get(name) is False:  # as before there was the choice
                 del one[name]
     recipe = provenance.describe(infoutil())
     if recipe["refine"] is None:  # as before recipes had such a part
