@@ -24,10 +24,11 @@ _KERAS = {
 """Keras's layers, by whether images are mirrored and turned."""
 _BOX = "(left, top, left + {cell[1]}, top + {cell[0]})"
 _CELL = "[top : top + {cell[0]}, left : left + {cell[1]}]"
+# Cut out first: Pillow's resize of a box looks beyond it.
 _READ = {
     (True, False): "PIL.Image.open(file)",
     (False, False): "np.load(file)",
-    (True, True): "PIL.Image.open(file).resize(({width}, {height}), 2, " + _BOX + ")",
+    (True, True): "PIL.Image.open(file).crop(" + _BOX + ").resize(({width}, {height}), 2)",
     (False, True): f"np.load(file){_CELL}.repeat({{side}}, 0).repeat({{side}}, 1)",
 }
 """An image's pixels, or a tile's, enlarged; by whether they are a PNG, and students see tiles."""

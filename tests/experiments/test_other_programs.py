@@ -1,14 +1,18 @@
 """The programs of a set's README.md: short, and as good as our students on easy images."""
 
 import ast
+import glob
 import sys
 
 import numpy as np
+import PIL.Image
 import pytest
 
 from experiments.other_programs import TESTS, accuracy, lines_of, normalised_tests, programs
-from infoutil_jax.data.distilled import write_distilled
+from infoutil_jax.data.distilled import DistilledDataset, write_distilled
 from infoutil_jax.image import mosaic
+from infoutil_jax.training.labelled import Labelled
+from infoutil_jax.training.supervision import Supervision
 
 
 @pytest.fixture(scope="module", params=[1, 4], ids=["whole images", "tiles"])
@@ -50,6 +54,23 @@ def test_each_library_has_a_program_of_at_most_fifteen_lines(striped):
     for program in found.values():
         ast.parse(program)
         assert lines_of(program) <= 15
+
+
+@pytest.mark.parametrize("library", list(TESTS))
+def test_a_program_reads_what_our_students_see(striped, library, monkeypatch):
+    program = programs((striped / "set/README.md").read_text())[library]
+    reading = [
+        line for line in program.splitlines() if line.startswith(("files =", "images = np."))
+    ]
+    known = {"glob": glob, "np": np, "PIL": PIL}
+    monkeypatch.chdir(striped / "set")
+    exec("\n".join(reading[:2]), known)
+    distilled = DistilledDataset.load(striped / "set")
+    soft = distilled.soft_labels
+    as_students = Supervision(2, soft_labels=soft, tiles=soft.shape[1], mean=(0.5,), std=(0.5,))
+    seen, _ = as_students.partitioned(Labelled(distilled.images, distilled.labels))
+    # Pillow rounds what it has enlarged along one axis before it goes on along the other.
+    np.testing.assert_allclose(known["images"].astype(int), seen.images.astype(int), atol=1)
 
 
 @pytest.mark.parametrize("library", list(TESTS))
