@@ -94,7 +94,7 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         seen=seen,
         torch_taught="flatten(0, 1)  # each tile its own" if parted else mean_of_tiles,
         taught=f"reshape(-1, {classes})  # each tile its own" if parted else mean_of_tiles,
-        labeller=_labeller(manifest),
+        soft_labels=_soft_labels(manifest, f"{height}×{width}"),
         temperature=f"{training['temperature']:g}",
         mean=mean,
         std=std,
@@ -132,13 +132,22 @@ def _name(manifest: Mapping[str, Any]) -> str:
     return f"{printable(name)}, distilled" if name else "A distilled set"
 
 
-def _labeller(manifest: Mapping[str, Any]) -> str:
-    teacher = manifest.get("label_teacher")
-    if not isinstance(teacher, Mapping):
-        return "the one that labelled"
-    accuracy = teacher.get("accuracy")
-    rate = "" if accuracy is None else f", {accuracy:.1f}% on the source's test images"
-    return f"{teacher.get('stage')}, {printable(str(teacher.get('name')))}{rate}"
+def _soft_labels(manifest: Mapping[str, Any], size: str) -> str:
+    """What the soft labels are."""
+    if _learnt(manifest):
+        return "logits that were learnt with the pixels, of each tile"
+    teacher, said = manifest.get("label_teacher"), "the one that labelled"
+    if isinstance(teacher, Mapping):
+        accuracy = teacher.get("accuracy")
+        rate = "" if accuracy is None else f", {accuracy:.1f}% on the source's test images"
+        said = f"{teacher.get('stage')}, {printable(str(teacher.get('name')))}{rate}"
+    return f"logits of the teacher ({said}) on each tile, resized to {size} pixels"
+
+
+def _learnt(manifest: Mapping[str, Any]) -> bool:
+    """Whether no teacher has said the labels."""
+    refine = _about(manifest, "recipe").get("refine")
+    return isinstance(refine, Mapping) and refine.get("labels") == "learnt"
 
 
 def _origin(manifest: Mapping[str, Any]) -> str:
@@ -156,7 +165,7 @@ def _origin(manifest: Mapping[str, Any]) -> str:
         lines["Choice"] = f"from {among} of each class, seed {manifest.get('seed')}"
     for role, what in (("teacher", "Chosen by"), ("label_teacher", "Labelled by")):
         about = _about(manifest, role)
-        if about:
+        if about and not (role == "label_teacher" and _learnt(manifest)):
             name = f"{about.get('stage')} {about.get('name')}"
             lines[what] = f"teacher {name}, digest `{about.get('digest')}`"
     if skipped:
@@ -195,7 +204,9 @@ def _limits(manifest: Mapping[str, Any]) -> list[str]:
     right = "" if accuracy is None else f", right in {accuracy:.1f}% of the source's test images"
     return [
         pixels,
-        f"Soft labels are the opinion of one network{right}: its mistakes are taught, too.",
+        "Soft labels are learnt for what students make of them: they are nobody's opinion."
+        if _learnt(manifest)
+        else f"Soft labels are the opinion of one network{right}: its mistakes are taught, too.",
         "It is made to train classifiers. Classes have other shares than in the source, and what "
         "is rare within a class may be missing: do not draw statistics from it.",
         "It is made for students such as `infoutil student` trains: test any other yourself.",

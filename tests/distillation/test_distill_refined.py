@@ -64,7 +64,10 @@ def test_the_manifest_says_how_it_was_refined(made):
         "error": "scaled",
     }
     assert made.manifest["training"]["temperature"] == 2.0
-    assert "softmax(logits / 2)" in (made.path / "README.md").read_text()
+    card = (made.path / "README.md").read_text()
+    assert "softmax(logits / 2)" in card
+    assert "logits that were learnt with the pixels" in card and "logits of the teacher" not in card
+    assert "nobody's opinion" in card
 
 
 def test_every_record_says_how_far_it_went_from_which_crops(made, plain, digits):
