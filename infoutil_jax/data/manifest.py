@@ -103,7 +103,8 @@ PROVENANCE: Mapping[str, tuple[kinds.Kind, str]] = {
             **dict.fromkeys(("batch_size", "epochs"), kinds.count),
             partition=kinds.flag,
         ),
-        "a mapping with temperature, learning_rate, batch_size and epochs, maybe a true partition",
+        "a mapping with temperature, learning_rate, batch_size and epochs, and true or false for a "
+        "partition",
     ),
     "teacher": _TEACHER,
     "label_teacher": _TEACHER,

@@ -312,3 +312,10 @@ def test_a_manifest_that_says_such_things_otherwise_is_told(tmp_path, arguments,
         write_distilled(
             tmp_path / "sheet", **given | {"manifest": given["manifest"] | {key: value}}
         )
+
+
+def test_a_manifest_whose_partition_is_no_truth_value_is_told(tmp_path, arguments):
+    training = {"temperature": 1.0, "flip": True, "batch_size": 3, "epochs": 2}
+    training |= {"learning_rate": 0.001, "partition": "yes"}
+    with pytest.raises(InputError, match="true or false for a partition"):
+        datasheet(tmp_path, arguments, training=training)
