@@ -31,6 +31,8 @@ class Row:
     autoaugment: bool = False
     dsa: bool = False
     """DSA's colours and cutout on the student's views."""
+    partition: bool | None = None
+    """Students take each tile for an image of its own, enlarged; None: as the set asks."""
     student: str | None = None
     """The student's backbone; None for the teacher's."""
     norm: str | None = None
@@ -149,6 +151,10 @@ def _rows() -> dict[str, Row]:
         for name in METHODS
         for end, labels in LABELS.items()
     ]
+    tiled = [row for row in rows if row.recipe.tiles == 4]
+    rows += [replace(row, name=f"{row.name}-parted", partition=True) for row in tiled]
+    whole = [row for row in rows if row.recipe.tiles == 1]
+    rows += [replace(row, name=f"{row.name}-dsa", dsa=True) for row in whole]
     return {row.name: row for row in rows}
 
 

@@ -19,12 +19,14 @@ import infoutil_jax
 from experiments.datasets import TEST_VIEW
 from experiments.leads import RESULTS, Leads
 from infoutil_jax import infoutil, provenance
+from infoutil_jax.app.config import tiling
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.config import Facts, StudentConfig, TeacherConfig
 
 FROZEN = RESULTS / "recommended" / "frozen.json"
 SIZES = (240, 2000, 50_000)
 SIDES = (8, 32, 64, 128)
+BUDGETS = (1, 10, 50)
 
 
 def choices() -> dict[str, Any]:
@@ -40,8 +42,16 @@ def choices() -> dict[str, Any]:
     recipe = provenance.describe(infoutil())
     if recipe["refine"] is None:  # as before recipes had such a part
         del recipe["refine"]
+    del recipe["partition"]  # which follows the budget, as tiles do
     described = {
         "recipe": recipe,
+        "tiles": [
+            {"side": side, "images_per_class": budget}
+            | {"partition": False}
+            | tiling(infoutil, (side, side), budget, fewest=100)
+            for side in SIDES
+            for budget in BUDGETS
+        ],
         "teachers": teachers,
         "students": students,
     }

@@ -26,7 +26,7 @@ from infoutil_jax.app.accounts import mean_interval
 
 RESULTS = Path(__file__).parent / "results"
 RIVALS = ("random", "rded", "rded-by-early")
-OTHERS = ("tiles1-random", "tiles1-rded")
+OTHERS = ("tiles1-infoutil", "tiles1-random", "tiles1-rded")
 
 
 @dataclass(frozen=True)

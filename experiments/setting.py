@@ -16,7 +16,7 @@ import jax
 import numpy as np
 from flax import nnx
 
-from experiments.cells import Cell, Row
+from experiments.cells import Cell
 from experiments.datasets import DATASETS, TEST_VIEW, validating, width_of
 from experiments.tables import TABLES
 from infoutil_jax import (
@@ -45,8 +45,8 @@ from infoutil_jax.training.teacher import Teacher
 if TYPE_CHECKING:
     from experiments.run import Experiment
 
-
 STAGES = ("early", "converged")
+KEPT = ("recipe", "teacher", "label_teacher", "training")  # of a set's manifest
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,7 @@ class Setting:
     def teacher(self, stage: str, images_per_class: int) -> Teacher:
         """The teacher of a stage, or one that is "untrained", or the converged one of a backbone.
 
-        What is not there yet is made: an untrained network of the teacher's kind, or a teacher of
-        another architecture, trained as the first was.
+        What is not there is made: an untrained network, or a teacher that is trained as the first.
         """
         if stage in ("auto", "early", "converged"):
             return choose_teacher(self.teachers, cast(Stage, stage), images_per_class)
@@ -150,7 +149,8 @@ class Setting:
         self, cell: Cell, steps: list[dict[str, Any]], about: dict[str, Any]
     ) -> dict[str, Any]:
         """A cell's result, of the summaries of its students, with everything that made it."""
-        row, budget, student = cell.row, cell.images_per_class, self.student(cell)
+        row, budget = cell.row, cell.images_per_class
+        student = self.student(cell).asked(about.get("distilled", {}).get("training", {}))
         dataset, backbone = self.experiment.dataset, self.experiment.backbone
         note = f" ({self.experiment.note})" if self.experiment.note else ""
         return {
@@ -219,6 +219,7 @@ class Setting:
             augment=row.augment,
             autoaugment=DATASETS[experiment.dataset].policy if row.autoaugment else None,
             dsa=row.dsa,
+            partition=row.partition,
             epochs=epochs,
             flip=DATASETS[experiment.dataset].flip,
             test_view=TEST_VIEW,
@@ -234,7 +235,7 @@ class Setting:
         row, experiment, labeller = cell.row, self.experiment, self.labeller(cell)
         scoring = self.teacher(row.scorer, cell.images_per_class)
         workdir = self.workdir / "sets" / str(cell.key(experiment.set_seed))
-        recipe = None if row.recipe.recipe == "sre2l" else self._recipe(row)
+        recipe = None if row.recipe.recipe == "sre2l" else self.recipe(cell)
         teachers = scoring.digest(), labeller.digest()
         about = provenance.describe(recipe), teachers, cell.images_per_class, experiment.set_seed
         same = json.dumps(about, sort_keys=True)
@@ -264,11 +265,12 @@ class Setting:
         seen = self._account(cell, distilled, labeller)
         return distilled, {**seen, "distill_seconds": round(seconds, 1)}
 
-    def _recipe(self, row: Row) -> Recipe:
-        if row.recipe.recipe != "forgetting":
-            # Which teacher scores is the row's to say.
-            return replace(row.recipe.build(self.source), scorer="teacher")
-        tiles = replace(row.recipe, recipe="random").build(self.source).tiles
+    def recipe(self, cell: Cell) -> Recipe:
+        """What distils a cell's set; which teacher scores is the row's to say."""
+        config, budget = cell.row.recipe, cell.images_per_class
+        if config.recipe != "forgetting":
+            return replace(config.build(self.source, budget), scorer="teacher")
+        tiles = replace(config, recipe="random").build(self.source, budget).tiles
         return forgetting(load_forgetting(self.trained), tiles=tiles)
 
     def _scored(self, recipe: Recipe, teacher: Teacher) -> tuple[ScoredPool, float]:
@@ -312,7 +314,7 @@ class Setting:
         return {
             "labels_agree": float(agree.mean()),
             "storage": {"images": images, "labels": label_bytes[cell.row.labels]},
-            "distilled": {k: distilled.manifest[k] for k in ("recipe", "teacher", "label_teacher")},
+            "distilled": {k: distilled.manifest[k] for k in KEPT},
         }
 
     def _train_bytes(self) -> int:

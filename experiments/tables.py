@@ -160,9 +160,31 @@ TABLES: dict[str, Table] = {
         tuple(
             f"{name}{labels}{end}"
             for labels in LABELS
-            for name in ("infoutil", "rded", "random")
+            for name in ("tiles1-infoutil", "rded", "random")
             for end in ("", "-dsa")
         ),
+    ),
+    "parted": Table(
+        "Tiles as images of their own, and one crop an image",
+        (
+            ("cifar10", "convnet3"),
+            ("cifar10", "resnet18"),
+            ("imagenette", "convnet4"),
+            ("imagenette", "convnet5"),
+            ("rsscn7", "convnet4"),
+            ("chest_xray", "convnet4"),
+            ("hymenoptera", "convnet4"),
+        ),
+        tuple(
+            row
+            for labels in LABELS
+            for row in (
+                *(f"infoutil{labels}", f"tiles1-infoutil{labels}"),
+                *(f"random{labels}", f"rded{labels}", f"rded-by-early{labels}"),
+                *(f"tiles4-random{labels}-parted", f"tiles4-rded{labels}-parted"),
+            )
+        ),
+        (1,),
     ),
     "why": Table(
         "Why the printed rule loses: its labels, its teacher, its highest scores, its crops",

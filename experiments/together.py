@@ -19,7 +19,6 @@ from experiments import store
 from experiments.cells import Cell
 from experiments.run import Experiment
 from experiments.setting import Setting
-from infoutil_jax.app.config import RecipeConfig
 from infoutil_jax.app.students import summarise
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.student import train_student
@@ -55,8 +54,9 @@ class Together(Experiment):
         seeds = {s: replace(one, experiment=replace(self, set_seed=s)) for s in self.set_seeds}
         groups: dict[str, list[Job]] = {}
         for seed, cell in missing:
-            tiles = RecipeConfig("random", tiles=cell.row.recipe.tiles).build(one.source).tiles
-            key = f"{cell.images_per_class} {tiles} {cell.row.label_stage} {one.student(cell)}"
+            recipe = one.recipe(cell)
+            about = f"{cell.images_per_class} {recipe.tiles} {recipe.parted} {cell.row.label_stage}"
+            key = f"{about} {one.student(cell)}"
             groups.setdefault(key, []).append((seeds[seed], cell))
         for group in groups.values():
             at_once = max(1, self.students // len(one.student(group[0][1]).seeds))
@@ -84,8 +84,9 @@ def run_together(jobs: list[Job], at_once: int, students: int) -> Iterator[store
     if not made:
         return
     setting, cell = made[0][:2]
-    config, labeller = setting.student(cell), setting.labeller(cell)
+    labeller = setting.labeller(cell)
     sets = [distilled for _, _, distilled, _ in made]
+    config = setting.student(cell).asked(sets[0].manifest["training"])
     filled = [*sets, *[sets[-1]] * (at_once - len(sets))]
     each = [one for one in filled for _ in config.seeds]
     many = replace(config, seeds=config.seeds * len(filled), seeds_at_once=min(students, len(each)))

@@ -229,7 +229,9 @@ def _built(recipes: Sequence[str | Recipe], config: CompareConfig, source: Sourc
             raise InputError(f"two recipes are called {name!r}: name each once, or replace a name")
     wanted: list[str | Recipe] = [*recipes, *([RANDOM] if RANDOM not in names else [])]
     built = [
-        RecipeConfig(one, tiles=config.tiles).build(source) if isinstance(one, str) else one
+        RecipeConfig(one, tiles=config.tiles).build(source, config.images_per_class)
+        if isinstance(one, str)
+        else one
         for one in wanted
     ]
     return sorted(built, key=lambda recipe: recipe.name != RANDOM)

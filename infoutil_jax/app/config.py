@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Annotated, Any, Literal
 
+import numpy as np
 import tyro
 
 from infoutil_jax import ranges
@@ -26,6 +27,8 @@ from infoutil_jax.training.config import StudentConfig, TeacherConfig
 
 LEAST_TILED = 16
 """Pixels of the short side from which on images are tiled unasked: tiles must show something."""
+TILES = 4
+"""Where there are several."""
 RareClasses = Literal["refuse", "cap", "own", "fill", "proportional"]
 Stage = Literal["auto", "early", "converged"]
 
@@ -44,11 +47,17 @@ class RecipeConfig:
     tiles: Annotated[
         int | None,
         tyro.conf.arg(
-            help_behavior_hint="(by default 1 up to 64 pixels, 4 above; of infoutil_refined 4)",
+            help_behavior_hint=(
+                "(by default 1 up to 64 pixels, 4 above; of infoutil at 1 image a class and of "
+                "infoutil_refined 4)"
+            ),
             metavar="INT",
         ),
     ] = None
     """Crops an image: 1, 4 or 9."""
+    partition: bool | None = None
+    """Have students take each tile for an image of its own, enlarged; by default at 1 image a class
+    (infoutil)."""
     grid: int | None = None
     """Patches a side."""
     budget: int | None = None
@@ -106,19 +115,19 @@ class RecipeConfig:
             name: value for name, value in options.items() if name != "recipe" and value is not None
         }
 
-    def build(self, source: Source) -> Recipe:
-        """The recipe for `source`.
+    def build(self, source: Source, images_per_class: int | None) -> Recipe:
+        """The recipe for a budget of `source`; None is the default budget.
 
         Raises:
             InputError: as `check`.
         """
         self.check()
         factory = RECIPES[self.recipe]
-        side = min(source.image_size)
-        tiles = 4 if side > 64 else inspect.signature(factory).parameters["tiles"].default
-        if side < LEAST_TILED or any(pixels % 2 for pixels in source.image_size):
-            tiles = 1
-        arguments: dict[str, Any] = {"tiles": tiles}
+        counts = np.bincount(source.train.labels)
+        fewest = int(counts[counts > 0].min())
+        arguments = tiling(
+            factory, source.image_size, images_per_class, fewest=fewest, tiles=self.tiles
+        )
         for name, value in self._chosen().items():
             place = _place_of(name, factory)
             value = BASELINES[value] if name == "missing" else value
@@ -128,6 +137,37 @@ class RecipeConfig:
                 whole = arguments.get(place, inspect.signature(factory).parameters[place].default)
                 arguments[place] = replace(whole, **{PARTS[place][name]: value})
         return factory(**arguments)
+
+
+def tiling(
+    factory: Callable[..., Recipe],
+    image_size: tuple[int, int],
+    images_per_class: int | None,
+    *,
+    fewest: int,
+    tiles: int | None = None,
+) -> dict[str, Any]:
+    """The tiles of a recipe's images, and whether students take them for images.
+
+    The paper's: 1 up to 64 pixels, 4 above. At 1 image a class a recipe whose tiles can be images
+    of their own has four of these (experiments/README.md), where every class fills them.
+
+    Args:
+        factory: makes the recipe.
+        image_size: height and width, pixels.
+        images_per_class: the budget; None for the default one.
+        fewest: images of a class, of the classes that have any.
+        tiles: those that are asked for; None for none.
+    """
+    known = inspect.signature(factory).parameters
+    parted = "partition" in known and images_per_class == 1
+    if tiles is None:
+        side = min(image_size)
+        several = side > 64 or (parted and fewest >= TILES)
+        tiles = TILES if several else known["tiles"].default
+        if side < LEAST_TILED or any(pixels % 2 for pixels in image_size):
+            tiles = 1
+    return {"tiles": tiles} | ({"partition": True} if parted and tiles > 1 else {})
 
 
 say_defaults(RecipeConfig, "(by default the recipe's)")

@@ -131,8 +131,7 @@ def forecast(
 
 def parts_of(recipe: Recipe, student: StudentConfig) -> int:
     """How many images students take each image of a recipe's set for."""
-    asked = {"partition": getattr(recipe.refine, "partition", False)}
-    return recipe.tiles if student.asked(asked).partition else 1
+    return recipe.tiles if student.asked({"partition": recipe.parted}).partition else 1
 
 
 def short_of_memory(needs: dict[str, float]) -> list[str]:

@@ -17,7 +17,7 @@ from infoutil_jax.app import compilations, summaries
 from infoutil_jax.app.accounts import account_of, labels_in_words, own_class_share
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.command_line import command_of
-from infoutil_jax.app.config import RunConfig, Stage, Stages
+from infoutil_jax.app.config import RecipeConfig, RunConfig, Stage, Stages
 from infoutil_jax.app.forecast import forecast, parts_of
 from infoutil_jax.app.sets import found_or_distilled, made_by
 from infoutil_jax.app.students import STUDENTS, details, summarise, train_students
@@ -27,7 +27,6 @@ from infoutil_jax.distillation import DistillConfig
 from infoutil_jax.distillation.checks import check_budget
 from infoutil_jax.distillation.manifest import arguments, of_classes
 from infoutil_jax.errors import InputError
-from infoutil_jax.method import recipes
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.parallel import Devices
 from infoutil_jax.training.config import TeacherConfig
@@ -155,7 +154,7 @@ def run(
     before = compilations.so_far()
     workdir = Path(workdir)
     check_destination(workdir / "distilled", overwrite=True)
-    recipe = config.recipe.build(source)
+    recipe = config.recipe.build(source, config.images_per_class)
     whole = source
     source, images_per_class, text, by_class = budget_of(
         source, recipe.tiles, config.images_per_class, config.rare_classes
@@ -170,15 +169,16 @@ def run(
         )
     said = {"licence": config.licence, "images_by_class": None} | of_classes(by_class)
     wanted = arguments(source, recipe, images_per_class, pool, config.seed) | said
-    drawn = recipes.random(tiles=recipe.tiles) if config.baseline else recipe
+    by_chance = RecipeConfig("random", tiles=config.recipe.tiles)
+    drawn = by_chance.build(source, config.images_per_class) if config.baseline else recipe
     compared = drawn.name != recipe.name
     if compared:
         check_destination(workdir / "random", overwrite=True)
     if not overwrite:  # what would be refused after hours of training
         made_by(workdir / "distilled", wanted)
         if compared:
-            by_chance = arguments(source, drawn, images_per_class, pool, config.seed)
-            made_by(workdir / "random", by_chance | said)
+            about_random = arguments(source, drawn, images_per_class, pool, config.seed)
+            made_by(workdir / "random", about_random | said)
     rows = 1 + compared
     command, there = command_of("run", source, config), summaries.earlier(workdir)
     if there.get("command") != command:  # which tells that all may be done

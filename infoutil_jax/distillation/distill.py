@@ -256,7 +256,7 @@ def contents_of(
             progress=scored.config.progress,
         )
         records = moved(records, start, images)
-        manifest["training"] |= asked_of_students(recipe.refine, per_class, classes)
+    manifest["training"] |= asked_of_students(recipe, per_class, classes)
     labels = np.repeat(np.arange(classes, dtype=np.int32), by_class)
     return Contents(images, labels, soft_labels, records, manifest)
 

@@ -15,6 +15,7 @@ from infoutil_jax.distillation.crops import read_crops
 from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
 from infoutil_jax.method.contracts import Pool, Refine, Resumable
+from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.student import default_batch_size
 from infoutil_jax.training.teacher import Teacher
 
@@ -111,16 +112,16 @@ def refining_of(workdir: Path) -> Path:
     return workdir.with_name(workdir.name + ".refining")
 
 
-def asked_of_students(refine: Refine, per_class: int, classes: int) -> dict[str, Any]:
-    """What the recipe's part says of students, for the manifest's `training`.
+def asked_of_students(recipe: Recipe, per_class: int, classes: int) -> dict[str, Any]:
+    """What a recipe says of students, for the manifest's `training`.
 
     Args:
-        refine: the part; one of a user's own may have a `temperature` or a `partition`, too.
+        recipe: whose `refine`, of a user's own, too, may have a `temperature` or a `partition`.
         per_class: tiles of a class.
         classes: of the set.
     """
-    temperature = getattr(refine, "temperature", None)
+    temperature = getattr(recipe.refine, "temperature", None)
     asked: dict[str, Any] = {} if temperature is None else {"temperature": float(temperature)}
-    if getattr(refine, "partition", False):
+    if recipe.parted and recipe.tiles > 1:
         asked |= {"partition": True, "batch_size": default_batch_size(per_class, classes)}
     return asked

@@ -44,7 +44,7 @@ def test_a_rare_class_is_filled_by_other_crops_of_its_images(rare, teachers, tmp
     distilled = distill(
         source,
         teachers["converged"],
-        RecipeConfig("rded").build(source),
+        RecipeConfig("rded").build(source, None),
         images_per_class=budget,
         workdir=tmp_path / "set",
         config=DistillConfig(progress=False),
@@ -77,7 +77,7 @@ def test_classes_have_different_budgets(rare, teachers, tmp_path, recipe, policy
     distilled = distill(
         source,
         teachers["converged"],
-        RecipeConfig(recipe).build(source),
+        RecipeConfig(recipe).build(source, None),
         images_per_class=most,
         workdir=tmp_path / "set",
         config=DistillConfig(pool=20, progress=False, by_class=by_class),
@@ -99,7 +99,7 @@ def test_the_first_in_rank_of_each_class_are_kept(digits, teachers, tmp_path):
         distill(
             digits,
             teachers["converged"],
-            RecipeConfig("rded").build(digits),
+            RecipeConfig("rded").build(digits, None),
             images_per_class=4,
             workdir=tmp_path / name,
             config=DistillConfig(pool=10, progress=False, by_class=by_class),
@@ -114,7 +114,7 @@ def test_the_first_in_rank_of_each_class_are_kept(digits, teachers, tmp_path):
             distill(
                 digits,
                 teachers["converged"],
-                RecipeConfig("rded").build(digits),
+                RecipeConfig("rded").build(digits, None),
                 images_per_class=4,
                 workdir=tmp_path / "wrong",
                 config=DistillConfig(pool=10, progress=False, by_class=wrong),

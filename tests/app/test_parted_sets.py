@@ -9,7 +9,7 @@ from infoutil_jax.app.students import train_students
 from infoutil_jax.data.siamese import PLAIN
 from infoutil_jax.distillation import DistillConfig, distill
 from infoutil_jax.distillation.refining import asked_of_students
-from infoutil_jax.method.recipes import random
+from infoutil_jax.method.recipes import infoutil, random
 from infoutil_jax.refine import NeuralFeatureRegression, Refiner
 from infoutil_jax.training.config import BackboneConfig, StudentConfig
 
@@ -25,10 +25,16 @@ PARTED = Refiner(
 
 
 def test_what_is_asked_of_students():
-    asked = asked_of_students(PARTED, per_class=4, classes=3)
+    recipe = replace(random(tiles=4), refine=PARTED)
+    asked = asked_of_students(recipe, per_class=4, classes=3)
     assert asked == {"temperature": 1.0, "partition": True, "batch_size": 50}
-    assert asked_of_students(replace(PARTED, partition=False), 4, 3) == {"temperature": 1.0}
-    assert asked_of_students(lambda key, teacher, images, soft, pool: (images, soft), 4, 3) == {}
+    whole = replace(recipe, refine=replace(PARTED, partition=False))
+    assert asked_of_students(whole, 4, 3) == {"temperature": 1.0}
+    own = replace(recipe, refine=lambda key, teacher, images, soft, pool: (images, soft))
+    assert asked_of_students(own, 4, 3) == {}
+    chosen = infoutil(tiles=4, partition=True)
+    assert asked_of_students(chosen, 4, 3) == {"partition": True, "batch_size": 50}
+    assert asked_of_students(replace(chosen, tiles=1), 1, 3) == {}
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from infoutil_jax.training.config import StudentConfig
 @pytest.fixture(scope="module")
 def distilled(digits, teachers, tmp_path_factory):
     workdir = tmp_path_factory.mktemp("pipeline") / "set"
-    recipe = RecipeConfig("random").build(digits)
+    recipe = RecipeConfig("random").build(digits, None)
     config = DistillConfig(progress=False)
     return distill(
         digits, teachers["converged"], recipe, images_per_class=2, workdir=workdir, config=config

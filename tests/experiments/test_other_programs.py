@@ -34,7 +34,7 @@ def striped(request, tmp_path_factory):
     side = 16 if tiles == 1 else 8
     shown, of_tiles = draw(12 * tiles, side)
     images = mosaic.assemble(shown.reshape(12, tiles, side, side, 1), (16, 16))
-    training = {"temperature": 4.0, "flip": True, "batch_size": 6, "epochs": 12}
+    training = {"temperature": 4.0, "flip": True, "batch_size": 6, "epochs": 36}
     distilled = write_distilled(
         folder / "set",
         images=images,

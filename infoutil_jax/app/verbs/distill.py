@@ -67,7 +67,7 @@ class Distill:
 
         teachers = load_teachers(self.teacher)
         source = self.data.open(shape_of(teachers["converged"]))
-        recipe = self.recipe.build(source)
+        recipe = self.recipe.build(source, self.images_per_class)
         source, budget, text, by_class = budget_of(
             source, recipe.tiles, self.images_per_class, self.rare_classes
         )

@@ -57,7 +57,7 @@ class StreamImages:
         teachers = load_teachers(self.teacher)
         data = self.data if self.data.in_memory is not None else replace(self.data, in_memory=False)
         source = data.open(shape_of(teachers["converged"]))
-        recipe = self.recipe.build(source)
+        recipe = self.recipe.build(source, self.images_per_class)
         if isinstance(recipe.select, MostUseful):
             recipe = replace(recipe, select=replace(recipe.select, judges=self.judges))
         recipe, teacher, labeller = choose_teachers(

@@ -24,6 +24,7 @@ LEAST_SIDE = 8
 def infoutil(
     *,
     tiles: int = 1,
+    partition: bool = False,
     shortlist: int = selection.MostUseful.shortlist,
     num_crops: int = cropping.RandomResizedBoxes.num_crops,
     judges: int = selection.MostUseful.judges,
@@ -43,7 +44,7 @@ def infoutil(
         judges=judges,
         wrt=wrt,
     )
-    return replace(rule, name="infoutil")
+    return replace(rule, name="infoutil", partition=partition)
 
 
 def infoutil_paper(

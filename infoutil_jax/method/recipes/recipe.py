@@ -45,6 +45,8 @@ class Recipe:
         select: which crops are kept: a selector, or a function `(key, candidates, per_class) ->
             candidates`, best first within each class.
         tiles: crops that share a distilled image: 1, 4 or 9.
+        partition: students take each tile for an image of its own, enlarged to the whole size (IDC,
+            Kim et al., ICML 2022), where they are not told otherwise: the manifest asks for it.
         fit: how a crop is brought to the teacher's input size for scoring: "resize", or "pad"
             (RDED: centred, in the mean colour).
         tile_order: which ranks share an image: "consecutive" (InfoUtil, Algorithm 1) or "strided"
@@ -67,6 +69,7 @@ class Recipe:
     score: Score
     select: Selector | Choose
     tiles: int = 1
+    partition: bool = False
     fit: Fit = "resize"
     tile_order: TileOrder = "consecutive"
     embed: Embed | None = None
@@ -89,6 +92,11 @@ class Recipe:
     def per_image(self) -> PerImage:
         """The device half."""
         return PerImage(self.attribute, self.crop, self.score, self.embed, self.fit)
+
+    @property
+    def parted(self) -> bool:
+        """Whether students are asked to take tiles for images, by the recipe or what refines."""
+        return self.partition or bool(getattr(self.refine, "partition", False))
 
     @property
     def selector(self) -> Selector:
