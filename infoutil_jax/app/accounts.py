@@ -9,6 +9,7 @@ from scipy import stats
 
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
+from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.teacher import Teacher
 
 
@@ -35,6 +36,14 @@ def account_of(
             "or give it more images, or larger ones"
         )
     return text, accuracies | {"majority": majority}
+
+
+def tiles_in_words(recipe: Recipe) -> str:
+    """A line on what an image's tiles are to students, where there are several."""
+    if recipe.tiles == 1:
+        return ""
+    alone = ", each an image of its own to students" if recipe.parted else ""
+    return f"\ntiles: {recipe.tiles} an image{alone}"
 
 
 def own_class_share(distilled: DistilledDataset) -> float:

@@ -55,9 +55,14 @@ class RecipeConfig:
         ),
     ] = None
     """Crops an image: 1, 4 or 9."""
-    partition: bool | None = None
-    """Have students take each tile for an image of its own, enlarged; by default at 1 image a class
-    (infoutil)."""
+    partition: Annotated[
+        bool | None,
+        tyro.conf.arg(
+            help_behavior_hint="(by default yes of infoutil at 1 image a class)",
+            metavar="{True,False}",
+        ),
+    ] = None
+    """Have students take each tile for an image of its own, enlarged."""
     grid: int | None = None
     """Patches a side."""
     budget: int | None = None

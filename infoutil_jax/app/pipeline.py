@@ -14,7 +14,12 @@ from typing import Any
 from infoutil_jax import files, provenance
 from infoutil_jax import progress as notes
 from infoutil_jax.app import compilations, summaries
-from infoutil_jax.app.accounts import account_of, labels_in_words, own_class_share
+from infoutil_jax.app.accounts import (
+    account_of,
+    labels_in_words,
+    own_class_share,
+    tiles_in_words,
+)
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.app.command_line import command_of
 from infoutil_jax.app.config import RecipeConfig, RunConfig, Stage, Stages
@@ -159,7 +164,7 @@ def run(
     source, images_per_class, text, by_class = budget_of(
         source, recipe.tiles, config.images_per_class, config.rare_classes
     )
-    say(text)
+    say(text + tiles_in_words(recipe))
     pool = max(DistillConfig.pool or 0, images_per_class * recipe.tiles)
     check_budget(source, recipe, images_per_class, pool)
     if any(pixels % math.isqrt(recipe.tiles) for pixels in source.image_size):

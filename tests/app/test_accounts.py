@@ -1,6 +1,7 @@
 """Accuracies in words."""
 
-from infoutil_jax.app.accounts import accuracy_table
+from infoutil_jax.app.accounts import accuracy_table, tiles_in_words
+from infoutil_jax.method.recipes import infoutil, rded
 
 
 def test_accuracies_are_means_and_deviations():
@@ -11,3 +12,10 @@ def test_accuracies_are_means_and_deviations():
         "| a        | 15.0 ± 7.1 | 50.0       |",
         "| method b | not run    | 60.0 ± 1.4 |",
     ]
+
+
+def test_what_tiles_are_to_students_is_said():
+    assert tiles_in_words(infoutil()) == ""
+    assert tiles_in_words(rded(tiles=4)) == "\ntiles: 4 an image"
+    parted = tiles_in_words(infoutil(tiles=4, partition=True))
+    assert parted == "\ntiles: 4 an image, each an image of its own to students"

@@ -31,7 +31,8 @@ rng = np.random.default_rng(0)
 @pytest.mark.parametrize(
     "case",
     [
-        *("timm resnet18", "timm mobilenetv2_100", "timm vgg11_bn", "timm swinv2_tiny"),
+        *("timm resnet18", "timm mobilenetv2_100", "timm swinv2_tiny"),
+        pytest.param("timm vgg11_bn", marks=pytest.mark.slow),
         *("Hugging Face resnet-18", "Hugging Face resnet-50", "Hugging Face swinv2-tiny"),
     ],
 )
@@ -63,6 +64,18 @@ def test_two_libraries_layouts_become_one(one, other):
 
     assert THEIRS[one]["shapes"].keys() != THEIRS[other]["shapes"].keys()
     assert len(converted(one)) > 100 and converted(one) == converted(other)
+
+
+def test_timms_vgg_has_torchvisions_tensors():
+    """Their values are those of test_torch_weights, or of `pytest -m slow`."""
+    shapes = THEIRS["timm vgg11_bn"]["shapes"]
+    theirs = {key: np.broadcast_to(np.float32(0), shape) for key, shape in shapes.items()}
+    architecture = models.Architecture.of(
+        "vgg11_bn", num_classes=10, image_size=224, head="imagenet"
+    )
+    module = models.create_partly(architecture, lambda path: False, rngs=nnx.Rngs(0))
+    wanted = {key: value.shape for key, value in to_torchvision(module).items()}
+    assert {key: value.shape for key, value in in_torchvisions(theirs).items()} == wanted
 
 
 @pytest.fixture(scope="module")

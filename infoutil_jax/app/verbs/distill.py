@@ -58,7 +58,7 @@ class Distill:
     def _distil(self, devices: Any) -> None:
         import jax
 
-        from infoutil_jax.app.accounts import account_of, labels_in_words
+        from infoutil_jax.app.accounts import account_of, labels_in_words, tiles_in_words
         from infoutil_jax.app.budget import budget_of
         from infoutil_jax.app.figures import overview
         from infoutil_jax.app.pipeline import choose_teachers
@@ -72,7 +72,7 @@ class Distill:
             source, recipe.tiles, self.images_per_class, self.rare_classes
         )
         recipe, teacher, labeller = choose_teachers(teachers, self.stages, recipe, budget)
-        print(text)
+        print(text + tiles_in_words(recipe))
         print(account_of(teachers, labeller, source)[0])
         distilled = found_or_distilled(
             source,
