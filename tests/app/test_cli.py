@@ -12,6 +12,7 @@ from PIL import Image
 
 from infoutil_jax.app.cli import main
 from infoutil_jax.app.verbs.run import default_workdir
+from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
 
@@ -84,6 +85,18 @@ def test_a_set_that_is_there_is_kept_or_told(photos, tmp_path, capsys):
     assert manifest.read_bytes() == before[0]
     assert main([*asked, "--recipe", "rded", "--overwrite"]) == 0
     assert json.loads(manifest.read_text())["recipe"]["name"] == "rded"
+
+
+def test_one_image_a_class_is_four_images_to_students(photos, tmp_path, capsys):
+    asked = ["run", f"folder:{photos}", "--images-per-class", "1", "--workdir", str(tmp_path / "w")]
+    assert main([*asked, *TINY_TEACHER, *TINY_STUDENT]) == 0
+    assert "tiles: 4 an image, each an image of its own to students" in capsys.readouterr().out
+    mine, by_chance = (
+        DistilledDataset.load(tmp_path / "w" / one) for one in ("distilled", "random")
+    )
+    assert mine.soft_labels.shape[1] == 4 and by_chance.soft_labels.shape[1] == 1
+    assert mine.manifest["training"]["partition"] and mine.manifest["recipe"]["partition"]
+    assert "partition" not in by_chance.manifest["training"]
 
 
 def test_a_place_for_random_images_that_holds_something_else_is_told_first(
