@@ -42,9 +42,9 @@ def choices() -> dict[str, Any]:
     recipe = provenance.describe(infoutil())
     if recipe["refine"] is None:  # as before recipes had such a part
         del recipe["refine"]
-    del recipe["partition"]  # which follows the budget, as tiles do
     described = {
         "recipe": recipe,
+        "recipe_of_parted": provenance.describe(infoutil(tiles=4, partition=True)),
         "tiles": [
             {"side": side, "images_per_class": budget}
             | {"partition": False}

@@ -17,6 +17,9 @@ HIGHEST = selection.TopK("highest")
 """What the paper keeps."""
 
 
+TEMPERATURE = 1.0
+"""Of soft labels that are stored for tiles that are images of their own (experiments/README.md)."""
+
 LEAST_SIDE = 8
 """Pixels of a crop's side: fewer, enlarged to the size of an image, are a blur."""
 
@@ -44,7 +47,12 @@ def infoutil(
         judges=judges,
         wrt=wrt,
     )
-    return replace(rule, name="infoutil", partition=partition)
+    return replace(
+        rule,
+        name="infoutil",
+        partition=partition,
+        temperature=TEMPERATURE if partition else None,
+    )
 
 
 def infoutil_paper(
