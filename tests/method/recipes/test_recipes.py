@@ -269,9 +269,10 @@ def test_tiles_make_a_square(tiles):
         ({"fit": "crop"}, 'fit is "crop"; choose "resize" or "pad"'),
         ({"tile_order": "random"}, 'choose "consecutive" or "strided"'),
         ({"scorer": "student"}, 'choose "teacher" or "labeller"'),
+        ({"temperature": 0.0}, "temperature is 0.0; it must be positive"),
     ],
 )
-def test_words_that_a_recipe_does_not_know_are_told(change, message, unchecked):
+def test_values_that_a_recipe_does_not_know_are_told(change, message, unchecked):
     with pytest.raises(InputError, match=message):
         dataclasses.replace(rded(), **change)
 
