@@ -17,6 +17,9 @@ from infoutil_jax.training.config import Facts, StudentConfig
 from infoutil_jax.training.student import default_batch_size
 from infoutil_jax.training.teacher import Teacher
 
+LATER = ("partition", "temperature")
+"""Of a recipe, what its manifest leaves out where it is not chosen: older sets do not have it."""
+
 
 def arguments(
     source: Source, recipe: Recipe, images_per_class: int, pool: int | None, seed: int
@@ -38,7 +41,8 @@ def of_classes(by_class: tuple[int, ...] | None) -> dict[str, Any]:
 
 def parts_of(recipe: Recipe) -> dict[str, Any]:
     """What a manifest says of a recipe: each part, by its name."""
-    return {one.name: provenance.describe(getattr(recipe, one.name)) for one in fields(recipe)}
+    told = {one.name: provenance.describe(getattr(recipe, one.name)) for one in fields(recipe)}
+    return {name: part for name, part in told.items() if part or name not in LATER}
 
 
 def inputs(

@@ -311,3 +311,10 @@ def test_the_command_tells_a_changed_byte(by_rank, teacher_dir, copied, capsys):
     assert main(asked) == 2
     with pytest.raises(InputError, match="is no distilled set"):
         made_with(folder, open_source, None)
+
+
+def test_what_is_not_chosen_of_students_is_not_in_a_recipe_as_in_older_sets():
+    plain, parted = recipes.infoutil(), recipes.infoutil(tiles=4, partition=True)
+    assert not {"partition", "temperature"} & said(plain).keys()
+    assert (said(parted)["partition"], said(parted)["temperature"]) == (True, 1.0)
+    assert [recalled(said(one)) for one in (plain, parted)] == [plain, parted]

@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any
 
 from infoutil_jax import refine
-from infoutil_jax.distillation.manifest import parts_of
+from infoutil_jax.distillation.manifest import LATER, parts_of
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import attribution, cropping, features, scores, selection, shapley_maps
 from infoutil_jax.method.recipes import Recipe
@@ -37,12 +37,12 @@ def recalled(described: Any) -> Recipe:
     """
     told = described if isinstance(described, Mapping) else {}
     names = [one.name for one in fields(Recipe)]
-    if any(name not in told for name in names):
+    if any(name not in told for name in names if name not in LATER):
         raise InputError("the manifest's recipe is none of parts: only such a recipe runs again")
     if told["version"] is not None:
         raise _unknown(f"parts of your own, version {told['version']!r}")
     try:
-        recipe = Recipe(**{name: _part(told[name]) for name in names})
+        recipe = Recipe(**{name: _part(told[name]) for name in names if name in told})
     except (TypeError, ValueError, AttributeError, RecursionError) as error:
         if isinstance(error, InputError) and "in Python" in str(error):
             raise
