@@ -47,7 +47,7 @@ def refused(arguments, capsys):
 
 def test_a_folder_of_photographs_takes_one_command(photos, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    small = ["--images-per-class", "2", *TINY_TEACHER, *TINY_STUDENT]
+    small = ["--images-per-class", "1", *TINY_TEACHER, *TINY_STUDENT]
     assert main(["run", f"folder:{photos}", *small]) == 0
     printed = capsys.readouterr().out
     assert "3 classes" in printed and "| student, infoutil" in printed
@@ -68,6 +68,12 @@ def test_a_folder_of_photographs_takes_one_command(photos, tmp_path, capsys, mon
     assert np.asarray(Image.open(workdir / "overview.png")).std() > 0
     assert main(["verify", str(workdir / "distilled")]) == 0
     assert "every checksum holds" in capsys.readouterr().out
+    # At 1 image a class each of four tiles is an image to students.
+    assert "tiles: 4 an image, each an image of its own to students" in printed
+    mine, by_chance = (DistilledDataset.load(workdir / one) for one in ("distilled", "random"))
+    assert mine.soft_labels.shape[1] == 4 and by_chance.soft_labels.shape[1] == 1
+    assert mine.manifest["training"]["partition"] and mine.manifest["recipe"]["partition"]
+    assert "partition" not in by_chance.manifest["training"]
 
 
 def test_a_set_that_is_there_is_kept_or_told(photos, tmp_path, capsys):
@@ -85,18 +91,6 @@ def test_a_set_that_is_there_is_kept_or_told(photos, tmp_path, capsys):
     assert manifest.read_bytes() == before[0]
     assert main([*asked, "--recipe", "rded", "--overwrite"]) == 0
     assert json.loads(manifest.read_text())["recipe"]["name"] == "rded"
-
-
-def test_one_image_a_class_is_four_images_to_students(photos, tmp_path, capsys):
-    asked = ["run", f"folder:{photos}", "--images-per-class", "1", "--workdir", str(tmp_path / "w")]
-    assert main([*asked, *TINY_TEACHER, *TINY_STUDENT]) == 0
-    assert "tiles: 4 an image, each an image of its own to students" in capsys.readouterr().out
-    mine, by_chance = (
-        DistilledDataset.load(tmp_path / "w" / one) for one in ("distilled", "random")
-    )
-    assert mine.soft_labels.shape[1] == 4 and by_chance.soft_labels.shape[1] == 1
-    assert mine.manifest["training"]["partition"] and mine.manifest["recipe"]["partition"]
-    assert "partition" not in by_chance.manifest["training"]
 
 
 def test_a_place_for_random_images_that_holds_something_else_is_told_first(
