@@ -33,6 +33,8 @@ class Row:
     """DSA's colours and cutout on the student's views."""
     partition: bool | None = None
     """Students take each tile for an image of its own, enlarged; None: as the set asks."""
+    temperature: float | None = None
+    """Of the soft labels; None: as the set asks."""
     student: str | None = None
     """The student's backbone; None for the teacher's."""
     norm: str | None = None
@@ -153,6 +155,8 @@ def _rows() -> dict[str, Row]:
     ]
     tiled = [row for row in rows if row.recipe.tiles == 4]
     rows += [replace(row, name=f"{row.name}-parted", partition=True) for row in tiled]
+    stored = replace(_method("infoutil"), labels="stored", temperature=20.0)
+    rows += [replace(stored, name="infoutil-stored-at20")]
     whole = [row for row in rows if row.recipe.tiles == 1]
     rows += [replace(row, name=f"{row.name}-dsa", dsa=True) for row in whole]
     return {row.name: row for row in rows}

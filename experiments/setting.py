@@ -94,10 +94,7 @@ class Setting:
         return cls(experiment, source, options, teachers, trained, workdir, reduced)
 
     def teacher(self, stage: str, images_per_class: int) -> Teacher:
-        """The teacher of a stage, or one that is "untrained", or the converged one of a backbone.
-
-        What is not there is made: an untrained network, or a teacher that is trained as the first.
-        """
+        """The teacher of a stage, or one that is "untrained", or the converged one of a backbone."""
         if stage in ("auto", "early", "converged"):
             return choose_teacher(self.teachers, cast(Stage, stage), images_per_class)
         if stage not in self.teachers and stage == "untrained":
@@ -220,6 +217,7 @@ class Setting:
             autoaugment=DATASETS[experiment.dataset].policy if row.autoaugment else None,
             dsa=row.dsa,
             partition=row.partition,
+            temperature=row.temperature,
             epochs=epochs,
             flip=DATASETS[experiment.dataset].flip,
             test_view=TEST_VIEW,

@@ -55,8 +55,8 @@ class Together(Experiment):
         groups: dict[str, list[Job]] = {}
         for seed, cell in missing:
             recipe = one.recipe(cell)
-            about = f"{cell.images_per_class} {recipe.tiles} {recipe.parted} {cell.row.label_stage}"
-            key = f"{about} {one.student(cell)}"
+            about = f"{cell.images_per_class} {recipe.tiles} {recipe.parted} {recipe.temperature}"
+            key = f"{about} {cell.row.label_stage} {one.student(cell)}"
             groups.setdefault(key, []).append((seeds[seed], cell))
         for group in groups.values():
             at_once = max(1, self.students // len(one.student(group[0][1]).seeds))
