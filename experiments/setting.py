@@ -94,7 +94,7 @@ class Setting:
         return cls(experiment, source, options, teachers, trained, workdir, reduced)
 
     def teacher(self, stage: str, images_per_class: int) -> Teacher:
-        """The teacher of a stage, or one that is "untrained", or the converged one of a backbone."""
+        """The teacher of a stage, an "untrained" one, or the converged one of a backbone."""
         if stage in ("auto", "early", "converged"):
             return choose_teacher(self.teachers, cast(Stage, stage), images_per_class)
         if stage not in self.teachers and stage == "untrained":
