@@ -35,6 +35,8 @@ class Row:
     """Students take each tile for an image of its own, enlarged; None: as the set asks."""
     temperature: float | None = None
     """Of the soft labels; None: as the set asks."""
+    centred: bool | None = None
+    """Of soft labels, each class's mean over the set is taken; None: as the recipe has it."""
     student: str | None = None
     """The student's backbone; None for the teacher's."""
     norm: str | None = None
@@ -155,11 +157,29 @@ def _rows() -> dict[str, Row]:
     ]
     tiled = [row for row in rows if row.recipe.tiles == 4]
     rows += [replace(row, name=f"{row.name}-parted", partition=True) for row in tiled]
-    stored = replace(_method("infoutil"), labels="stored", temperature=20.0)
-    rows += [replace(stored, name="infoutil-stored-at20")]
-    whole = [row for row in rows if row.recipe.tiles == 1]
+    rows += _stored({row.name: row for row in rows})
+    whole = [row for row in rows if row.recipe.tiles == 1 and row.temperature is None]
     rows += [replace(row, name=f"{row.name}-dsa", dsa=True) for row in whole]
     return {row.name: row for row in rows}
+
+
+def _stored(of: Mapping[str, Row]) -> list[Row]:
+    """Stored labels, centred or not, at temperatures other than RDED's."""
+    rivals = ("random", "rded", "rded-by-early")
+    plain = [
+        replace(of[f"{name}-stored"], name=f"{name}-stored-uncentred", centred=False)
+        for name in ("infoutil", "tiles1-infoutil", "tiles4-infoutil")
+    ]
+    rows = [
+        replace(of[f"{name}-stored"], name=f"{name}-stored-centred", centred=True)
+        for name in rivals
+    ]
+    rows += [
+        replace(row, name=f"{row.name}-at{degree}", temperature=float(degree))
+        for row in (of["infoutil-stored"], *plain, *(of[f"{name}-stored"] for name in rivals))
+        for degree in (1, 4)
+    ]
+    return plain + rows
 
 
 ROWS = _rows()

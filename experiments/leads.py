@@ -3,6 +3,7 @@ r"""How far one row leads others, set by set: the same pool, the same teacher, t
     python -m experiments.leads                     # infoutil, on test images
     python -m experiments.leads --results experiments/results/validation \
         --row rded --rivals random
+    python -m experiments.leads --row infoutil-LABELS-uncentred --rivals rded-LABELS-centred
 
 A lead is the mean over distilled sets of the difference between two rows on one set (the mean of
 its students), beside half the width of its 95% interval (Student's t over the sets). A second table
@@ -34,7 +35,7 @@ class Leads:
     """What is compared."""
 
     row: str = "infoutil"
-    """The row that leads, or not."""
+    """The row that leads, or not; what names its labels goes to the end, or where LABELS stands."""
     results: Path = RESULTS
     """The folder that has a folder for each setting."""
     rivals: tuple[str, ...] = RIVALS
@@ -45,8 +46,13 @@ class Leads:
     def run(self) -> None:
         """Print and write the table."""
         text = f"{self.table()}\n{self.summary()}"
-        (self.results / f"leads-{self.row}.md").write_text(text)
+        self.file.write_text(text)
         print(text)
+
+    @property
+    def file(self) -> Path:
+        """Where the table is written."""
+        return self.results / f"leads-{self.row.replace('-LABELS', '')}.md"
 
     def table(self) -> str:
         """Every cell with at least one rival, as Markdown."""
@@ -63,7 +69,7 @@ class Leads:
             found = by_row(store.cells(self.results / folder).values())
             for budget in sorted({budget for _, budget in found}):
                 for end, labels in LABELS.items():
-                    sets = {row: found.get((f"{row}{end}", budget), {}) for row in shown}
+                    sets = {row: found.get((of_labels(row, end), budget), {}) for row in shown}
                     if not sets[self.row] or not any(sets[rival] for rival in self.rivals):
                         continue
                     place = f"{' '.join(named(folder))} | {budget} | {labels}"
@@ -77,8 +83,8 @@ class Leads:
             found = by_row(store.cells(self.results / folder).values())
             for budget in sorted({budget for _, budget in found}):
                 for end, labels in LABELS.items():
-                    ours = found.get((f"{self.row}{end}", budget), {})
-                    rivals = [found.get((f"{one}{end}", budget), {}) for one in self.rivals]
+                    ours = found.get((of_labels(self.row, end), budget), {})
+                    rivals = [found.get((of_labels(r, end), budget), {}) for r in self.rivals]
                     if not ours or any(one.keys() != ours.keys() for one in rivals):
                         continue  # not every set has every rival yet
                     best = max(float(np.mean(list(one.values()))) for one in rivals)
@@ -102,6 +108,11 @@ class Leads:
         figures = [spread(list(found.values())) for found in sets.values()]
         leads = [lead(ours, sets[rival]) for rival in self.rivals]
         return " | ".join([str(len(ours)), *figures, *leads])
+
+
+def of_labels(row: str, end: str) -> str:
+    """The name of a row under labels, whose name is `end`."""
+    return row.replace("-LABELS", end) if "-LABELS" in row else f"{row}{end}"
 
 
 def by_row(results: Iterable[store.Result]) -> dict[tuple[str, int], dict[int, float]]:

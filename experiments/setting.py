@@ -30,6 +30,7 @@ from infoutil_jax import (
     score_pool,
     sre2l,
 )
+from infoutil_jax.app.accounts import own_class_share
 from infoutil_jax.app.config import Stage
 from infoutil_jax.app.pipeline import choose_teacher, train_teachers
 from infoutil_jax.app.students import summarise, train_students, train_students_on_everything
@@ -267,7 +268,9 @@ class Setting:
         """What distils a cell's set; which teacher scores is the row's to say."""
         config, budget = cell.row.recipe, cell.images_per_class
         if config.recipe != "forgetting":
-            return replace(config.build(self.source, budget), scorer="teacher")
+            recipe = config.build(self.source, budget)
+            centred = recipe.centred if cell.row.centred is None else cell.row.centred
+            return replace(recipe, scorer="teacher", centred=centred)
         tiles = replace(config, recipe="random").build(self.source, budget).tiles
         return forgetting(load_forgetting(self.trained), tiles=tiles)
 
@@ -308,9 +311,8 @@ class Setting:
             "hard": 0,
         }
         images = sum(file.stat().st_size for file in (distilled.path / "images").rglob("*.png"))
-        agree = distilled.soft_labels.argmax(-1) == distilled.labels[:, None]
         return {
-            "labels_agree": float(agree.mean()),
+            "labels_agree": own_class_share(distilled) / 100,
             "storage": {"images": images, "labels": label_bytes[cell.row.labels]},
             "distilled": {k: distilled.manifest[k] for k in KEPT},
         }

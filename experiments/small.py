@@ -205,4 +205,4 @@ def figures(values: Any) -> list[float]:
 
 def own_class(distilled: DistilledDataset) -> float:
     """Percent of the tiles that the teacher that labelled takes for their class."""
-    return float(100 * (distilled.soft_labels.argmax(-1) == distilled.labels[:, None]).mean())
+    return float(100 * (distilled.teacher_logits.argmax(-1) == distilled.labels[:, None]).mean())

@@ -51,6 +51,19 @@ _COMPARED = (
     *("rded", "rded-by-early", "tiles1-rded", "infoutil_paper_gp", "grad_cam"),
 )
 
+_STORED = (
+    *("infoutil-stored-uncentred", "tiles1-infoutil-stored-uncentred"),
+    *(f"{name}-stored-centred" for name in ("random", "rded", "rded-by-early")),
+    *(
+        f"{name}-stored{end}-at{degree}"
+        for name, end in (
+            *(("infoutil", ""), ("infoutil", "-uncentred"), ("tiles1-infoutil", "-uncentred")),
+            *(("random", ""), ("rded", ""), ("rded-by-early", "")),
+        )
+        for degree in (1, 4)
+    ),
+)
+
 TABLES: dict[str, Table] = {
     "recommended": Table(
         "The recommended recipe beside its rivals",
@@ -66,9 +79,9 @@ TABLES: dict[str, Table] = {
         ),
         (
             *(f"{name}{end}" for end in LABELS for name in _COMPARED),
-            # Rivals whose tiles are images, too; infoutil's stored labels at RDED's temperature.
+            # Rivals whose tiles are images, too; who has centred labels, and at which temperature.
             *(f"tiles4-{name}{end}-parted" for end in LABELS for name in ("random", "rded")),
-            "infoutil-stored-at20",
+            *_STORED,
         ),
     ),
     "table1": Table(
@@ -163,9 +176,12 @@ TABLES: dict[str, Table] = {
         "DSA's colours and cutout on the student's views",
         (*_CONVNETS, ("digits", "convnet3")),
         tuple(
-            f"{name}{labels}{end}"
+            f"{row}{end}"
             for labels in LABELS
-            for name in ("tiles1-infoutil", "rded", "random")
+            for row in (
+                f"tiles1-infoutil{labels}" + "-uncentred" * (labels == "-stored"),
+                *(f"{name}{labels}" for name in ("rded", "random")),
+            )
             for end in ("", "-dsa")
         ),
     ),

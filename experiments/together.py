@@ -55,7 +55,7 @@ class Together(Experiment):
         groups: dict[str, list[Job]] = {}
         for seed, cell in missing:
             recipe = one.recipe(cell)
-            about = f"{cell.images_per_class} {recipe.tiles} {recipe.parted} {recipe.temperature}"
+            about = f"{cell.images_per_class} {recipe.tiles} {recipe.parted}"
             key = f"{about} {cell.row.label_stage} {one.student(cell)}"
             groups.setdefault(key, []).append((seeds[seed], cell))
         for group in groups.values():

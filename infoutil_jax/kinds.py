@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -16,7 +16,7 @@ def count(value: Any) -> bool:
 
 def number(value: Any) -> bool:
     """An integer or a finite float."""
-    return type(value) in (int, float) and math.isfinite(value)
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
 
 
 def flag(value: Any) -> bool:

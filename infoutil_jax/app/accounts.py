@@ -47,15 +47,15 @@ def tiles_in_words(recipe: Recipe) -> str:
 
 
 def own_class_share(distilled: DistilledDataset) -> float:
-    """Percent of a set's crops whose soft label is largest at their own class."""
-    return 100 * float(np.mean(distilled.soft_labels.argmax(-1) == distilled.labels[:, None]))
+    """Percent of a set's crops that the teacher takes for their own class."""
+    return 100 * float(np.mean(distilled.teacher_logits.argmax(-1) == distilled.labels[:, None]))
 
 
 def labels_in_words(distilled: DistilledDataset) -> str:
-    """What a set's soft labels say of its crops, with a warning of classes that they never name."""
-    count, named = distilled.soft_labels[..., 0].size, distilled.soft_labels.argmax(-1)
+    """What the teacher takes a set's crops for, with a warning of classes that it never names."""
+    count, named = distilled.soft_labels[..., 0].size, distilled.teacher_logits.argmax(-1)
     text = (
-        "soft labels are largest at the crop's own class for "
+        "the teacher's logits are largest at the crop's own class for "
         f"{own_class_share(distilled):.1f}% of {count} crops"
     )
     own = np.bincount(distilled.labels, (named == distilled.labels[:, None]).any(1))

@@ -63,6 +63,11 @@ class RecipeConfig:
         ),
     ] = None
     """Have students take each tile for an image of its own, enlarged."""
+    centred: Annotated[
+        bool | None,
+        tyro.conf.arg(help_behavior_hint="(by default yes of infoutil)", metavar="{True,False}"),
+    ] = None
+    """Take from soft labels, as they are stored, the mean of each class over the set."""
     grid: int | None = None
     """Patches a side."""
     budget: int | None = None

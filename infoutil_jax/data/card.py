@@ -141,7 +141,8 @@ def _soft_labels(manifest: Mapping[str, Any], size: str) -> str:
         accuracy = teacher.get("accuracy")
         rate = "" if accuracy is None else f", {accuracy:.1f}% on the source's test images"
         said = f"{teacher.get('stage')}, {printable(str(teacher.get('name')))}{rate}"
-    return f"logits of the teacher ({said}) on each tile, resized to {size} pixels"
+    less = ", less the mean of each class over the set" if "label_offsets" in manifest else ""
+    return f"logits of the teacher ({said}) on each tile, resized to {size} pixels{less}"
 
 
 def _learnt(manifest: Mapping[str, Any]) -> bool:

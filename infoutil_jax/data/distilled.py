@@ -31,7 +31,7 @@ from infoutil_jax.data import layout
 from infoutil_jax.data.augment import channel_statistics
 from infoutil_jax.data.card import card
 from infoutil_jax.data.loading import threaded, threads_for
-from infoutil_jax.data.manifest import read_manifest, said
+from infoutil_jax.data.manifest import check_provenance, read_manifest, said
 from infoutil_jax.errors import InputError
 
 TRAINING = {
@@ -53,7 +53,8 @@ class DistilledDataset:
         path: its folder.
         images: pixels.
         labels: class of each image, an index into `class_names`.
-        soft_labels: the teacher's logits for each tile of each image.
+        soft_labels: the teacher's logits for each tile of each image, less those of the manifest's
+            `label_offsets`, if any.
         class_names: name of each label.
         records: the audit record of each image.
         manifest: how the set was made, and the sha256 of every other file.
@@ -103,6 +104,12 @@ class DistilledDataset:
             records=tuple({k: v for k, v in row.items() if k not in layout.ROW} for row in rows),
             manifest=manifest,
         )
+
+    @property
+    def teacher_logits(self) -> Float32[np.ndarray, "n tiles classes"]:
+        """What the teacher said of each tile: the soft labels and what was taken from them."""
+        offsets = self.manifest.get("label_offsets")
+        return self.soft_labels if offsets is None else self.soft_labels + np.float32(offsets)
 
     @property
     def digest(self) -> str:
@@ -229,6 +236,7 @@ def write_distilled(
         "image_shape": list(images.shape[1:]),
         "tiles": soft_labels.shape[1],
     }
+    check_provenance(Path(path) / layout.MANIFEST, head)
 
     place = files.real(path)  # where a link leads is replaced, and the link stays
     with locks.locked(place):

@@ -248,7 +248,7 @@ def _array(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
 def read_soft_labels(
     path: Path, manifest: Mapping[str, Any], count: int
 ) -> Float32[np.ndarray, "n tiles classes"]:
-    """The teacher's logits, float32 [images, tiles, classes] and finite."""
+    """The logits of soft labels, float32 [images, tiles, classes] and finite."""
     file, shape = path / SOFT_LABELS, (count, manifest["tiles"], len(manifest["class_names"]))
     data = read_listed(path, manifest, SOFT_LABELS)
     try:

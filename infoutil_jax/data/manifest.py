@@ -30,11 +30,24 @@ def read_manifest(path: Path) -> dict[str, Any]:
     for key, (is_right, what) in SHAPES.items():
         if not is_right(manifest.get(key)):
             wrong(file, f"has {key} {kinds.short(manifest.get(key))}; it should be {what}")
+    check_provenance(file, manifest)
+    _check_names(file, manifest)
+    return manifest
+
+
+def check_provenance(file: Path, manifest: Mapping[str, Any]) -> None:
+    """Checks what a manifest says of how its set was made.
+
+    Raises:
+        InputError: it says what cannot be.
+    """
     for key, (is_right, what) in PROVENANCE.items():
         if key in manifest and not is_right(manifest[key]):
             wrong(file, f"has {key} {kinds.short(manifest[key])}; it should be {what}")
-    _check_names(file, manifest)
-    return manifest
+    names = manifest["class_names"]
+    offsets = manifest.get("label_offsets", names)
+    if len(offsets) != len(names):
+        wrong(file, f"has {len(offsets)} label_offsets for {len(names)} class_names")
 
 
 def said(path: Path, manifest: Mapping[str, Any], *keys: str) -> Any:
@@ -76,6 +89,8 @@ def _is_shape(value: Any) -> bool:
     return few and max(value) <= layout.MOST_SIDE
 
 
+MOST_OFFSET = 1e30
+"""So that single precision holds it, and its sum with a logit."""
 _NUMBERS = kinds.many(kinds.number)
 _TEACHER = (
     kinds.having(
@@ -105,6 +120,10 @@ PROVENANCE: Mapping[str, tuple[kinds.Kind, str]] = {
         ),
         "a mapping with temperature, learning_rate, batch_size and epochs, and true or false for a "
         "partition",
+    ),
+    "label_offsets": (
+        kinds.many(lambda value: kinds.number(value) and abs(value) < MOST_OFFSET),
+        f"a list of numbers below {MOST_OFFSET:g}",
     ),
     "teacher": _TEACHER,
     "label_teacher": _TEACHER,

@@ -8,30 +8,26 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
-from jaxtyping import Array, Float, Int, Int32, UInt8
+from jaxtyping import Float, Int, Int32, UInt8
 
 from infoutil_jax import files, parallel, provenance
-from infoutil_jax.blocks import each_block
-from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation.checks import check_budget, check_by_class, check_teacher
 from infoutil_jax.distillation.config import DistillConfig
 from infoutil_jax.distillation.crops import read_crops
 from infoutil_jax.distillation.examine import REFINE, SELECT, Examined, stream
+from infoutil_jax.distillation.labels import label_crops, stored_labels
 from infoutil_jax.distillation.manifest import arguments, governance, inputs, taking_part
 from infoutil_jax.distillation.pool import ScoredPool, score_pool
 from infoutil_jax.distillation.refining import asked_of_students, moved, refined, refining_of
 from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
-from infoutil_jax.image.resampling import resized
-from infoutil_jax.method.contracts import Pool, Predict
+from infoutil_jax.method.contracts import Pool
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.teacher import Teacher
 
@@ -236,7 +232,8 @@ def contents_of(
     crops = read_crops(source, kept.candidates.ids, kept.boxes, size, batch_size)
     rows = ranked(recipe, by_class)
     images = np.asarray(mosaic.assemble(crops[rows], source.image_size))
-    soft_labels = label_crops(labeller, crops, source.image_size, batch_size)[rows]
+    labels = np.repeat(np.arange(classes, dtype=np.int32), by_class)
+    logits = label_crops(labeller, crops, source.image_size, batch_size)[rows]
     records = records_of(kept, [source.train.ids[i] for i in kept.candidates.ids], rows)
     manifest = {
         **arguments(source, recipe, images_per_class, scored.config.pool, scored.seed),
@@ -244,20 +241,23 @@ def contents_of(
         **governance(source, recipe, scored.config),
         **({"attribute": provenance.describe(scored.attribute)} if scored.attribute else {}),
     }
+    soft_labels = logits
     if recipe.refine is not None:
         start = images
         images, soft_labels = refined(
             recipe.refine,
             stream(scored.seed, REFINE),
             labeller,
-            (images, soft_labels),
+            (images, logits.copy()),
             Pool(*taking_part(source, scored.config).labelled(), manifest["training"]["flip"]),
             folder=folder,
             progress=scored.config.progress,
         )
         records = moved(records, start, images)
+    if np.array_equal(soft_labels, logits):  # those that were learnt are nobody's
+        soft_labels, offsets = stored_labels(recipe, logits, labels)
+        manifest |= offsets
     manifest["training"] |= asked_of_students(recipe, per_class, classes)
-    labels = np.repeat(np.arange(classes, dtype=np.int32), by_class)
     return Contents(images, labels, soft_labels, records, manifest)
 
 
@@ -272,28 +272,6 @@ def _first(kept: Examined, source: Source, wanted: Sequence[int]) -> Examined:
             of_class = of_class[np.argsort(again, kind="stable")]
         rows.append(of_class[:count])
     return kept.take(np.concatenate(rows))
-
-
-def label_crops(
-    teacher: Teacher,
-    crops: UInt8[np.ndarray, "n height width channels"],
-    image_size: tuple[int, int],
-    batch_size: int = DistillConfig.batch_size,
-) -> Float[np.ndarray, "n classes"]:
-    """The teacher's logits on each crop; every crop is resized to the teacher's input by itself."""
-    label = partial(_label, teacher.predict, image_size, teacher.variables, teacher.normalisation)
-    return each_block(label, crops, batch_size)
-
-
-@partial(jax.jit, static_argnums=(0, 1))
-def _label(
-    predict: Predict,
-    image_size: tuple[int, int],
-    variables: Any,
-    normalise: Normalisation,
-    crops: Array,
-) -> Any:
-    return predict(variables, resized(normalise(crops), image_size))
 
 
 def ranked(recipe: Recipe, by_class: Sequence[int]) -> Int[np.ndarray, "images tiles"]:

@@ -21,7 +21,7 @@ from infoutil_jax import provenance
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation.checks import check_teacher
-from infoutil_jax.distillation.distill import label_crops
+from infoutil_jax.distillation.labels import label_crops
 from infoutil_jax.distillation.manifest import inputs
 from infoutil_jax.errors import InputError
 from infoutil_jax.progress import Bar

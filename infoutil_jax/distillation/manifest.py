@@ -17,7 +17,7 @@ from infoutil_jax.training.config import Facts, StudentConfig
 from infoutil_jax.training.student import default_batch_size
 from infoutil_jax.training.teacher import Teacher
 
-LATER = ("partition", "temperature")
+LATER = ("partition", "centred")
 """Of a recipe, what its manifest leaves out where it is not chosen: older sets do not have it."""
 
 

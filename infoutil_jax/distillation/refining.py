@@ -120,7 +120,7 @@ def asked_of_students(recipe: Recipe, per_class: int, classes: int) -> dict[str,
         per_class: tiles of a class.
         classes: of the set.
     """
-    temperature = getattr(recipe.refine, "temperature", recipe.temperature)
+    temperature = getattr(recipe.refine, "temperature", None)
     asked: dict[str, Any] = {} if temperature is None else {"temperature": float(temperature)}
     if recipe.parted and recipe.tiles > 1:
         asked |= {"partition": True, "batch_size": default_batch_size(per_class, classes)}

@@ -14,15 +14,11 @@ from infoutil_jax import parallel, ranges
 from infoutil_jax.blocks import padded
 from infoutil_jax.distillation.checks import check_shape_of
 from infoutil_jax.distillation.config import StreamConfig
-from infoutil_jax.distillation.distill import (
-    finalized,
-    label_crops,
-    ranked,
-    records_of,
-    scorer_of,
-)
+from infoutil_jax.distillation.distill import finalized, ranked, records_of, scorer_of
 from infoutil_jax.distillation.examine import SELECT, Examined, Program, Shared, examine, stream
+from infoutil_jax.distillation.labels import label_crops, stored_labels
 from infoutil_jax.distillation.manifest import by_teachers, parts_of
+from infoutil_jax.distillation.refining import asked_of_students
 from infoutil_jax.distillation.reserve import Reserve, State, followed
 from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
@@ -232,13 +228,15 @@ def contents(plan: Plan, state: State) -> dict[str, Any] | None:
     kept = finalized(plan.recipe, plan.seed, reserve.rows, plan.per_class)
     chosen = reserve.take(reserve.rows.places(kept.candidates))
     rows = ranked(plan.recipe, (plan.images_per_class,) * len(there))
+    labels = np.repeat(np.arange(len(there), dtype=np.int32), plan.images_per_class)
+    soft_labels, about = stored_labels(plan.recipe, chosen.logits[:, there][rows], labels)
     return {
         "images": np.asarray(mosaic.assemble(chosen.crops[rows], shape[:2])),
-        "labels": np.repeat(np.arange(len(there), dtype=np.int32), plan.images_per_class),
-        "soft_labels": np.ascontiguousarray(chosen.logits[:, there][rows]),
+        "labels": labels,
+        "soft_labels": np.ascontiguousarray(soft_labels),
         "class_names": [plan.class_names[label] for label in there],
         "records": records_of(kept, chosen.names.tolist(), rows),
-        "manifest": _manifest(plan, state, shape),
+        "manifest": _manifest(plan, state, shape) | about,
     }
 
 
@@ -248,6 +246,8 @@ def _manifest(plan: Plan, state: State, shape: tuple[int, int, int]) -> dict[str
     came = np.flatnonzero(state.counts)
     facts = Facts(shape[:2], state.images, len(there), plan.config.name)
     recipe = parts_of(plan.recipe)
+    about = by_teachers(facts, *plan.teachers(shape), plan.images_per_class)
+    about["training"] |= asked_of_students(plan.recipe, plan.per_class, len(there))
     return {
         "recipe": recipe,
         "rule": rule_of(recipe),
@@ -263,7 +263,7 @@ def _manifest(plan: Plan, state: State, shape: tuple[int, int, int]) -> dict[str
             "images": {names[i]: int(state.counts[i]) for i in came},
             "waiting": [names[i] for i in np.setdiff1d(came, there)],
         },
-        **by_teachers(facts, *plan.teachers(shape), plan.images_per_class),
+        **about,
         **({} if plan.config.licence is None else {"licence": plan.config.licence}),
     }
 

@@ -47,7 +47,7 @@ def infoutil_refined(
         shortlist: as of `infoutil`.
         refiner: what refines.
     """
-    chosen = recipes.infoutil(tiles=tiles, shortlist=shortlist)
+    chosen = recipes.infoutil(tiles=tiles, shortlist=shortlist, centred=False)
     return replace(chosen, name="infoutil_refined", refine=refiner)
 
 

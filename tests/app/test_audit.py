@@ -79,6 +79,24 @@ def test_soft_labels_that_were_changed_are_told(by_rank, digits, teachers, rewri
     assert found(result) == [("labels", IMAGE)] and "by up to 5" in result.findings[0].said
 
 
+def test_what_was_taken_from_labels_is_made_again(digits, teachers, tmp_path, rewritten):
+    """Whoever changes it puts other words into the teacher's mouth."""
+    recipe = dataclasses.replace(recipes.random(), centred=True)
+    options = {"images_per_class": 2, "workdir": tmp_path / "set", "config": QUIET}
+    made = distill(digits, teachers["converged"], recipe, **options)
+    assert audited(rewritten(made), digits, teachers, tolerance=0.0).passed
+    offsets = np.array(made.manifest["label_offsets"])
+    offsets[3] += 5
+    forged = {"label_offsets": offsets.tolist()}
+    result = audited(rewritten(made, manifest=forged), digits, teachers)
+    assert [one.what for one in result.findings] == ["manifest", *["labels"] * 20]
+    logits = made.soft_labels - np.float32(5) * (np.arange(10) == 3)
+    result = audited(
+        rewritten(made, manifest=forged, soft_labels=logits.astype(np.float32)), digits, teachers
+    )
+    assert found(result) == [("manifest", "")]
+
+
 def test_rounding_is_no_difference_unless_it_is_asked_for(by_rank, digits, teachers, rewritten):
     logits = by_rank.soft_labels * np.float32(1 + 1e-5)
     distilled = rewritten(by_rank, soft_labels=logits)
@@ -314,7 +332,7 @@ def test_the_command_tells_a_changed_byte(by_rank, teacher_dir, copied, capsys):
 
 
 def test_what_is_not_chosen_of_students_is_not_in_a_recipe_as_in_older_sets():
-    plain, parted = recipes.infoutil(), recipes.infoutil(tiles=4, partition=True)
-    assert not {"partition", "temperature"} & said(plain).keys()
-    assert (said(parted)["partition"], said(parted)["temperature"]) == (True, 1.0)
-    assert [recalled(said(one)) for one in (plain, parted)] == [plain, parted]
+    old, parted = recipes.infoutil(centred=False), recipes.infoutil(tiles=4, partition=True)
+    assert not {"partition", "centred"} & said(old).keys()
+    assert said(parted)["partition"] and said(parted)["centred"]
+    assert [recalled(said(one)) for one in (old, parted)] == [old, parted]

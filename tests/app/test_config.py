@@ -49,6 +49,13 @@ def test_what_is_chosen_of_tiles_is_done(digits):
     assert RecipeConfig("infoutil", tiles=4, partition=True).build(source, 10).parted
 
 
+def test_labels_are_centred_unless_that_is_declined(digits):
+    assert RecipeConfig().build(digits, 10).centred
+    assert not RecipeConfig(centred=False).build(digits, 10).centred
+    with pytest.raises(InputError, match="recipe 'rded' has no option --centred"):
+        RecipeConfig("rded", centred=True).build(digits, 10)
+
+
 def test_a_class_that_does_not_fill_four_tiles_has_one(digits):
     rare = np.flatnonzero(digits.train.labels == 3)[3:]
     few = digits.train.take(np.setdiff1d(np.arange(len(digits.train)), rare))

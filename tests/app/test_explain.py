@@ -52,6 +52,14 @@ def write(tmp_path):
     return write
 
 
+def test_the_teacher_is_quoted_with_what_was_taken_from_its_logits(write):
+    plain, centred = (
+        [one["probability"] for one in explain(write(**said), 1)["tiles"][0]["teacher_says"]]
+        for said in ({}, {"label_offsets": [np.log(9.0), 0.0]})
+    )
+    assert plain == pytest.approx([0.9, 0.1]) and centred == pytest.approx([0.5, 0.5])
+
+
 def test_an_image_is_explained_by_its_record(write):
     told = explain(write(), 1)
     assert (told["file"], told["number"], told["class"]) == ("images/cats/000001.png", 1, "cats")

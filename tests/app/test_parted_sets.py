@@ -33,14 +33,8 @@ def test_what_is_asked_of_students():
     own = replace(recipe, refine=lambda key, teacher, images, soft, pool: (images, soft))
     assert asked_of_students(own, 4, 3) == {}
     chosen = infoutil(tiles=4, partition=True)
-    assert asked_of_students(chosen, 4, 3) == {
-        "temperature": 1.0,
-        "partition": True,
-        "batch_size": 50,
-    }
+    assert asked_of_students(chosen, 4, 3) == {"partition": True, "batch_size": 50}
     assert asked_of_students(infoutil(), 1, 3) == {}
-    assert asked_of_students(replace(infoutil(), temperature=4.0), 1, 3) == {"temperature": 4.0}
-    assert asked_of_students(replace(recipe, temperature=4.0), 4, 3)["temperature"] == 1
 
 
 @pytest.fixture(scope="module")

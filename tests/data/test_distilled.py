@@ -312,6 +312,7 @@ def test_a_manifest_that_says_such_things_otherwise_is_told(tmp_path, arguments,
         write_distilled(
             tmp_path / "sheet", **given | {"manifest": given["manifest"] | {key: value}}
         )
+    assert not (tmp_path / "sheet").exists()
 
 
 def test_a_manifest_whose_partition_is_no_truth_value_is_told(tmp_path, arguments):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from infoutil_jax.distillation import DistillConfig, distill, distill_pool, score_pool
-from infoutil_jax.distillation.distill import label_crops
+from infoutil_jax.distillation.labels import label_crops
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.mosaic import split
 from infoutil_jax.image.resampling import extract

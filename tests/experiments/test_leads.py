@@ -51,9 +51,27 @@ def test_the_summary_is_of_the_best_rival_of_each_setting(tmp_path, result, writ
     assert line == "| 1 | +3.0 ± 12.7 (of 2) |  |  |"
 
 
-@pytest.mark.parametrize("kind", ["validation", "recommended"])
-def test_the_committed_tables_are_those_of_the_results(kind):
-    results = RESULTS / kind
-    leads = Leads(results=results)
-    committed = (results / "leads-infoutil.md").read_text()
-    assert f"{leads.table()}\n{leads.summary()}" == committed
+def test_labels_are_named_where_the_row_says(tmp_path, result, write):
+    rows = ("infoutil-stored-uncentred", "rded-stored-centred", "rded-stored", "rded")
+    figures = [
+        result(row, 1, top1, set_seed=0) for row, top1 in zip(rows, (9, 7, 5, 3), strict=True)
+    ]
+    write(tmp_path / "digits_convnet3", *figures)
+    leads = Leads("infoutil-LABELS-uncentred", tmp_path, ("rded-LABELS-centred", "rded"), ())
+    (line,) = leads.table().splitlines()[4:]
+    assert line == "| digits convnet3 | 1 | stored | 1 | 9.0 | 7.0 | 5.0 | +2.0 | +4.0 |"
+    assert leads.summary().splitlines()[-1] == "| 1 |  | +2.0 (of 1) |  |"
+    assert leads.file.name == "leads-infoutil-uncentred.md"
+
+
+@pytest.mark.parametrize(
+    ("kind", "row"),
+    [
+        ("validation", "infoutil"),
+        ("validation", "infoutil-LABELS-uncentred"),
+        ("recommended", "infoutil"),
+    ],
+)
+def test_the_committed_tables_are_those_of_the_results(kind, row):
+    leads = Leads(row, RESULTS / kind)
+    assert f"{leads.table()}\n{leads.summary()}" == leads.file.read_text()

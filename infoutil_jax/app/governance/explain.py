@@ -79,7 +79,7 @@ def explain(
         "tiles": [
             _tile(distilled, counts, label, tile, logits)
             for tile, logits in zip(
-                record["tiles"], distilled.soft_labels[number].astype(np.float64), strict=True
+                record["tiles"], distilled.teacher_logits[number].astype(np.float64), strict=True
             )
         ],
     }

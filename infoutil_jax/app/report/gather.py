@@ -18,7 +18,7 @@ from infoutil_jax.app.options import index_of
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.layout import MANIFEST, METADATA
 from infoutil_jax.data.sources import Source, open_source
-from infoutil_jax.distillation.distill import label_crops
+from infoutil_jax.distillation.labels import label_crops
 from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
 from infoutil_jax.training.teacher import Teacher, load_teachers
@@ -216,9 +216,9 @@ def _reopened(
 
 
 def _opinions(distilled: DistilledDataset, teachers: Mapping[str, Teacher]) -> Opinions:
-    """Logits of the stored labels, and of each other teacher that is there."""
+    """The labelling teacher's logits, and of each other teacher that is there."""
     labelled = distilled.manifest.get("label_teacher", {})
-    found = {str(labelled.get("stage", "teacher")): distilled.soft_labels}
+    found = {str(labelled.get("stage", "teacher")): distilled.teacher_logits}
     shape = distilled.soft_labels.shape
     size = (distilled.images.shape[1], distilled.images.shape[2])
     tiles = mosaic.split(distilled.images, shape[1])

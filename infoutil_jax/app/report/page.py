@@ -176,7 +176,7 @@ def _facts(shown: Shown) -> dict[str, str]:
         "storage": f"{shown.bytes / 1e6:.2f} MB",
         "labels": f"{labelled.get('name', '')} teacher, {labelled.get('stage', '')}"
         + (f", {labelled['accuracy']:.1f}% top-1" if labelled.get("accuracy") else ""),
-        "own class": f"largest in {own_class_share(distilled):.0f}% of the soft labels",
+        "own class": f"the teacher's choice for {own_class_share(distilled):.0f}% of the crops",
         "seed": str(manifest.get("seed", "unknown")),
         "sha256": str(manifest["sha256"])[:16],
     }

@@ -17,9 +17,6 @@ HIGHEST = selection.TopK("highest")
 """What the paper keeps."""
 
 
-TEMPERATURE = 1.0
-"""Of soft labels that are stored for tiles that are images of their own (experiments/README.md)."""
-
 LEAST_SIDE = 8
 """Pixels of a crop's side: fewer, enlarged to the size of an image, are a blur."""
 
@@ -28,6 +25,7 @@ def infoutil(
     *,
     tiles: int = 1,
     partition: bool = False,
+    centred: bool = True,
     shortlist: int = selection.MostUseful.shortlist,
     num_crops: int = cropping.RandomResizedBoxes.num_crops,
     judges: int = selection.MostUseful.judges,
@@ -36,15 +34,16 @@ def infoutil(
     """The recommended recipe: the rule of `infoutil_kernel`, which explains the other arguments.
 
     At 1 image a class the command line, and `RecipeConfig.build`, take four tiles and a partition.
-    With hard labels it leads the best of random images and RDED by 7.0 points at 1 image a class
-    and by 3.3 at 10, on the mean over five settings (95% intervals over them: 14.6 and 1.5), and is
-    nowhere behind random images by more than the interval (images held out to choose by;
-    experiments/README.md). The teacher that labels also scores.
+    With hard labels it leads the best of random images and RDED by 7.8 points at 1 image a class,
+    on the mean over six settings, and by 3.3 at 10, over five (95% intervals over them: 11.2 and
+    1.5), and is nowhere behind random images by more than the interval (images held out to choose
+    by; experiments/README.md). The teacher that labels also scores.
 
     Args:
         tiles: crops an image.
-        partition: students take each tile for an image of its own, and read its stored soft label
-            at temperature 1.
+        partition: students take each tile for an image of its own.
+        centred: soft labels are stored without each class's mean over the set
+            (`distillation.labels.centred`).
         shortlist: as of `infoutil_kernel`.
         num_crops: likewise.
         judges: likewise.
@@ -57,12 +56,7 @@ def infoutil(
         judges=judges,
         wrt=wrt,
     )
-    return replace(
-        rule,
-        name="infoutil",
-        partition=partition,
-        temperature=TEMPERATURE if partition else None,
-    )
+    return replace(rule, name="infoutil", partition=partition, centred=centred)
 
 
 def infoutil_paper(

@@ -47,8 +47,8 @@ class Recipe:
         tiles: crops that share a distilled image: 1, 4 or 9.
         partition: students take each tile for an image of its own, enlarged to the whole size (IDC,
             Kim et al., ICML 2022), where they are not told otherwise: the manifest asks for it.
-        temperature: at which students read the soft labels that are stored with the set, where they
-            are not told otherwise; None: RDED's 20, or what `refine` asks for.
+        centred: from the logits that are stored as soft labels, each class's mean over the set is
+            taken (`distillation.labels.centred`), and written into the manifest.
         fit: how a crop is brought to the teacher's input size for scoring: "resize", or "pad"
             (RDED: centred, in the mean colour).
         tile_order: which ranks share an image: "consecutive" (InfoUtil, Algorithm 1) or "strided"
@@ -72,7 +72,7 @@ class Recipe:
     select: Selector | Choose
     tiles: int = 1
     partition: bool = False
-    temperature: float | None = None
+    centred: bool = False
     fit: Fit = "resize"
     tile_order: TileOrder = "consecutive"
     embed: Embed | None = None
@@ -83,8 +83,6 @@ class Recipe:
     def __post_init__(self) -> None:
         if self.tiles < 1 or math.isqrt(self.tiles) ** 2 != self.tiles:
             raise InputError(f"tiles is {self.tiles}; it must be a square number: 1, 4, 9, ...")
-        if self.temperature is not None and not 0 < self.temperature < math.inf:
-            raise InputError(f"temperature is {self.temperature}; it must be positive")
         for name, value, known in (
             ("fit", self.fit, ("resize", "pad")),
             ("tile_order", self.tile_order, ("consecutive", "strided")),
