@@ -164,7 +164,7 @@ def _rows() -> dict[str, Row]:
 
 
 def _stored(of: Mapping[str, Row]) -> list[Row]:
-    """Stored labels, centred or not, at temperatures other than RDED's."""
+    """Stored labels, centred or not, and read at temperature 1 instead of RDED's."""
     rivals = ("random", "rded", "rded-by-early")
     plain = [
         replace(of[f"{name}-stored"], name=f"{name}-stored-uncentred", centred=False)
@@ -175,9 +175,8 @@ def _stored(of: Mapping[str, Row]) -> list[Row]:
         for name in rivals
     ]
     rows += [
-        replace(row, name=f"{row.name}-at{degree}", temperature=float(degree))
-        for row in (of["infoutil-stored"], *plain, *(of[f"{name}-stored"] for name in rivals))
-        for degree in (1, 4)
+        replace(row, name=f"{row.name}-at1", temperature=1.0)
+        for row in (*plain, *(of[f"{name}-stored"] for name in rivals))
     ]
     return plain + rows
 

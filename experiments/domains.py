@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from experiments.small import LABELS, Cell, Study, figures, own_class
+from experiments.small import LABELS, Cell, Study, figures
 from infoutil_jax import attribution
+from infoutil_jax.app.accounts import own_class_share
 from infoutil_jax.app.budget import budget_of
 from infoutil_jax.data.sources import Source
 from infoutil_jax.method.recipes import RECIPES, infoutil_paper
@@ -62,7 +63,7 @@ def _missing(study: Study, name: str) -> dict[str, Any]:
     return {
         "missing": name,
         "same_window": round(100 * float((windows(name) == windows("mean")).mean()), 1),
-        "own_class": figures(own_class(one) for one in sets),
+        "own_class": figures(own_class_share(one) for one in sets),
         "top1": study.trained(sets, labeller),
     }
 

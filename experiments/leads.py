@@ -3,7 +3,8 @@ r"""How far one row leads others, set by set: the same pool, the same teacher, t
     python -m experiments.leads                     # infoutil, on test images
     python -m experiments.leads --results experiments/results/validation \
         --row rded --rivals random
-    python -m experiments.leads --row infoutil-LABELS-uncentred --rivals rded-LABELS-centred
+    python -m experiments.leads --results experiments/results/validation \
+        --row infoutil-LABELS-uncentred
 
 A lead is the mean over distilled sets of the difference between two rows on one set (the mean of
 its students), beside half the width of its 95% interval (Student's t over the sets). A second table

@@ -25,9 +25,10 @@ from experiments import domains, store
 from experiments.adversarial import attacked
 from experiments.corruptions import KINDS, corrupted
 from experiments.robustness_tables import write_tables
-from experiments.small import Cell, Study, figures, own_class
+from experiments.small import Cell, Study, figures
 from experiments.weather import photographs_in
 from infoutil_jax import models
+from infoutil_jax.app.accounts import own_class_share
 from infoutil_jax.app.governance.mislabelled import doubted, judge
 from infoutil_jax.data.sources import Source
 from infoutil_jax.data.split import Split
@@ -258,7 +259,7 @@ def _by_teacher(study: Study, name: str, recipe: str) -> dict[str, Any]:
         "labelled_by": labeller.stage,
         "accuracy": _accuracies(study, found),
         "top1": study.trained(sets, labeller),
-        "own_class": figures(own_class(one) for one in sets),
+        "own_class": figures(own_class_share(one) for one in sets),
     }
 
 

@@ -201,8 +201,3 @@ class Study:
 def figures(values: Any) -> list[float]:
     """Percent, one a set, ready for JSON."""
     return [round(float(value), 2) for value in values]
-
-
-def own_class(distilled: DistilledDataset) -> float:
-    """Percent of the tiles that the teacher that labelled takes for their class."""
-    return float(100 * (distilled.teacher_logits.argmax(-1) == distilled.labels[:, None]).mean())

@@ -51,17 +51,12 @@ _COMPARED = (
     *("rded", "rded-by-early", "tiles1-rded", "infoutil_paper_gp", "grad_cam"),
 )
 
+_RIVALS = ("random-stored", "rded-stored", "rded-by-early-stored")
+_UNCENTRED = ("infoutil-stored-uncentred", "tiles1-infoutil-stored-uncentred")
 _STORED = (
-    *("infoutil-stored-uncentred", "tiles1-infoutil-stored-uncentred"),
-    *(f"{name}-stored-centred" for name in ("random", "rded", "rded-by-early")),
-    *(
-        f"{name}-stored{end}-at{degree}"
-        for name, end in (
-            *(("infoutil", ""), ("infoutil", "-uncentred"), ("tiles1-infoutil", "-uncentred")),
-            *(("random", ""), ("rded", ""), ("rded-by-early", "")),
-        )
-        for degree in (1, 4)
-    ),
+    *_UNCENTRED,
+    *(f"{row}-centred" for row in _RIVALS),
+    *(f"{row}-at1" for row in (*_UNCENTRED, *_RIVALS)),
 )
 
 TABLES: dict[str, Table] = {
