@@ -69,7 +69,10 @@ class Refinement:
     steps: int | None = None
     """By default the refiner's."""
     labels: str | None = None
-    """What the images are taken to be; by default their classes."""
+    """What the images are taken to be; by default their classes. Of a set that is not refined it
+    may be "stored": the teacher's labels, as the recipe stores them."""
+    also_hard: bool = True
+    """Of a set with learnt labels, other students learn its classes."""
     norm: Literal["batch", "instance", "none"] | None = None
     """Of the refiner's networks; by default batch."""
     total_variation: float = 0.0
@@ -209,16 +212,20 @@ class Refinement:
     def _trained(
         self, setting: Setting, images: np.ndarray, soft: np.ndarray, labels: np.ndarray
     ) -> dict[str, Any]:
-        """Students of each kind: by hard labels, and by learnt ones where there are some."""
+        """Students of each kind: by hard labels, by learnt or stored ones."""
         found: dict[str, Any] = {}
         teacher = setting.teachers["early"]
-        learnt = self.refiner != "none" and self._refiner().labels == "learnt"
+        learnt = self.labels == "learnt"
+        kinds = ["stored"] if self.labels in ("learnt", "stored") else ["hard"]
+        if learnt and self.also_hard:
+            kinds = ["hard", "stored"]
         for name in self.students:
-            for policy in ("hard", *(["stored"] if learnt else [])):
+            for policy in kinds:
                 options = asdict(setting.student(Cell(ROWS["random-hard"], self.budget)))
                 options |= {"labels": policy, "seeds": self.seeds, **STUDENTS[name]}
                 options["partition"] = self.tiles > 1
-                options["temperature"] = self._refiner().temperature if policy == "stored" else 20.0
+                read = learnt and policy == "stored"
+                options["temperature"] = self._refiner().temperature if read else 20.0
                 started = time.perf_counter()
                 result = train_student(
                     (images, labels),
@@ -232,7 +239,7 @@ class Refinement:
                         std=teacher.std,
                     ),
                 )
-                key = name if policy == "hard" else f"{name}, learnt labels"
+                key = name if policy == "hard" else f"{name}, {self.labels} labels"
                 found[key] = {
                     "top1": [round(float(top1), 2) for top1 in result.top1],
                     "seconds": round(time.perf_counter() - started, 1),

@@ -11,6 +11,8 @@ TITLES = {
     "validation": "Chosen by: a fifth of the training images",
     "test": "Test images",
 }
+SOFT = ("learnt", "stored")
+"""Kinds of labels that end a student's name in a line."""
 
 
 def write_tables(results: Path) -> None:
@@ -32,8 +34,9 @@ def _about(line: dict[str, Any]) -> str:
         f"{line['dataset']}, reduced: {line['reduced']}; "
         f"{line['source']['train_images']:,} training and {line['source']['test_images']:,} test "
         "images. Top-1 in percent: mean ± standard deviation over students of one set. Students "
-        "learn hard labels, or where it says so those that were learnt with the pixels; no teacher "
-        "helps them. Of several tiles each is an image of its own."
+        "learn hard labels, or where it says so those that were learnt with the pixels, or the "
+        "teacher's, as a set that is not refined stores them; no teacher "
+        "helps them while they train. Of several tiles each is an image of its own."
     )
 
 
@@ -55,12 +58,12 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
         start = arguments["start"] + (f", {tiles} tiles" if tiles > 1 else "")
         name = ", ".join([arguments["refiner"], *extra]).replace("_", " ")
         for student, found in line["students"].items():
-            kind = "learnt" if student.endswith("learnt labels") else "hard"
+            kind = next((one for one in SOFT if student.endswith(f", {one} labels")), "hard")
             steps = refiner.get("steps", "")
             seconds = line.get("seconds", "")
             rows.append(
                 f"| {arguments['budget']} | {start} | {name} | {steps} | {kind} | "
-                f"{student.removesuffix(', learnt labels')} | {_mean(found['top1'])} | {seconds} |"
+                f"{student.removesuffix(f', {kind} labels')} | {_mean(found['top1'])} | {seconds} |"
             )
     return rows
 

@@ -18,7 +18,7 @@ REFINERS = {
     "frepo": Refiner(
         NeuralFeatureRegression(),
         learning_rate=0.05,
-        steps=1000,
+        steps=3000,
         batch_size=64,
         view=FLIP,
         labels="learnt",

@@ -97,10 +97,13 @@ class NeuralFeatureRegression(Objective):
         greatest_age: steps after which a network is replaced.
         ridge: in units of the kernel's mean diagonal.
         learning_rate: of the networks, AdamW's.
-        mirrored: the set's mirror images are regressed on, too, where images may be mirrored.
+        mirrored: the set's mirror images are regressed on, too, where images may be mirrored and
+            the set has at most `batch_size`.
         error: "scaled", of the answers at the scale at which it is least, or "squared", as in the
             paper. Under the latter a set of few images learns contrast: what is regressed on
             stronger features is answered more faintly, and faint answers are seldom far wrong.
+        batch_size: images of the set that a network learns from in a step, at most; they are drawn
+            anew for every step, as a student's are.
     """
 
     networks: int = 10
@@ -109,9 +112,11 @@ class NeuralFeatureRegression(Objective):
     learning_rate: float = 0.001
     mirrored: bool = True
     error: Literal["scaled", "squared"] = "scaled"
+    batch_size: int = 100
 
     def __post_init__(self) -> None:
         ranges.check_choice("error", self.error, ("scaled", "squared"))
+        ranges.check(self, batch_size=ranges.COUNT)
 
     def start(self, network: Network, key: Key[Array, ""]) -> Trained:
         """Fresh networks; how long each has until it is replaced is drawn."""
@@ -133,7 +138,7 @@ class NeuralFeatureRegression(Objective):
         which, view = jax.random.split(jax.random.fold_in(step.key, 0))
         variables = pick(which, known[1].variables)[1]
         images, taught = network.view(view, synthetic.images), synthetic.taught()
-        if self.mirrored and network.view.flip:
+        if self.mirrored and network.view.flip and len(images) <= self.batch_size:
             images = jnp.concatenate([images, images[:, :, ::-1]])
             taught = jnp.concatenate([taught, taught])
         seen, real = network.features(variables, images, batch.images)
@@ -151,7 +156,12 @@ class NeuralFeatureRegression(Objective):
         which, _ = jax.random.split(jax.random.fold_in(step.key, 0))
         view, fresh = jax.random.split(jax.random.fold_in(step.key, 1))
         number, one = pick(which, state)
-        images, taught = network.view(view, synthetic.images), synthetic.taught()
+        images, taught = synthetic.images, synthetic.taught()
+        if len(images) > self.batch_size:
+            drawn = jax.random.fold_in(step.key, 2)
+            rows = jax.random.choice(drawn, len(images), (self.batch_size,), replace=False)
+            images, taught = images[rows], taught[rows]
+        images = network.view(view, images)
 
         def objective(params: Any) -> tuple[Array, Variables]:
             logits, after = network.train({**one.variables, "params": params}, images)
