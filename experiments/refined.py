@@ -2,8 +2,8 @@
 
     python -m experiments.refined --data folder:PATH --refiner frepo --budget 1
 
-distils a set of CIFAR-10 at reduced size by a recipe, refines it, trains students on both, hard
-labels alone, and adds a line to `experiments/results/refined/<setting>.jsonl`; what has a line is
+distils a set of CIFAR-10 at reduced size by a recipe, refines it, trains students without a
+teacher, and adds a line to `experiments/results/refined/<setting>.jsonl`; what has a line is
 not run again. `--validation` puts a fifth of the training images, which neither teachers nor sets
 see, in the place of the test images: refiners are chosen on them. `python -m experiments.refined
 --tables` writes `table.md` from all lines.

@@ -44,7 +44,10 @@ def test_what_has_a_line_is_not_run_again(tmp_path, capsys):
         "dataset": "CIFAR-10",
         "reduced": "small",
         "source": {"train_images": 1000, "test_images": 10},
-        "students": {"convnet3": {"top1": [10.0, 20.0, 30.0]}},
+        "students": {
+            "convnet3": {"top1": [10.0, 20.0, 30.0]},
+            "convnet3, dsa, stored labels": {"top1": [1.0, 2.0, 3.0]},
+        },
     }
     file = tmp_path / "cifar10_convnet3_reduced_test.jsonl"
     file.write_text(json.dumps(line) + "\n")
@@ -55,4 +58,5 @@ def test_what_has_a_line_is_not_run_again(tmp_path, capsys):
         "| 10 | infoutil | frepo, total variation 0.5 | 7 | hard | convnet3 | 20.0 ± 10.0 | 3.0 |"
         in table
     )
+    assert "| 7 | stored | convnet3, dsa | 2.0 ± 1.0 | 3.0 |" in table
     assert replace(cell, total_variation=0.1).name.endswith("total_variation 0.1, convnet3")

@@ -1,5 +1,6 @@
 """Kernel regression against its closed form; FRePo's networks; KIP's kernel is the selector's."""
 
+import itertools
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -154,6 +155,41 @@ def test_one_network_learns_from_the_set_and_an_old_one_is_replaced(network, set
     assert seen == {0, 1, 2}
 
 
+def test_a_network_learns_from_at_most_a_batch_of_the_set(network, sets, step):
+    """What it has learnt from four of six images is what it learns from some four alone."""
+    whole = NeuralFeatureRegression(networks=1, greatest_age=99)
+    part = NeuralFeatureRegression(networks=1, greatest_age=99, batch_size=4)
+    state = whole.start(network, jax.random.key(0))
+
+    def kernel(objective, images):
+        advance = jax.jit(objective.advance, static_argnums=0)
+        after = advance(network, state, step, images)
+        return np.asarray(after.variables["params"]["block0"]["conv"]["kernel"][0])
+
+    def some(rows):
+        rows = np.array(rows)
+        return Synthetic(sets[0].images[rows], sets[0].probabilities[rows])
+
+    found = kernel(part, sets[0])
+    alone = [kernel(whole, some(rows)) for rows in itertools.combinations(range(6), 4)]
+    assert sum(np.abs(one - found).max() < 1e-6 for one in alone) == 1
+    assert np.abs(kernel(whole, sets[0]) - found).max() > 1e-5
+
+
+def test_a_set_of_more_than_a_batch_is_not_doubled_by_its_mirror_images(sets, step):
+    synthetic, batch = sets
+    may = Pixels(view=replace(PLAIN, flip=True))
+    losses = {}
+    for mirrored, batch_size in ((True, 6), (True, 5), (False, 6)):
+        objective = NeuralFeatureRegression(
+            networks=2, mirrored=mirrored, batch_size=batch_size, error="squared"
+        )
+        state = objective.start(may, jax.random.key(0))
+        loss = objective.loss(may, ((), state), step, synthetic, batch)
+        losses[mirrored, batch_size] = float(loss)
+    assert losses[True, 5] == losses[False, 6] != losses[True, 6]
+
+
 def test_the_kernel_is_that_of_the_selector_and_its_slope_is_finite():
     chance = np.random.default_rng(0)
     a, b = chance.normal(size=(5, 7)), chance.normal(size=(4, 7))
@@ -208,3 +244,5 @@ def test_an_error_that_there_is_not_is_refused():
         NeuralFeatureRegression(error="absolute")
     with pytest.raises(InputError, match="choose cross_entropy, squared"):
         KernelRegression(error="scaled")
+    with pytest.raises(InputError, match="batch_size is 0; it must be"):
+        NeuralFeatureRegression(batch_size=0)
