@@ -62,6 +62,7 @@ def test_the_manifest_says_how_it_was_refined(made):
         "learning_rate": 0.001,
         "mirrored": True,
         "error": "scaled",
+        "batch_size": 100,
     }
     assert made.manifest["training"]["temperature"] == 2.0
     card = (made.path / "README.md").read_text()

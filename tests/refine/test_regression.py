@@ -160,10 +160,10 @@ def test_a_network_learns_from_at_most_a_batch_of_the_set(network, sets, step):
     whole = NeuralFeatureRegression(networks=1, greatest_age=99)
     part = NeuralFeatureRegression(networks=1, greatest_age=99, batch_size=4)
     state = whole.start(network, jax.random.key(0))
+    advance = jax.jit(NeuralFeatureRegression.advance, static_argnums=(0, 1))
 
     def kernel(objective, images):
-        advance = jax.jit(objective.advance, static_argnums=0)
-        after = advance(network, state, step, images)
+        after = advance(objective, network, state, step, images)
         return np.asarray(after.variables["params"]["block0"]["conv"]["kernel"][0])
 
     def some(rows):
