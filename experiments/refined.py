@@ -29,6 +29,7 @@ from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.distillation.config import DistillConfig
 from infoutil_jax.distillation.examine import REFINE, stream
 from infoutil_jax.distillation.refining import refined
+from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Pool
 from infoutil_jax.method.recipes import RECIPES
 from infoutil_jax.refine import REFINERS, Refiner
@@ -95,6 +96,14 @@ class Refinement:
     """Teachers, states of refinement."""
     results: Path = RESULTS
     """Where the lines go."""
+
+    def __post_init__(self) -> None:
+        needed = {"learnt": self.refiner != "none", "stored": self.refiner == "none"}
+        if not needed.get(self.labels or "", True):
+            raise InputError(
+                f"labels {self.labels!r} and refiner {self.refiner!r} do not go together: labels "
+                'are "learnt" by a refiner, and "stored" with refiner "none"'
+            )
 
     @property
     def name(self) -> str:
@@ -216,9 +225,9 @@ class Refinement:
         found: dict[str, Any] = {}
         teacher = setting.teachers["early"]
         learnt = self.labels == "learnt"
-        kinds = ["stored"] if self.labels in ("learnt", "stored") else ["hard"]
-        if learnt and self.also_hard:
-            kinds = ["hard", "stored"]
+        kinds = ["stored"] if learnt or self.labels == "stored" else []
+        if not kinds or (learnt and self.also_hard):
+            kinds = ["hard", *kinds]
         for name in self.students:
             for policy in kinds:
                 options = asdict(setting.student(Cell(ROWS["random-hard"], self.budget)))

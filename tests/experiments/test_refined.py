@@ -3,8 +3,11 @@
 import json
 from dataclasses import replace
 
+import pytest
+
 from experiments.refined import RESULTS, Refinement
 from experiments.refined_table import write_tables
+from infoutil_jax.errors import InputError
 
 
 def test_the_table_is_that_of_the_lines(tmp_path):
@@ -60,3 +63,9 @@ def test_what_has_a_line_is_not_run_again(tmp_path, capsys):
     )
     assert "| 7 | stored | convnet3, dsa | 2.0 ± 1.0 | 3.0 |" in table
     assert replace(cell, total_variation=0.1).name.endswith("total_variation 0.1, convnet3")
+
+
+@pytest.mark.parametrize(("refiner", "labels"), [("none", "learnt"), ("frepo", "stored")])
+def test_labels_that_a_set_cannot_have_are_refused(refiner, labels):
+    with pytest.raises(InputError, match=f"labels '{labels}' and refiner '{refiner}' do not go"):
+        Refinement(refiner=refiner, labels=labels)
