@@ -98,7 +98,7 @@ class NeuralFeatureRegression(Objective):
         ridge: in units of the kernel's mean diagonal.
         learning_rate: of the networks, AdamW's.
         mirrored: the set's mirror images are regressed on, too, where images may be mirrored and
-            the set has at most `batch_size` images: of more it would take twice the time.
+            the set has at most `batch_size` images.
         error: "scaled", of the answers at the scale at which it is least, or "squared", as in the
             paper. Under the latter a set of few images learns contrast: what is regressed on
             stronger features is answered more faintly, and faint answers are seldom far wrong.
