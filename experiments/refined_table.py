@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from experiments.leads import lead, spread
+from infoutil_jax.refine import REFINERS
+from infoutil_jax.refine.recipes import infoutil_refined
 
 TITLES = {
     "validation": "Chosen by: a fifth of the training images",
@@ -18,7 +20,9 @@ SOFT = ("learnt", "stored")
 """Kinds of labels that end a student's name in a line."""
 CROPS = ("hard", "stored")
 """Labels of crops that are not refined."""
-STEPS = 3000
+BEST = "the best"
+"""Student of each set."""
+TILES, STEPS = infoutil_refined().tiles, REFINERS["frepo"].steps
 """Of `infoutil_refined`, whose leads are told."""
 
 Sets = dict[int, float]
@@ -68,12 +72,12 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
         start = arguments["start"] + (f", {tiles} tiles" if tiles > 1 else "")
         name = ", ".join([arguments["refiner"], *extra]).replace("_", " ")
         for student, found in line["students"].items():
-            kind = next((one for one in SOFT if student.endswith(f", {one} labels")), "hard")
+            who, kind = _named(student)
             steps = refiner.get("steps", "")
             seconds = line.get("seconds", "")
             rows.append(
                 f"| {arguments['budget']} | {start} | {name} | {steps} | {kind} | "
-                f"{student.removesuffix(f', {kind} labels')} | {_mean(found['top1'])} | {seconds} |"
+                f"{who} | {_mean(found['top1'])} | {seconds} |"
             )
     return rows
 
@@ -82,48 +86,68 @@ def _leads(lines: list[dict[str, Any]]) -> list[str]:
     """What `infoutil_refined` is ahead of crops by, set by set."""
     found: dict[tuple[int, str, str], Sets] = {}
     for budget, kind, student, seed, top1 in _measured(lines):
-        for name in (student, "the best"):  # of each set
+        for name in (student, BEST):
             sets = found.setdefault((budget, kind, name), {})
             sets[seed] = max(top1, sets.get(seed, 0.0))
-    rows = [
+    rows = []
+    for (budget, kind, name), ours in sorted(found.items()):
+        if kind == "refined":
+            leads = [_lead(ours, found.get((budget, other, name), {})) for other in CROPS]
+            figures = spread(list(ours.values()))
+            rows.append(f"| {budget} | {name} | {len(ours)} | {figures} | {' | '.join(leads)} |")
+    head = [
         "",
-        f"`infoutil_refined` ({STEPS:,} steps) beside `infoutil`'s crops of the same sets, of one "
-        "tile or four an image, whichever is better, by student, and the best student of each: "
-        "mean ± standard deviation over sets, and leads with their 95% intervals over sets.",
+        f"`infoutil_refined` ({STEPS:,} steps) beside `infoutil`'s crops of the same sets: mean ± "
+        "standard deviation over sets, and leads with their 95% intervals over sets. Crops are of "
+        "one tile an image or four, whichever these very images say is better. So is the best "
+        "student, of those that were run, which are not always the same of both: such rows say "
+        "what the best could be, and choose nothing.",
         "",
         "| images a class | student | sets | refined | over crops, their classes | over crops, the "
         "teacher's labels |",
         "| --- | --- | --- | --- | --- | --- |",
     ]
-    for (budget, kind, name), ours in sorted(found.items()):
-        if kind == "refined":
-            leads = [_lead(ours, found.get((budget, other, name), {})) for other in CROPS]
-            count, figures = len(ours), spread(list(ours.values()))
-            rows.append(f"| {budget} | {name} | {count} | {figures} | {' | '.join(leads)} |")
-    return rows if len(rows) > 5 else []
+    return head + rows if rows else []
 
 
-def _lead(ours: Sets, theirs: Mapping[int, float]) -> str:
-    of = len(ours.keys() & theirs.keys())
-    return lead(ours, theirs) + (f" ({of} sets)" if 0 < of < len(ours) else "")
+def _lead(ours: Sets, theirs: Sets) -> str:
+    both = len(ours.keys() & theirs.keys())
+    return lead(ours, theirs) + (f" (sets: {both})" if 0 < both < len(ours) else "")
 
 
 def _measured(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, str, int, float]]:
     """Budget, kind of set, student, set seed and mean top-1, of refined sets and of crops."""
     for line in lines:
-        arguments, refiner = line["arguments"], line.get("refiner", {})
-        plain = not (arguments["total_variation"] or arguments["distance"] or arguments.get("norm"))
-        ours = refiner.get("labels") == "learnt" and refiner.get("steps") == STEPS and plain
-        if arguments["start"] != "infoutil" or not (ours or arguments["refiner"] == "none"):
+        arguments = line["arguments"]
+        ours, crops = _is_recipes(line), arguments["refiner"] == "none"
+        if arguments["start"] != "infoutil" or not (ours or crops):
             continue
         for student, one in line["students"].items():
-            kind = next((one for one in SOFT if student.endswith(f", {one} labels")), "hard")
-            if ours and kind != "learnt":
-                continue
-            name = student.removesuffix(f", {kind} labels")
-            where = "refined" if ours else kind
-            top1 = statistics.mean(one["top1"])
-            yield arguments["budget"], where, name, arguments["set_seed"], top1
+            name, kind = _named(student)
+            if crops or kind == "learnt":
+                where, top1 = kind if crops else "refined", statistics.mean(one["top1"])
+                yield arguments["budget"], where, name, arguments["set_seed"], top1
+
+
+def _is_recipes(line: dict[str, Any]) -> bool:
+    """Whether a line's set is refined as `infoutil_refined` does it."""
+    arguments, refiner = line["arguments"], line.get("refiner", {})
+    asked = ("frepo", TILES, STEPS, "learnt", 0.0, 0.0, None)
+    return asked == (
+        arguments["refiner"],
+        arguments.get("tiles", 1),
+        refiner.get("steps"),
+        refiner.get("labels"),
+        arguments["total_variation"],
+        arguments["distance"],
+        arguments.get("norm"),
+    )
+
+
+def _named(student: str) -> tuple[str, str]:
+    """A student's name in a line, without its kind of labels, and that kind."""
+    kind = next((one for one in SOFT if student.endswith(f", {one} labels")), "hard")
+    return student.removesuffix(f", {kind} labels"), kind
 
 
 def _order(line: dict[str, Any]) -> tuple[Any, ...]:

@@ -65,6 +65,34 @@ def test_what_has_a_line_is_not_run_again(tmp_path, capsys):
     assert replace(cell, total_variation=0.1).name.endswith("total_variation 0.1, convnet3")
 
 
+def test_leads_are_of_the_same_sets_and_of_the_recipe_alone(tmp_path):
+    """Three refined sets, two of crops: 12 and 16 ahead, so 14 ± 25.4 (t of 0.975 is 12.71)."""
+
+    def line(seed, refiner, students, steps=3000, tiles=4):
+        given = {"budget": 1, "start": "infoutil", "total_variation": 0.0, "distance": 0.0}
+        given |= {"refiner": refiner, "set_seed": seed, "tiles": tiles}
+        about = {"dataset": "CIFAR-10", "reduced": "small", "name": f"{refiner} {seed}"}
+        about["source"] = {"train_images": 1000, "test_images": 10}
+        made = {} if refiner == "none" else {"refiner": {"steps": steps, "labels": "learnt"}}
+        top1 = {name: {"top1": [value] * 3} for name, value in students.items()}
+        return json.dumps(about | made | {"arguments": given, "students": top1})
+
+    lines = [
+        *(line(seed, "frepo", {"a, learnt labels": 40.0 + seed, "a": 1.0}) for seed in (1, 2, 3)),
+        line(1, "none", {"a": 29.0, "b": 30.0, "a, stored labels": 35.0}),
+        line(2, "none", {"a": 26.0}),
+        line(2, "none", {"a": 20.0}, tiles=1),
+        line(1, "frepo", {"a, learnt labels": 99.0}, steps=10),
+        line(1, "frepo", {"a, learnt labels": 99.0}, tiles=1),
+        line(1, "kip", {"a, learnt labels": 99.0}),
+    ]
+    (tmp_path / "cifar10_convnet3_reduced_test.jsonl").write_text("\n".join(lines) + "\n")
+    write_tables(tmp_path)
+    leads = (tmp_path / "table.md").read_text().split("over crops, the teacher's labels |")[1]
+    assert "| 1 | a | 3 | 42.0 ± 1.0 | +14.0 ± 25.4 (sets: 2) | +6.0 (sets: 1) |" in leads
+    assert "| 1 | the best | 3 | 42.0 ± 1.0 | +13.5 ± 31.8 (sets: 2) | +6.0 (sets: 1) |" in leads
+
+
 @pytest.mark.parametrize(("refiner", "labels"), [("none", "learnt"), ("frepo", "stored")])
 def test_labels_that_a_set_cannot_have_are_refused(refiner, labels):
     with pytest.raises(InputError, match=f"labels '{labels}' and refiner '{refiner}' do not go"):
