@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.experimental import io_callback
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.shapley import GameBatch, exact_shapley, staged_design, staged_shapley
@@ -31,23 +30,24 @@ class Products:
         return own + jnp.einsum("lp,lsp->ls", self.bonus[games], pairs)
 
 
-SEEN, MASKS = [], []
-
-
-@jax.tree_util.register_dataclass
-@dataclass(frozen=True, eq=False)
 class Watched(Products):
-    """Notes each time that coalitions are evaluated."""
+    """Notes what it is asked, each time."""
+
+    def __init__(self, games):
+        super().__init__(games.worth, games.bonus)
+        self.__dict__["asked"] = []
 
     def values_of(self, games, masks):
-        def note(games, masks):
-            SEEN.append(np.array(games))
-            MASKS.append(np.array(masks))
-            return games
+        self.asked.append((np.array(games), np.array(masks)))
+        return super().values_of(games, masks)
 
-        # The values need what is noted, so that it is there as soon as they are.
-        noted = io_callback(note, games, games, masks)
-        return super().values_of(noted, masks)
+
+def watch(games, design, **options):
+    """What is found, and the games and masks of each evaluation: loops are Python's meanwhile."""
+    watched = Watched(games)
+    with jax.disable_jit():
+        phi, used = staged_shapley(watched, design, **options)
+    return phi, np.asarray(used), *zip(*watched.asked, strict=True)
 
 
 @pytest.fixture(scope="module")
@@ -83,21 +83,16 @@ def test_the_lanes_change_nothing(games, at_once):
 
 
 def test_nothing_is_evaluated_but_what_the_games_are_said_to_have_taken(games):
-    SEEN.clear()
     design = staged_design((1, 6), 64, step=4)
-    watched = Watched(games.worth, games.bonus)
-    _, used = staged_shapley(watched, design, confidence=0.999, at_once=1)
-    used = np.asarray(used)
-    assert 4 * len(SEEN) == used.sum() < 64 * len(games)
+    _, used, evaluated, _ = watch(games, design, confidence=0.999, at_once=1)
+    assert 4 * len(evaluated) == used.sum() < 64 * len(games)
 
 
 def test_no_game_is_asked_for_that_is_not_there(games):
     """Not even where the last ones leave lanes idle."""
-    SEEN.clear()
-    watched = Watched(games.worth, games.bonus)
     design = staged_design((1, 6), 64, step=4)
-    jax.block_until_ready(staged_shapley(watched, design, confidence=0.999, at_once=3))
-    assert set(np.concatenate(SEEN).tolist()) == set(range(len(games)))
+    _, _, evaluated, _ = watch(games, design, confidence=0.999, at_once=3)
+    assert set(np.concatenate(evaluated).tolist()) == set(range(len(games)))
 
 
 def test_by_default_the_best_window_is_right_with_a_probability_of_98_percent(games):
@@ -129,30 +124,24 @@ def test_each_game_is_played_as_the_textbook_has_it(games, at_once, grid, window
     assert len(set(used.tolist())) > 2 and len(ways) > 1
 
 
-@pytest.mark.parametrize(
-    ("at_once", "sizes"), [(3, [3]), (5, [5, 1]), (7, [7, 1]), (35, [35, 8, 2])]
-)
+@pytest.mark.parametrize(("at_once", "sizes"), [(3, [3]), (5, [5, 1]), (35, [35, 8, 2])])
 def test_few_lanes_go_on_where_few_games_are_left(games, at_once, sizes):
     """A quarter, and a quarter of these; every game is as it would be alone."""
-    SEEN.clear()
     scale = jnp.repeat(1 + jnp.arange(5) / 4, 7)[:, None]
-    watched = Watched(jnp.tile(games.worth, (5, 1)) * scale, jnp.tile(games.bonus, (5, 1)))
+    games = Products(jnp.tile(games.worth, (5, 1)) * scale, jnp.tile(games.bonus, (5, 1)))
     design = staged_design((1, 6), 64, window=1, step=2)
-    found = staged_shapley(watched, design, confidence=0.999, at_once=at_once)
-    phi, used = map(np.asarray, found)
-    lanes = [len(batch) for batch in map(np.atleast_1d, SEEN)]
+    phi, used, evaluated, _ = watch(games, design, confidence=0.999, at_once=at_once)
+    lanes = [len(batch) for batch in evaluated]
     assert list(dict.fromkeys(lanes)) == sizes and lanes == sorted(lanes, reverse=True)
-    alone, needed = staged_shapley(watched, design, confidence=0.999, at_once=1)
+    alone, needed = staged_shapley(games, design, confidence=0.999, at_once=1)
     np.testing.assert_allclose(phi, alone, atol=1e-5)
     np.testing.assert_array_equal(used, needed)
 
 
 def test_lanes_of_games_that_are_done_do_not_compute_to_the_end(games):
-    SEEN.clear()
-    watched = Watched(games.worth, games.bonus)
     design = staged_design((1, 6), 64, window=1, step=4)
-    _, used = staged_shapley(watched, design, confidence=0.999, at_once=4)
-    assert sum(map(len, map(np.atleast_1d, SEEN))) < 4 * np.sum(used // 4) / 2
+    _, used, evaluated, _ = watch(games, design, confidence=0.999, at_once=4)
+    assert sum(map(len, evaluated)) < 4 * np.sum(used // 4) / 2
 
 
 def test_no_games_have_no_values():
@@ -266,11 +255,11 @@ def test_a_last_stage_that_is_not_whole_counts_as_what_it_is(games):
 @pytest.mark.parametrize("step", [2, 4, 6])
 def test_no_coalition_is_evaluated_twice_or_that_a_game_does_not_have(step):
     """Three players have eight; a last stage is filled up with the full and the empty one."""
-    MASKS.clear()
-    watched = Watched(jnp.ones((1, 3)), jnp.zeros((1, 2)))
-    phi, used = staged_shapley(watched, staged_design((1, 3), 100, step=step), confidence=1.0)
+    game = Products(jnp.ones((1, 3)), jnp.zeros((1, 2)))
+    design = staged_design((1, 3), 100, step=step)
+    phi, used, _, evaluated = watch(game, design, confidence=1.0)
     assert used.tolist() == [8]
-    rows = np.concatenate([masks.reshape(-1, 3) for masks in MASKS])
+    rows = np.concatenate([masks.reshape(-1, 3) for masks in evaluated])
     assert len(rows) == -(-8 // step) * step and len({row.tobytes() for row in rows[:8]}) == 8
     assert {row.sum() for row in rows[8:]} <= {0, 3}
     np.testing.assert_allclose(phi, 1, atol=1e-5)
