@@ -19,7 +19,6 @@ REFINERS = {
         NeuralFeatureRegression(),
         learning_rate=0.05,
         steps=3000,
-        batch_size=64,
         view=FLIP,
         labels="learnt",
         partition=True,

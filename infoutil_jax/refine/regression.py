@@ -15,7 +15,7 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float, Key
 
 from infoutil_jax import ranges
 from infoutil_jax.method.selection.kernel_student import TEMPERATURE
@@ -75,12 +75,12 @@ class Trained(NamedTuple):
     Attributes:
         variables: of each.
         optimiser: likewise.
-        age: steps that each has learnt for.
+        age: passes over the set that each has learnt for.
     """
 
     variables: Variables
     optimiser: Any
-    age: Int[Array, " networks"]
+    age: Float[Array, " networks"]
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,8 @@ class NeuralFeatureRegression(Objective):
 
     Attributes:
         networks: how many there are at once.
-        greatest_age: steps after which a network is replaced.
+        greatest_age: passes over the set after which a network is replaced: a step is one, or a
+            part of one where the set has more than `batch_size` images.
         ridge: in units of the kernel's mean diagonal.
         learning_rate: of the networks, AdamW's.
         mirrored: the set's mirror images are regressed on, too, where images may be mirrored and
@@ -124,7 +125,7 @@ class NeuralFeatureRegression(Objective):
         variables = jax.vmap(network.init)(jax.random.split(fresh, self.networks))
         optimiser = jax.vmap(self._optimiser().init)(variables["params"])
         age = jax.random.randint(ages, (self.networks,), 0, self.greatest_age)
-        return Trained(variables, optimiser, age)
+        return Trained(variables, optimiser, age.astype(jnp.float32))
 
     def loss(
         self,
@@ -157,6 +158,7 @@ class NeuralFeatureRegression(Objective):
         view, fresh = jax.random.split(jax.random.fold_in(step.key, 1))
         number, one = pick(which, state)
         images, taught = synthetic.images, synthetic.taught()
+        age = one.age + min(1.0, self.batch_size / len(images))
         if len(images) > self.batch_size:
             drawn = jax.random.fold_in(step.key, 2)
             rows = jax.random.choice(drawn, len(images), (self.batch_size,), replace=False)
@@ -178,8 +180,8 @@ class NeuralFeatureRegression(Objective):
             return Trained(variables, empty, jnp.zeros_like(one.age))
 
         # The condition is about one network: about the stack, it would copy all of it.
-        older = Trained(trained, optimiser, one.age + 1)
-        now = jax.lax.cond(one.age + 1 >= self.greatest_age, renewed, lambda _: older, fresh)
+        older = Trained(trained, optimiser, age)
+        now = jax.lax.cond(age >= self.greatest_age, renewed, lambda _: older, fresh)
         done: Trained = jax.tree.map(lambda many, new: many.at[number].set(new), state, now)
         return done
 

@@ -138,7 +138,7 @@ def test_one_network_learns_from_the_set_and_an_old_one_is_replaced(network, set
     seen = set()
     for number in range(6):
         for age in (0, 3):
-            state = before._replace(age=jnp.full(3, age))
+            state = before._replace(age=jnp.full(3, float(age)))
             now = Step(jax.random.fold_in(step.key, number), step.progress)
             after = advance(network, state, now, sets[0])
             kernels = [s.variables["params"]["block0"]["conv"]["kernel"] for s in (state, after)]
@@ -174,6 +174,18 @@ def test_a_network_learns_from_at_most_a_batch_of_the_set(network, sets, step):
     alone = [kernel(whole, some(rows)) for rows in itertools.combinations(range(6), 4)]
     assert sum(np.abs(one - found).max() < 1e-6 for one in alone) == 1
     assert np.abs(kernel(whole, sets[0]) - found).max() > 1e-5
+
+
+def test_a_network_grows_older_by_the_share_of_the_set_that_it_has_learnt_from(network, sets, step):
+    """Three of six images are half a pass over the set: at an age of 2 three steps make it 3.5."""
+    objective = NeuralFeatureRegression(networks=1, greatest_age=4, batch_size=3)
+    state = objective.start(network, jax.random.key(0))._replace(age=jnp.full(1, 2.0))
+    ages = []
+    for number in range(5):
+        now = Step(jax.random.fold_in(step.key, number), step.progress)
+        state = objective.advance(network, state, now, sets[0])
+        ages.append(float(state.age[0]))
+    assert ages == [2.5, 3.0, 3.5, 0.0, 0.5]
 
 
 def test_a_set_of_more_than_a_batch_is_not_doubled_by_its_mirror_images(sets, step):
