@@ -125,12 +125,12 @@ class Refinement:
         if not self.tables:
             where = "validation" if self.validation else "test"
             file = self.results / f"cifar10_convnet3_reduced_{where}.jsonl"
-            there = file.read_text().splitlines() if file.exists() else []
-            if self.name in [json.loads(line)["name"] for line in there]:
+            if self.name in [json.loads(line)["name"] for line in _lines(file)]:
                 print(f"{self.name}: there already")
             else:
                 line = json.dumps(self._measured(), sort_keys=True)
-                file.write_text("\n".join(sorted([*there, line])) + "\n")
+                # Read again: others may have run meanwhile.
+                file.write_text("\n".join(sorted([*_lines(file), line])) + "\n")
         write_tables(self.results)
 
     def _measured(self) -> dict[str, Any]:
@@ -255,6 +255,10 @@ class Refinement:
                     "test_view": result.test_view,
                 }
         return found
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text().splitlines() if file.exists() else []
 
 
 def main() -> None:

@@ -22,7 +22,11 @@ CROPS = ("hard", "stored")
 """Labels of crops that are not refined."""
 BEST = "the best"
 """Student of each set."""
-TILES, STEPS = infoutil_refined().tiles, REFINERS["frepo"].steps
+TILES, STEPS, BATCH = (
+    infoutil_refined().tiles,
+    REFINERS["frepo"].steps,
+    REFINERS["frepo"].batch_size,
+)
 """Of `infoutil_refined`, whose leads are told."""
 
 Sets = dict[int, float]
@@ -68,6 +72,9 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
             extra.append("learnt labels")
         if arguments.get("norm"):
             extra.append(f"{arguments['norm']} norm")
+        usual = getattr(REFINERS.get(arguments["refiner"]), "batch_size", None)
+        if refiner.get("batch_size", usual) != usual:
+            extra.append(f"{refiner['batch_size']} real images a step")
         tiles = arguments.get("tiles", 1)
         start = arguments["start"] + (f", {tiles} tiles" if tiles > 1 else "")
         name = ", ".join([arguments["refiner"], *extra]).replace("_", " ")
@@ -132,11 +139,12 @@ def _measured(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, str, int,
 def _is_recipes(line: dict[str, Any]) -> bool:
     """Whether a line's set is refined as `infoutil_refined` does it."""
     arguments, refiner = line["arguments"], line.get("refiner", {})
-    asked = ("frepo", TILES, STEPS, "learnt", 0.0, 0.0, None)
+    asked = ("frepo", TILES, STEPS, BATCH, "learnt", 0.0, 0.0, None)
     return asked == (
         arguments["refiner"],
         arguments.get("tiles", 1),
         refiner.get("steps"),
+        refiner.get("batch_size"),
         refiner.get("labels"),
         arguments["total_variation"],
         arguments["distance"],
