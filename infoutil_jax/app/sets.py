@@ -17,7 +17,7 @@ from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import DistillConfig, ScoredPool, distill, distill_pool, scorer_of
 from infoutil_jax.distillation.distill import scoring_of
 from infoutil_jax.distillation.manifest import arguments, inputs, of_classes
-from infoutil_jax.distillation.refining import refining_of
+from infoutil_jax.distillation.refining import asked_of_students, refining_of
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.teacher import Teacher
@@ -76,6 +76,8 @@ def found_or_distilled(
     scorer = scorer_of(recipe, teacher, labeller)
     wanted = arguments(source, recipe, images_per_class, config.pool, seed)
     wanted |= inputs(source, scorer, labeller, images_per_class)
+    tiles, classes = images_per_class * recipe.tiles, len(source.class_names)
+    wanted["training"] |= asked_of_students(recipe, tiles, classes)
     wanted |= {"licence": config.licence, "images_by_class": None} | of_classes(config.by_class)
     del wanted["hardware"]  # which changes a set by rounding at most
     there = _found(workdir, wanted, config)

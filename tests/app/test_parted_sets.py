@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from infoutil_jax.app.sets import found_or_distilled
 from infoutil_jax.app.students import train_students
 from infoutil_jax.data.siamese import PLAIN
 from infoutil_jax.distillation import DistillConfig, distill
@@ -54,6 +55,27 @@ def test_the_set_says_it(made):
     training = made.manifest["training"]
     assert training["partition"] and training["temperature"] == 1 and training["batch_size"] == 50
     assert "students see each by itself" in (made.path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [replace(random(tiles=4), refine=PARTED), infoutil(tiles=4, partition=True, shortlist=2)],
+    ids=["refined", "chosen"],
+)
+def test_a_set_that_asks_for_something_is_found_again(recipe, digits, teachers, tmp_path):
+    made, there = (
+        found_or_distilled(
+            digits,
+            (teachers["converged"],) * 2,
+            recipe,
+            images_per_class=1,
+            workdir=tmp_path / "set",
+            seed=0,
+            config=DistillConfig(pool=10, progress=False),
+        )
+        for _ in range(2)
+    )
+    assert there.digest == made.digest and made.manifest["training"]["partition"]
 
 
 def test_students_do_what_the_set_asks_for_where_nothing_was_chosen(made, digits):
