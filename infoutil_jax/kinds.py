@@ -29,6 +29,11 @@ def text(value: Any) -> bool:
     return isinstance(value, str)
 
 
+def one_of(*values: str) -> Kind:
+    """One of some strings."""
+    return lambda value: value in values
+
+
 def mapping(value: Any) -> bool:
     """A mapping of anything."""
     return isinstance(value, dict)

@@ -8,8 +8,10 @@ import numpy as np
 from scipy import stats
 
 from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.data.manifest import labels_are_learnt
 from infoutil_jax.data.sources import Source
 from infoutil_jax.method.recipes import Recipe
+from infoutil_jax.training.config import StudentConfig
 from infoutil_jax.training.teacher import Teacher
 
 
@@ -46,18 +48,26 @@ def tiles_in_words(recipe: Recipe) -> str:
     return f"\ntiles: {recipe.tiles} an image{alone}"
 
 
+def protocol_in_words(student: StudentConfig) -> str:
+    """A line on how students learn, where it is not RDED's way: labels on each view, and CutMix."""
+    labels = {"stored": "stored labels", "hard": "classes alone"}.get(student.labels or "", "")
+    parts = [f"learn {labels}"] if labels else []
+    parts += ["see no mixed images"] if student.cutmix is False else []
+    return f"students {' and '.join(parts)}" if parts else ""
+
+
 def own_class_share(distilled: DistilledDataset) -> float:
-    """Percent of a set's crops that the teacher takes for their own class."""
+    """Percent of a set's crops that are taken for their own class, by the teacher or as learnt."""
     return 100 * float(np.mean(distilled.teacher_logits.argmax(-1) == distilled.labels[:, None]))
 
 
 def labels_in_words(distilled: DistilledDataset) -> str:
     """What the teacher takes a set's crops for, with a warning of classes that it never names."""
     count, named = distilled.soft_labels[..., 0].size, distilled.teacher_logits.argmax(-1)
-    text = (
-        "the teacher's logits are largest at the crop's own class for "
-        f"{own_class_share(distilled):.1f}% of {count} crops"
-    )
+    share = f"at the crop's own class for {own_class_share(distilled):.1f}% of {count} crops"
+    if labels_are_learnt(distilled.manifest):
+        return f"the labels were learnt with the pixels, and are largest {share}"
+    text = f"the teacher's logits are largest {share}"
     own = np.bincount(distilled.labels, (named == distilled.labels[:, None]).any(1))
     never = [name for name, known in zip(distilled.class_names, own, strict=True) if not known]
     if never:

@@ -157,7 +157,8 @@ def compare(
     Examples:
         >>> compare(open_source("folder:PATH"), "runs/mine").advice()  # doctest: +SKIP
     """
-    workdir, student = Path(workdir), config.student
+    # One protocol for all, whatever a set asks for.
+    workdir, student = Path(workdir), config.student.like({})
     chosen = _built(recipes, config, source)
     tiles = max(recipe.tiles for recipe in chosen)
     whole = source

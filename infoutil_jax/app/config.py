@@ -257,7 +257,8 @@ class CompareConfig:
     stages: Annotated[Stages, Group] = Stages()
     teacher: TeacherConfig = TeacherConfig()
     student: StudentConfig = StudentConfig()
-    """Seed s draws the set s of each recipe and trains one student on it."""
+    """Seed s draws the set s of each recipe and trains one student on it. All learn by one
+    protocol, by default RDED's, whatever a set asks for."""
 
     def __post_init__(self) -> None:
         ranges.check(self)

@@ -18,6 +18,7 @@ from infoutil_jax.app.accounts import (
     account_of,
     labels_in_words,
     own_class_share,
+    protocol_in_words,
     tiles_in_words,
 )
 from infoutil_jax.app.budget import budget_of
@@ -31,6 +32,7 @@ from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import DistillConfig
 from infoutil_jax.distillation.checks import check_budget
 from infoutil_jax.distillation.manifest import arguments, of_classes
+from infoutil_jax.distillation.refining import asked_of_students
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.parallel import Devices
@@ -184,11 +186,16 @@ def run(
         if compared:
             about_random = arguments(source, drawn, images_per_class, pool, config.seed)
             made_by(workdir / "random", about_random | said)
+    # Of random images, too, students learn as the recipe's set asks.
+    asked = asked_of_students(recipe, images_per_class * recipe.tiles, len(source.class_names))
+    student = config.student.like(asked)
+    if words := protocol_in_words(student):
+        say(words)
     rows = 1 + compared
     command, there = command_of("run", source, config), summaries.earlier(workdir)
     if there.get("command") != command:  # which tells that all may be done
-        shown = images_per_class * parts_of(recipe, config.student)
-        say(forecast(whole, shown, rows, config.teacher, config.student))
+        shown = images_per_class * parts_of(recipe, student)
+        say(forecast(whole, shown, rows, config.teacher, student))
     teachers = train_teachers(
         whole,
         workdir / "teacher",
@@ -239,7 +246,7 @@ def run(
         "label_teacher": labeller.stage,
         "own_class_share": own_class_share(distilled),
         "teacher_options": provenance.describe(config.teacher.resolve(source)),
-        "student_options": provenance.describe(config.student.resolve(source)),
+        "student_options": provenance.describe(student.resolve(source)),
         "versions": provenance.versions(),
     }
     if summaries.is_of(there, about):
@@ -253,7 +260,7 @@ def run(
         train_students,
         source=source,
         teacher=labeller,
-        config=config.student,
+        config=student,
         devices=devices,
         folder=workdir / STUDENTS,
         progress=progress,

@@ -49,7 +49,7 @@ def train_students(
         distilled: the set; or several of the same classes and sizes, for each seed its own.
         source: gives the test images.
         teacher: labels the views under the policy "online".
-        config: the network and its training.
+        config: the network and its training; what is not chosen is as the set asks for it.
         classes: train and test on the images of these classes only; None for all. The student has
             an output for every class all the same.
         devices: that share the seeds; None for the first.
@@ -70,6 +70,7 @@ def train_students(
     if teacher is not None:
         check_teacher(teacher, source)
     first = sets[0]
+    config = config.asked(first.manifest.get("training", {}))
     kept = np.isin(first.labels, shown)
     images, soft_labels = first.images[kept], first.soft_labels[kept]
     if not isinstance(distilled, DistilledDataset):
@@ -88,7 +89,7 @@ def train_students(
     return train_student(
         (images, first.labels[kept]),
         tested.labelled(),
-        config.asked(first.manifest.get("training", {})).resolve(source),
+        config.resolve(source),
         supervision=supervision,
         devices=devices,
         folder=folder,

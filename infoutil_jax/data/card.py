@@ -12,6 +12,8 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from infoutil_jax.data.manifest import labels_are_learnt
+
 MOST_CLASSES = 200  # that the table lists; the manifest lists them all
 _TEMPLATE = Path(__file__).with_name("card.md")
 _KERAS = {
@@ -134,7 +136,7 @@ def _name(manifest: Mapping[str, Any]) -> str:
 
 def _soft_labels(manifest: Mapping[str, Any], size: str) -> str:
     """What the soft labels are."""
-    if _learnt(manifest):
+    if labels_are_learnt(manifest):
         return "logits that were learnt with the pixels, of each tile"
     teacher, said = manifest.get("label_teacher"), "the one that labelled"
     if isinstance(teacher, Mapping):
@@ -143,12 +145,6 @@ def _soft_labels(manifest: Mapping[str, Any], size: str) -> str:
         said = f"{teacher.get('stage')}, {printable(str(teacher.get('name')))}{rate}"
     less = ", less the mean of each class over the set" if "label_offsets" in manifest else ""
     return f"logits of the teacher ({said}) on each tile, resized to {size} pixels{less}"
-
-
-def _learnt(manifest: Mapping[str, Any]) -> bool:
-    """Whether no teacher has said the labels."""
-    refine = _about(manifest, "recipe").get("refine")
-    return isinstance(refine, Mapping) and refine.get("labels") == "learnt"
 
 
 def _origin(manifest: Mapping[str, Any]) -> str:
@@ -166,7 +162,7 @@ def _origin(manifest: Mapping[str, Any]) -> str:
         lines["Choice"] = f"from {among} of each class, seed {manifest.get('seed')}"
     for role, what in (("teacher", "Chosen by"), ("label_teacher", "Labelled by")):
         about = _about(manifest, role)
-        if about and not (role == "label_teacher" and _learnt(manifest)):
+        if about and not (role == "label_teacher" and labels_are_learnt(manifest)):
             name = f"{about.get('stage')} {about.get('name')}"
             lines[what] = f"teacher {name}, digest `{about.get('digest')}`"
     if skipped:
@@ -206,7 +202,7 @@ def _limits(manifest: Mapping[str, Any]) -> list[str]:
     return [
         pixels,
         "Soft labels are learnt for what students make of them: they are nobody's opinion."
-        if _learnt(manifest)
+        if labels_are_learnt(manifest)
         else f"Soft labels are the opinion of one network{right}: its mistakes are taught, too.",
         "It is made to train classifiers. Classes have other shares than in the source, and what "
         "is rare within a class may be missing: do not draw statistics from it.",

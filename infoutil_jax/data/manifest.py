@@ -116,10 +116,11 @@ PROVENANCE: Mapping[str, tuple[kinds.Kind, str]] = {
         kinds.having(
             **dict.fromkeys(("temperature", "learning_rate"), kinds.number),
             **dict.fromkeys(("batch_size", "epochs"), kinds.count),
-            partition=kinds.flag,
+            **dict.fromkeys(("partition", "cutmix"), kinds.flag),
+            labels=kinds.one_of("online", "stored", "hard"),
         ),
-        "a mapping with temperature, learning_rate, batch_size and epochs, and true or false for a "
-        "partition",
+        "a mapping with temperature, learning_rate, batch_size and epochs, true or false for a "
+        "partition and for cutmix, and labels that are online, stored or hard",
     ),
     "label_offsets": (
         kinds.many(lambda value: kinds.number(value) and abs(value) < MOST_OFFSET),
@@ -139,3 +140,10 @@ PROVENANCE: Mapping[str, tuple[kinds.Kind, str]] = {
     ),
 }
 """What a manifest says of how the set was made, where it says it."""
+
+
+def labels_are_learnt(manifest: Mapping[str, Any]) -> bool:
+    """Whether a set's soft labels were learnt with its pixels: no teacher has said them."""
+    recipe = manifest.get("recipe")
+    refine = recipe.get("refine") if isinstance(recipe, Mapping) else None
+    return isinstance(refine, Mapping) and refine.get("labels") == "learnt"

@@ -116,12 +116,14 @@ def asked_of_students(recipe: Recipe, per_class: int, classes: int) -> dict[str,
     """What a recipe says of students, for the manifest's `training`.
 
     Args:
-        recipe: whose `refine`, of a user's own, too, may have a `temperature` or a `partition`.
+        recipe: whose `refine`, of a user's own, too, may have a `temperature`, a `partition`, or
+            what else it asks `of_students`.
         per_class: tiles of a class.
         classes: of the set.
     """
     temperature = getattr(recipe.refine, "temperature", None)
     asked: dict[str, Any] = {} if temperature is None else {"temperature": float(temperature)}
+    asked |= getattr(recipe.refine, "of_students", {})
     if recipe.parted and recipe.tiles > 1:
         asked |= {"partition": True, "batch_size": default_batch_size(per_class, classes)}
     return asked

@@ -98,6 +98,14 @@ class Refiner:
             distance=ranges.AMOUNT,
         )
 
+    @property
+    def of_students(self) -> dict[str, Any]:
+        """What students of its sets are asked for, where nothing else is chosen.
+
+        No objective sees mixed images, and labels that were learnt are of no use to a teacher.
+        """
+        return {"cutmix": False} | ({"labels": "stored"} if self.labels == "learnt" else {})
+
     def resuming(self, folder: Path, shown: bool) -> Any:
         """The same, with its state kept in `folder`, and a line of progress where `shown`.
 

@@ -201,8 +201,9 @@ class TeacherConfig(BackboneConfig):
 class StudentConfig(BackboneConfig):
     """The student and its training: RDED's protocol, which the paper follows."""
 
-    labels: LabelPolicy = "online"
-    """Teacher labels on each augmented view, labels stored per crop, or classes alone."""
+    labels: LabelPolicy | None = None
+    """Teacher labels on each augmented view, labels stored per crop, or classes alone; by default
+    online, or what the set asks for."""
     epochs: int = 300
     """Passes over the distilled set."""
     batch_size: int | None = None
@@ -218,8 +219,8 @@ class StudentConfig(BackboneConfig):
     default no, but where the set asks for it."""
     crop_scale: tuple[float, float] | None = None
     """Area of the random resized crop, low and high; by default 1 / sqrt(tiles) to 1."""
-    cutmix: bool = True
-    """Mix pairs of views."""
+    cutmix: bool | None = None
+    """Mix pairs of views; by default yes, but where the set asks for none."""
     shuffle: bool = True
     """Change the places of an image's tiles."""
     autoaugment: Policy | None = None
@@ -251,13 +252,15 @@ class StudentConfig(BackboneConfig):
         self.__post_init__()  # whatever has been set since
         if not self.seeds:
             raise InputError("no seed was given: each one is a student, give at least one")
-        ranges.check_choice("label policy", self.labels, get_args(LabelPolicy))
+        if self.labels is not None:
+            ranges.check_choice("label policy", self.labels, get_args(LabelPolicy))
         if self.test_view is not None:
             ranges.check_choice("test view", self.test_view, get_args(TestView))
         if self.autoaugment is not None:
             ranges.check_choice("autoaugment policy", self.autoaugment, get_args(Policy))
         return replace(
             super().complete(facts),
+            **self._protocol({}),
             temperature=20.0 if self.temperature is None else self.temperature,
             partition=bool(self.partition),
         )
@@ -268,12 +271,25 @@ class StudentConfig(BackboneConfig):
         Args:
             training: what the set's manifest says of students.
         """
+        protocol = self._protocol(training)
         temperature, partition = self.temperature, self.partition
-        if temperature is None and self.labels == "stored":
+        if temperature is None and protocol["labels"] == "stored":
             temperature = training.get("temperature")
         if partition is None:
             partition = training.get("partition")
-        return replace(self, temperature=temperature, partition=partition)
+        return replace(self, **protocol, temperature=temperature, partition=partition)
+
+    def like(self, training: Mapping[str, Any]) -> StudentConfig:
+        """As `asked`, for other sets that are compared with that one: labels and CutMix alone."""
+        return replace(self, **self._protocol(training))
+
+    def _protocol(self, training: Mapping[str, Any]) -> dict[str, Any]:
+        """How students learn, whatever they learn from."""
+        labels, cutmix = self.labels, self.cutmix
+        return {
+            "labels": training.get("labels", "online") if labels is None else labels,
+            "cutmix": training.get("cutmix", True) if cutmix is None else cutmix,
+        }
 
     def effective(self) -> StudentConfig:
         """The same config with what `augment=False` means spelled out."""

@@ -142,7 +142,7 @@ def train_student(
     started = time.perf_counter()
     # Students learn from what is in memory, on the device even.
     train, test = Labelled(np.asarray(train[0]), train[1]), Labelled(*test)
-    supervision.check(train, test, config.labels)
+    supervision.check(train, test, config.labels or "online")
     if config.partition and supervision.tiles > 1:
         if renewal is not None:
             raise InputError("with a renewal there is no partition: choose one of them")

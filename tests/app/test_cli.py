@@ -1,9 +1,11 @@
 """The command line as a user meets it: what it prints, what it leaves, how it says no."""
 
+import dataclasses
 import json
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,8 @@ from infoutil_jax.app.verbs.run import default_workdir
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
+from infoutil_jax.refine import REFINERS, infoutil_refined
+from infoutil_jax.refine.recipes import RECIPES
 
 PHOTOS = Path(__file__).parents[1] / "fixtures" / "imagenette" / "train"
 TINY_TEACHER = ["--teacher.width", "8", "--teacher.epochs", "2", "--teacher.early-epochs", "1"]
@@ -74,6 +78,22 @@ def test_a_folder_of_photographs_takes_one_command(photos, tmp_path, capsys, mon
     assert mine.soft_labels.shape[1] == 4 and by_chance.soft_labels.shape[1] == 1
     assert mine.manifest["training"]["partition"] and mine.manifest["recipe"]["partition"]
     assert "partition" not in by_chance.manifest["training"]
+
+
+def test_random_images_are_learnt_from_as_a_refined_set_asks(photos, tmp_path, capsys, monkeypatch):
+    few = dataclasses.replace(REFINERS["frepo"], steps=2, batch_size=8)
+    monkeypatch.setitem(RECIPES, "infoutil_refined", partial(infoutil_refined, refiner=few))
+    work = ["--workdir", str(tmp_path / "w"), "--images-per-class", "1"]
+    asked = ["run", f"folder:{photos}", *work, "--recipe", "infoutil_refined"]
+    assert main([*asked, *TINY_TEACHER, *TINY_STUDENT]) == 0
+    printed = capsys.readouterr().out
+    assert "students learn stored labels and see no mixed images" in printed
+    assert "the labels were learnt with the pixels" in printed
+    summary = json.loads((tmp_path / "w" / "summary.json").read_text())
+    assert summary["random"] and summary["student_options"]["labels"] == "stored"
+    assert summary["student_options"]["cutmix"] is False
+    alone = ["student", str(tmp_path / "w/distilled"), f"folder:{photos}"]  # needs no teacher
+    assert main([*alone, "--width", "8", "--epochs", "2"]) == 0
 
 
 def test_a_set_that_is_there_is_kept_or_told(photos, tmp_path, capsys):

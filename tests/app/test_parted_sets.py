@@ -28,9 +28,12 @@ PARTED = Refiner(
 def test_what_is_asked_of_students():
     recipe = replace(random(tiles=4), refine=PARTED)
     asked = asked_of_students(recipe, per_class=4, classes=3)
-    assert asked == {"temperature": 1.0, "partition": True, "batch_size": 50}
+    learnt = {"temperature": 1.0, "cutmix": False, "labels": "stored"}
+    assert asked == learnt | {"partition": True, "batch_size": 50}
     whole = replace(recipe, refine=replace(PARTED, partition=False))
-    assert asked_of_students(whole, 4, 3) == {"temperature": 1.0}
+    assert asked_of_students(whole, 4, 3) == learnt
+    hard = replace(recipe, refine=replace(PARTED, partition=False, labels="hard"))
+    assert asked_of_students(hard, 4, 3) == {"temperature": 1.0, "cutmix": False}
     own = replace(recipe, refine=lambda key, teacher, images, soft, pool: (images, soft))
     assert asked_of_students(own, 4, 3) == {}
     chosen = infoutil(tiles=4, partition=True)
@@ -79,10 +82,14 @@ def test_a_set_that_asks_for_something_is_found_again(recipe, digits, teachers, 
 
 
 def test_students_do_what_the_set_asks_for_where_nothing_was_chosen(made, digits):
-    student = StudentConfig(width=4, epochs=2, seeds=(0,), labels="stored")
-    told, chosen, whole = (
-        train_students(made, digits, None, replace(student, **given), progress=False).loss
-        for given in ({}, {"partition": True, "temperature": 1.0}, {"partition": False})
-    )
-    np.testing.assert_array_equal(told, chosen)
-    assert (told != whole).any()
+    student = StudentConfig(width=4, epochs=2, seeds=(0,))
+    asked = {"labels": "stored", "cutmix": False, "partition": True, "temperature": 1.0}
+    others = {"labels": "hard", "cutmix": True, "partition": False, "temperature": 2.0}
+
+    def loss(**given):
+        return train_students(made, digits, None, replace(student, **given), progress=False).loss
+
+    told = loss()
+    np.testing.assert_array_equal(told, loss(**asked))
+    for name, other in others.items():
+        assert (told != loss(**asked | {name: other})).any(), name

@@ -6,7 +6,12 @@ import jax
 import numpy as np
 import pytest
 
-from infoutil_jax.app.accounts import account_of, labels_in_words, own_class_share
+from infoutil_jax.app.accounts import (
+    account_of,
+    labels_in_words,
+    own_class_share,
+    protocol_in_words,
+)
 from infoutil_jax.app.config import RecipeConfig, RunConfig
 from infoutil_jax.app.pipeline import choose_teacher, run
 from infoutil_jax.app.students import summarise, train_students, train_students_on_everything
@@ -75,6 +80,31 @@ def test_classes_that_the_teacher_never_names_are_told(distilled):
     assert "90.0% of 20 crops" in said
     said = labels_in_words(replace(distilled, soft_labels=-right))
     assert "0.0% of 20 crops" in said and "4 and 5 more for another class" in said
+
+
+def test_labels_that_were_learnt_are_not_called_the_teachers(distilled):
+    recipe = {**distilled.manifest["recipe"], "refine": {"labels": "learnt"}}
+    learnt = replace(distilled, manifest={**distilled.manifest, "recipe": recipe})
+    learnt = replace(learnt, soft_labels=-np.abs(distilled.soft_labels))
+    said = labels_in_words(learnt)
+    assert said.startswith("the labels were learnt with the pixels") and "teacher" not in said
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({}, ""),
+        ({"labels": "online", "cutmix": True}, ""),
+        ({"labels": "hard"}, "students learn classes alone"),
+        ({"cutmix": False}, "students see no mixed images"),
+        (
+            {"labels": "stored", "cutmix": False},
+            "students learn stored labels and see no mixed images",
+        ),
+    ],
+)
+def test_it_is_said_how_students_learn_where_it_is_another_way(given, said):
+    assert protocol_in_words(StudentConfig(**given)) == said
 
 
 def test_without_an_early_teacher_the_converged_one_labels(teachers):

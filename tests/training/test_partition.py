@@ -101,4 +101,15 @@ def test_what_a_set_asks_for_gives_way_to_what_was_chosen():
     assert StudentConfig(labels="online").asked(asks).temperature is None
     chosen = StudentConfig(labels="stored", temperature=5.0, partition=False).asked(asks)
     assert chosen.temperature == 5 and chosen.partition is False
-    assert StudentConfig().asked({}) == StudentConfig()
+    plain = StudentConfig().asked({})
+    assert (plain.labels, plain.cutmix, plain.temperature) == ("online", True, None)
+
+
+def test_a_set_may_ask_for_labels_and_no_cutmix():
+    asks = {"temperature": 1.0, "partition": True, "labels": "stored", "cutmix": False}
+    asked = StudentConfig().asked(asks)
+    assert (asked.labels, asked.cutmix, asked.temperature) == ("stored", False, 1.0)
+    chosen = StudentConfig(labels="hard", cutmix=True).asked(asks)
+    assert (chosen.labels, chosen.cutmix, chosen.temperature) == ("hard", True, None)
+    beside = StudentConfig().like(asks)  # of another set: neither its tiles nor its temperature
+    assert beside == StudentConfig(labels="stored", cutmix=False)

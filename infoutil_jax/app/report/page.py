@@ -15,6 +15,7 @@ from infoutil_jax.app.accounts import own_class_share
 from infoutil_jax.app.report import charts
 from infoutil_jax.app.report.gather import Folder, Shown
 from infoutil_jax.app.report.thumbnails import data_uri
+from infoutil_jax.data.manifest import labels_are_learnt
 
 MANY = 1500
 """Images above which their pictures are smaller."""
@@ -167,6 +168,11 @@ def _facts(shown: Shown) -> dict[str, str]:
     distilled, manifest, student = shown.distilled, shown.distilled.manifest, shown.student
     height, width, channels = distilled.images.shape[1:]
     source, labelled = manifest.get("source", {}), manifest.get("label_teacher", {})
+    learnt = labels_are_learnt(manifest)
+    chosen_by = "the largest that was learnt" if learnt else "the teacher's choice"
+    teacher = f"{labelled.get('name', '')} teacher, {labelled.get('stage', '')}"
+    if labelled.get("accuracy"):
+        teacher += f", {labelled['accuracy']:.1f}% top-1"
     facts = {
         "recipe": (manifest.get("recipe") or {}).get("name", "unknown"),
         "chosen by": _chosen_by(manifest.get("recipe") or {}),
@@ -174,9 +180,8 @@ def _facts(shown: Shown) -> dict[str, str]:
         f"{_many(distilled.soft_labels.shape[1], 'crop')} each",
         "out of": f"{source.get('train_images', 'unknown')} training images",
         "storage": f"{shown.bytes / 1e6:.2f} MB",
-        "labels": f"{labelled.get('name', '')} teacher, {labelled.get('stage', '')}"
-        + (f", {labelled['accuracy']:.1f}% top-1" if labelled.get("accuracy") else ""),
-        "own class": f"the teacher's choice for {own_class_share(distilled):.0f}% of the crops",
+        "labels": "learnt with the pixels" if learnt else teacher,
+        "own class": f"{chosen_by} for {own_class_share(distilled):.0f}% of the crops",
         "seed": str(manifest.get("seed", "unknown")),
         "sha256": str(manifest["sha256"])[:16],
     }

@@ -36,7 +36,7 @@ class TrainStudent:
     def __call__(self) -> None:
         """Runs it."""
         from infoutil_jax import parallel
-        from infoutil_jax.app.accounts import accuracy_table
+        from infoutil_jax.app.accounts import accuracy_table, protocol_in_words
         from infoutil_jax.app.forecast import forecast
         from infoutil_jax.app.pipeline import choose_teacher
         from infoutil_jax.app.students import kept_beside, summarise, train_students
@@ -44,7 +44,8 @@ class TrainStudent:
         from infoutil_jax.training.teacher import load_teachers
 
         distilled = DistilledDataset.load(self.distilled, digest=self.digest)
-        if self.teacher is None and self.config.labels == "online":
+        student = self.config.asked(distilled.manifest.get("training", {}))
+        if self.teacher is None and student.labels == "online":
             raise InputError("online labels need --teacher; or choose --labels stored or hard.")
         budget = distilled.said("images_per_class")
         teacher = None
@@ -56,9 +57,10 @@ class TrainStudent:
             teacher = choose_teacher(teachers, stage, budget)
         devices = parallel.devices_of(self.devices)
         source = self.data.open(tuple(distilled.manifest["image_shape"]))
-        parted = self.config.asked(distilled.manifest.get("training", {})).partition
-        shown = budget * (distilled.soft_labels.shape[1] if parted else 1)
-        print(forecast(source, shown, 1, None, self.config))
+        shown = budget * (distilled.soft_labels.shape[1] if student.partition else 1)
+        print(forecast(source, shown, 1, None, student))
+        if words := protocol_in_words(student):
+            print(words)
         # On however many devices, and wherever it is logged, it is the same work.
         command = repr(replace(self, devices="all", logs=Logs()))
         with kept_beside(self.distilled, command) as kept:
