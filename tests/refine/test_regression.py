@@ -179,11 +179,12 @@ def test_a_network_learns_from_at_most_a_batch_of_the_set(network, sets, step):
 def test_a_network_grows_older_by_the_share_of_the_set_that_it_has_learnt_from(network, sets, step):
     """Three of six images are half a pass over the set: at an age of 2 three steps make it 3.5."""
     objective = NeuralFeatureRegression(networks=1, greatest_age=4, batch_size=3)
+    advance = jax.jit(objective.advance, static_argnums=0)
     state = objective.start(network, jax.random.key(0))._replace(age=jnp.full(1, 2.0))
     ages = []
     for number in range(5):
         now = Step(jax.random.fold_in(step.key, number), step.progress)
-        state = objective.advance(network, state, now, sets[0])
+        state = advance(network, state, now, sets[0])
         ages.append(float(state.age[0]))
     assert ages == [2.5, 3.0, 3.5, 0.0, 0.5]
 
