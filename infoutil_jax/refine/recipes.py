@@ -38,8 +38,8 @@ def infoutil_refined(
 ) -> Recipe:
     """Synthetic pixels: `infoutil`'s choice, refined (FRePo), for students without a teacher.
 
-    On reduced CIFAR-10 students of its sets with DSA's views are 12.4 ± 11.1 points ahead of those of
-    `infoutil`'s crops and stored labels at 1 image a class (test images, two sets; what it gains
+    On reduced CIFAR-10 students of its sets with DSA's views are 12.4 ± 11.1 points ahead of those
+    of `infoutil`'s crops and stored labels at 1 image a class (test images, two sets; what it gains
     at 10, and where it loses: docs/refine.md).
 
     Args:
