@@ -65,7 +65,12 @@ def test_the_set_is_that_of_attributing_all_images(digits, teacher, tmp_path, at
     assert len(pool.rows.boxes) == 200 * recipe.crop.num_crops
     whole = distill_pool(pool, workdir=tmp_path / "b", **budget)
     np.testing.assert_array_equal(lazy.images, whole.images)
-    assert lazy.records == whole.records
+    # Batches of other images round otherwise, on some machines.
+    tiles = [[tile for record in one.records for tile in record["tiles"]] for one in (lazy, whole)]
+    for mine, theirs in zip(*tiles, strict=True):
+        for about in ("map", "score"):
+            np.testing.assert_allclose(mine.pop(about), theirs.pop(about), rtol=1e-5, atol=1e-5)
+    assert lazy.records == whole.records  # all else, to the letter
     np.testing.assert_allclose(lazy.soft_labels, whole.soft_labels, atol=1e-5)
 
 
