@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from infoutil_jax.app.report import report
 from infoutil_jax.app.sets import found_or_distilled
 from infoutil_jax.app.students import train_students
 from infoutil_jax.data.siamese import PLAIN
@@ -93,3 +94,9 @@ def test_students_do_what_the_set_asks_for_where_nothing_was_chosen(made, digits
     np.testing.assert_array_equal(told, loss(**asked))
     for name, other in others.items():
         assert (told != loss(**asked | {name: other})).any(), name
+
+
+def test_the_page_does_not_call_its_labels_the_teachers(made, tmp_path):
+    text = report([made.path], tmp_path / "page.html").read_text()
+    assert "learnt with the pixels" in text and "the largest that was learnt for" in text
+    assert "the teacher&#39;s choice" not in text and "the teacher's choice" not in text
