@@ -2,7 +2,7 @@
 
     python -m experiments.refined --data folder:PATH --refiner frepo --budget 1
 
-distils a set of CIFAR-10 at reduced size by a recipe, refines it, trains students without a
+distils a set of a dataset at reduced size by a recipe, refines it, trains students without a
 teacher, and adds a line to `experiments/results/refined/<setting>.jsonl`; what has a line is
 not run again. `--validation` puts a fifth of the training images, which neither teachers nor sets
 see, in the place of the test images: refiners are chosen on them. `python -m experiments.refined
@@ -21,6 +21,7 @@ import numpy as np
 import tyro
 
 from experiments.cells import ROWS, Cell
+from experiments.datasets import DATASETS
 from experiments.refined_table import write_tables
 from experiments.run import Experiment
 from experiments.setting import Setting
@@ -32,7 +33,7 @@ from infoutil_jax.distillation.refining import refined
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Pool
 from infoutil_jax.method.recipes import RECIPES
-from infoutil_jax.refine import REFINERS, Refiner
+from infoutil_jax.refine import REFINERS, NeuralFeatureRegression, Refiner
 from infoutil_jax.training.config import BackboneConfig, StudentConfig
 from infoutil_jax.training.student import train_student
 from infoutil_jax.training.supervision import Supervision
@@ -55,10 +56,12 @@ STUDENTS: dict[str, dict[str, Any]] = {
 class Refinement:
     """One set, refined by one refiner."""
 
+    dataset: str = "cifar10"
+    """A name of experiments.datasets.DATASETS."""
     data: str | None = None
     """folder:PATH or tfds:NAME; by default where the dataset is published."""
-    note: str | None = "JPEG"
-    """What sets this copy of the dataset apart."""
+    note: str | None = None
+    """What sets this copy of the dataset apart; by default "JPEG" of CIFAR-10."""
     refiner: str = "frepo"
     """A name of infoutil_jax.refine.REFINERS, or "none"."""
     start: str = "infoutil"
@@ -74,6 +77,8 @@ class Refinement:
     may be "stored": the teacher's labels, as the recipe stores them."""
     also_hard: bool = True
     """Of a set with learnt labels, other students learn its classes."""
+    greatest_age: int | None = None
+    """Passes over the set for which FRePo keeps a network; by default the refiner's."""
     norm: Literal["batch", "instance", "none"] | None = None
     """Of the refiner's networks; by default batch."""
     total_variation: float = 0.0
@@ -109,7 +114,7 @@ class Refinement:
     def name(self) -> str:
         """Names the line."""
         parts = [self.start, self.refiner, str(self.budget), f"set{self.set_seed}"]
-        for what in ("steps", "labels", "norm"):
+        for what in ("steps", "greatest_age", "labels", "norm"):
             if getattr(self, what) is not None:
                 parts.append(f"{what} {getattr(self, what)}")
         if self.tiles > 1:
@@ -124,7 +129,7 @@ class Refinement:
         self.results.mkdir(parents=True, exist_ok=True)
         if not self.tables:
             where = "validation" if self.validation else "test"
-            file = self.results / f"cifar10_convnet3_reduced_{where}.jsonl"
+            file = self.results / f"{self.dataset}_convnet3_reduced_{where}.jsonl"
             if self.name in [json.loads(line)["name"] for line in _lines(file)]:
                 print(f"{self.name}: there already")
             else:
@@ -133,13 +138,17 @@ class Refinement:
                 file.write_text("\n".join(sorted([*_lines(file), line])) + "\n")
         write_tables(self.results)
 
+    @property
+    def _note(self) -> str | None:
+        return "JPEG" if self.note is None and self.dataset == "cifar10" else self.note
+
     def _measured(self) -> dict[str, Any]:
         experiment = Experiment(
             "all",
-            dataset="cifar10",
+            dataset=self.dataset,
             backbone="convnet3",
             data=self.data,
-            note=self.note,
+            note=self._note,
             reduced=True,
             set_seed=self.set_seed,
             validation=self.validation,
@@ -155,7 +164,7 @@ class Refinement:
                 for k, v in asdict(self).items()
                 if k not in ("data", "teacher", "workdir", "results", "tables")
             },
-            "dataset": f"CIFAR-10 ({self.note})",
+            "dataset": DATASETS[self.dataset].title + (f" ({self._note})" if self._note else ""),
             "reduced": setting.reduced,
             "teacher_top1": {k: one.accuracy for k, one in setting.teachers.items()},
             "source": {
@@ -166,20 +175,23 @@ class Refinement:
         }
         images, soft = selected.images, selected.soft_labels
         if self.refiner != "none":
-            refiner = self._refiner()
+            refiner = self._refiner(setting.teacher_options.width)
             teacher = setting.teachers["early" if self.budget <= 10 else "converged"]
+            student = setting.student(Cell(ROWS["random-hard"], self.budget))
+            flip = student.resolve(setting.source).flip
             started = time.perf_counter()
             images, soft = refined(
                 refiner,
                 stream(self.set_seed, REFINE),
                 teacher,
                 (images, soft),
-                Pool(*setting.source.train.labelled()),
+                Pool(*setting.source.train.labelled(), flip=bool(flip)),
                 folder=self.workdir / "refining",
                 progress=True,
             )
             change = images.astype(float) - selected.images
-            record["refiner"] = provenance.describe(refiner)
+            tiles = self.tiles if refiner.partition else 1
+            record["refiner"] = provenance.describe(refiner.sized(len(images) * tiles))
             record["seconds"] = round(time.perf_counter() - started, 1)
             record["moved_rms"] = round(float(np.sqrt((change**2).mean())), 2)
         record["students"] = self._trained(setting, images, soft, labels)
@@ -187,16 +199,22 @@ class Refinement:
         print(self.name, {k: one["top1"] for k, one in record["students"].items()}, flush=True)
         return record
 
-    def _refiner(self) -> Refiner:
+    def _refiner(self, width: int | None = None) -> Refiner:
         given: dict[str, Any] = {"total_variation": self.total_variation, "distance": self.distance}
         if self.steps is not None:
-            given["steps"] = self.steps
+            given |= {"steps": self.steps, "steps_per_image": None}
         given |= {
             "labels": self.labels or "hard",
-            "network": BackboneConfig(norm=self.norm),
+            "network": BackboneConfig(norm=self.norm, width=width),
             "partition": self.tiles > 1,
         }
-        return replace(REFINERS[self.refiner], **given)
+        refiner = replace(REFINERS[self.refiner], **given)
+        if self.greatest_age is None:
+            return refiner
+        if not isinstance(refiner.objective, NeuralFeatureRegression):
+            raise InputError(f"greatest_age is of frepo's networks: {self.refiner} keeps none")
+        objective = replace(refiner.objective, greatest_age=self.greatest_age)
+        return replace(refiner, objective=objective)
 
     def _selected(self, setting: Setting) -> tuple[DistilledDataset, np.ndarray]:
         """The set that is refined, and its labels."""

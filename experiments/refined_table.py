@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from experiments.leads import lead, spread
+from infoutil_jax import provenance
 from infoutil_jax.refine import REFINERS
 from infoutil_jax.refine.recipes import infoutil_refined
 
 TITLES = {
-    "validation": "Chosen by: a fifth of the training images",
-    "test": "Test images",
+    "validation": "a fifth of the training images, by which refiners are chosen",
+    "test": "test images",
 }
 SOFT = ("learnt", "stored")
 """Kinds of labels that end a student's name in a line."""
@@ -22,12 +23,10 @@ CROPS = ("hard", "stored")
 """Labels of crops that are not refined."""
 BEST = "the best"
 """Student of each set."""
-TILES, STEPS, BATCH = (
-    infoutil_refined().tiles,
-    REFINERS["frepo"].steps,
-    REFINERS["frepo"].batch_size,
-)
-"""Of `infoutil_refined`, whose leads are told."""
+RECIPE = infoutil_refined()
+"""Whose leads are told."""
+CLASSES = 10
+"""Of CIFAR-10."""
 
 Sets = dict[int, float]
 """Set seed -> mean top-1 of the set's students."""
@@ -37,21 +36,18 @@ def write_tables(results: Path) -> None:
     """`table.md` of all lines in a folder."""
     text = ["# Refined sets", "", "Made by `python -m experiments.refined --tables`."]
     for where, title in TITLES.items():
-        lines = [
-            json.loads(line)
-            for file in sorted(results.glob(f"*_{where}.jsonl"))
-            for line in file.read_text().splitlines()
-        ]
-        if lines:
-            text += ["", f"## {title}", "", _about(lines[0]), "", *_table(lines), *_leads(lines)]
+        for file in sorted(results.glob(f"*_{where}.jsonl")):
+            lines = [json.loads(line) for line in file.read_text().splitlines()]
+            text += ["", f"## {lines[0]['dataset']}: {title}", "", _about(lines[0]), ""]
+            text += [*_table(lines), *_leads(lines)]
     (results / "table.md").write_text("\n".join(text) + "\n")
 
 
 def _about(line: dict[str, Any]) -> str:
     return (
-        f"{line['dataset']}, reduced: {line['reduced']}; "
-        f"{line['source']['train_images']:,} training and {line['source']['test_images']:,} test "
-        "images. Top-1 in percent: mean ± standard deviation over students of one set. Students "
+        f"Reduced: {line['reduced']}; {line['source']['train_images']:,} training and "
+        f"{line['source']['test_images']:,} test images. "
+        "Top-1 in percent: mean ± standard deviation over students of one set. Students "
         "learn hard labels, or where it says so those that were learnt with the pixels, or the "
         "teacher's, as a set that is not refined stores them; no teacher "
         "helps them while they train. Of several tiles each is an image of its own."
@@ -72,6 +68,8 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
             extra.append("learnt labels")
         if arguments.get("norm"):
             extra.append(f"{arguments['norm']} norm")
+        if arguments.get("greatest_age"):
+            extra.append(f"networks kept for {arguments['greatest_age']} passes")
         usual = getattr(REFINERS.get(arguments["refiner"]), "batch_size", None)
         if refiner.get("batch_size", usual) != usual:
             extra.append(f"{refiner['batch_size']} real images a step")
@@ -104,7 +102,7 @@ def _leads(lines: list[dict[str, Any]]) -> list[str]:
             rows.append(f"| {budget} | {name} | {len(ours)} | {figures} | {' | '.join(leads)} |")
     head = [
         "",
-        f"`infoutil_refined` ({STEPS:,} steps) beside `infoutil`'s crops of the same sets: mean ± "
+        "`infoutil_refined` beside `infoutil`'s crops of the same sets: mean ± "
         "standard deviation over sets, and leads with their 95% intervals over sets. Crops are of "
         "one tile an image or four, whichever these very images say is better. So is the best "
         "student, of those that were run, which are not always the same of both: such rows say "
@@ -139,12 +137,15 @@ def _measured(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, str, int,
 def _is_recipes(line: dict[str, Any]) -> bool:
     """Whether a line's set is refined as `infoutil_refined` does it."""
     arguments, refiner = line["arguments"], line.get("refiner", {})
-    asked = ("frepo", TILES, STEPS, BATCH, "learnt", 0.0, 0.0, None)
+    ours = REFINERS["frepo"].sized(arguments["budget"] * CLASSES * RECIPE.tiles)
+    age = provenance.describe(ours.objective)["greatest_age"]
+    asked = ("frepo", RECIPE.tiles, ours.steps, ours.batch_size, age, "learnt", 0.0, 0.0, None)
     return asked == (
         arguments["refiner"],
         arguments.get("tiles", 1),
         refiner.get("steps"),
         refiner.get("batch_size"),
+        refiner.get("objective", {}).get("greatest_age"),
         refiner.get("labels"),
         arguments["total_variation"],
         arguments["distance"],

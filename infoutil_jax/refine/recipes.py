@@ -19,6 +19,7 @@ REFINERS = {
         NeuralFeatureRegression(),
         learning_rate=0.05,
         steps=3000,
+        steps_per_image=25,
         view=FLIP,
         labels="learnt",
         partition=True,

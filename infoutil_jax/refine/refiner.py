@@ -44,7 +44,9 @@ class Refiner:
     Attributes:
         objective: what the set is to be good for: `NeuralFeatureRegression`, `KernelRegression`,
             `DistributionMatching`, `TrajectoryMatching`, or your own `Objective`.
-        steps: gradient steps.
+        steps: gradient steps, at most.
+        steps_per_image: for each image that the objective sees, of which a small set takes fewer
+            steps than `steps`; under a partition each tile is one. None: all take as many.
         learning_rate: of the pixels, in standard deviations of a channel or of a coefficient of the
             spectrum; Adam's, falling to nought along half a cosine.
         label_learning_rate: of learnt labels, in nats of their logits, and of what else the
@@ -73,6 +75,7 @@ class Refiner:
 
     objective: Objective
     steps: int = 2000
+    steps_per_image: int | None = None
     learning_rate: float = 0.01
     label_learning_rate: float = 0.01
     labels: Labels = "hard"
@@ -92,6 +95,7 @@ class Refiner:
         ranges.check(
             self,
             steps=ranges.COUNT,
+            steps_per_image=ranges.COUNT,
             chunk=ranges.COUNT,
             label_learning_rate=ranges.AMOUNT,
             total_variation=ranges.AMOUNT,
@@ -105,6 +109,12 @@ class Refiner:
         No objective sees mixed images, and labels that were learnt are of no use to a teacher.
         """
         return {"cutmix": False} | ({"labels": "stored"} if self.labels == "learnt" else {})
+
+    def sized(self, count: int) -> Refiner:
+        """The same for a set of which the objective sees `count` images: its steps are decided."""
+        each = self.steps_per_image
+        steps = self.steps if each is None else min(self.steps, each * count)
+        return replace(self, steps=steps, steps_per_image=None)
 
     def resuming(self, folder: Path, shown: bool) -> Any:
         """The same, with its state kept in `folder`, and a line of progress where `shown`.
@@ -156,6 +166,9 @@ class Refiner:
                 "there must be as many images as rows, and as many of each class"
             )
         tiles = soft_labels.shape[1] if self.partition else 1
+        if self.steps_per_image is not None:
+            sized = self.sized(len(images) * tiles)
+            return sized._refined(folder, shown, key, teacher, images, soft_labels, pool)
         if any(pixels % math.isqrt(tiles) for pixels in images.shape[1:3]):
             raise InputError(
                 f"images of {images.shape[1]}×{images.shape[2]} pixels have no grid of {tiles} "

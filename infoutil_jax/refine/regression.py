@@ -108,7 +108,7 @@ class NeuralFeatureRegression(Objective):
     """
 
     networks: int = 10
-    greatest_age: int = 100
+    greatest_age: int = 20
     ridge: float = 0.01
     learning_rate: float = 0.001
     mirrored: bool = True

@@ -68,12 +68,13 @@ def test_what_has_a_line_is_not_run_again(tmp_path, capsys):
 def test_leads_are_of_the_same_sets_and_of_the_recipe_alone(tmp_path):
     """Three refined sets, two of crops: 12 and 16 ahead, so 14 ± 25.4 (t of 0.975 is 12.71)."""
 
-    def line(seed, refiner, students, steps=3000, tiles=4, batch=256):
+    def line(seed, refiner, students, steps=1000, tiles=4, batch=256, age=20):
         given = {"budget": 1, "start": "infoutil", "total_variation": 0.0, "distance": 0.0}
         given |= {"refiner": refiner, "set_seed": seed, "tiles": tiles}
         about = {"dataset": "CIFAR-10", "reduced": "small", "name": f"{refiner} {seed}"}
         about["source"] = {"train_images": 1000, "test_images": 10}
         how = {"steps": steps, "labels": "learnt", "batch_size": batch}
+        how["objective"] = {"greatest_age": age}
         made = {} if refiner == "none" else {"refiner": how}
         top1 = {name: {"top1": [value] * 3} for name, value in students.items()}
         return json.dumps(about | made | {"arguments": given, "students": top1})
@@ -86,6 +87,7 @@ def test_leads_are_of_the_same_sets_and_of_the_recipe_alone(tmp_path):
         line(1, "frepo", {"a, learnt labels": 99.0}, steps=10),
         line(1, "frepo", {"a, learnt labels": 99.0}, tiles=1),
         line(1, "frepo", {"a, learnt labels": 99.0}, batch=64),
+        line(1, "frepo", {"a, learnt labels": 99.0}, age=100),
         line(1, "kip", {"a, learnt labels": 99.0}),
     ]
     (tmp_path / "cifar10_convnet3_reduced_test.jsonl").write_text("\n".join(lines) + "\n")

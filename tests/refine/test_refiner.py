@@ -243,3 +243,13 @@ def test_a_loss_that_is_not_finite_is_told(teacher, made, pool):
 def test_refuses_labels_of_no_kind():
     with pytest.raises(InputError, match="labels 'none' is unknown: choose hard, soft, learnt"):
         changed(FREPO, labels="none")
+
+
+@pytest.mark.parametrize(("partition", "steps"), [(False, 12), (True, 20)])
+def test_a_small_set_takes_fewer_steps(partition, steps, teacher, made, pool):
+    """Six images of four tiles: two steps for each image that the objective sees, at most 20."""
+    images, soft = made[0], np.repeat(made[1], 4, 1)
+    few = replace(COLOURS, steps=20, partition=partition)
+    found = replace(few, steps_per_image=2)(KEY, teacher, images, soft, pool)
+    same = replace(few, steps=steps)(KEY, teacher, images, soft, pool)
+    np.testing.assert_array_equal(found[0], same[0])
