@@ -61,7 +61,7 @@ class Refinement:
     data: str | None = None
     """folder:PATH or tfds:NAME; by default where the dataset is published."""
     note: str | None = None
-    """What sets this copy of the dataset apart; by default "JPEG" of CIFAR-10."""
+    """What sets this copy of the dataset apart; by default "JPEG" for CIFAR-10."""
     refiner: str = "frepo"
     """A name of infoutil_jax.refine.REFINERS, or "none"."""
     start: str = "infoutil"

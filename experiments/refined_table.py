@@ -68,8 +68,9 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
             extra.append("learnt labels")
         if arguments.get("norm"):
             extra.append(f"{arguments['norm']} norm")
-        if arguments.get("greatest_age"):
-            extra.append(f"networks kept for {arguments['greatest_age']} passes")
+        age, kept = (_kept(about) for about in (refiner, provenance.describe(RECIPE.refine)))
+        if age not in (None, kept):
+            extra.append(f"greatest age {age}")
         usual = getattr(REFINERS.get(arguments["refiner"]), "batch_size", None)
         if refiner.get("batch_size", usual) != usual:
             extra.append(f"{refiner['batch_size']} real images a step")
@@ -138,19 +139,25 @@ def _is_recipes(line: dict[str, Any]) -> bool:
     """Whether a line's set is refined as `infoutil_refined` does it."""
     arguments, refiner = line["arguments"], line.get("refiner", {})
     ours = REFINERS["frepo"].sized(arguments["budget"] * CLASSES * RECIPE.tiles)
-    age = provenance.describe(ours.objective)["greatest_age"]
+    age = _kept(provenance.describe(ours))
     asked = ("frepo", RECIPE.tiles, ours.steps, ours.batch_size, age, "learnt", 0.0, 0.0, None)
     return asked == (
         arguments["refiner"],
         arguments.get("tiles", 1),
         refiner.get("steps"),
         refiner.get("batch_size"),
-        refiner.get("objective", {}).get("greatest_age"),
+        _kept(refiner),
         refiner.get("labels"),
         arguments["total_variation"],
         arguments["distance"],
         arguments.get("norm"),
     )
+
+
+def _kept(refiner: dict[str, Any]) -> int | None:
+    """How long FRePo's networks are kept, of a refiner as it is described."""
+    age: int | None = refiner.get("objective", {}).get("greatest_age")
+    return age
 
 
 def _named(student: str) -> tuple[str, str]:

@@ -95,7 +95,8 @@ class NeuralFeatureRegression(Objective):
     Attributes:
         networks: how many there are at once.
         greatest_age: passes over the set after which a network is replaced: a step is one, or a
-            part of one where the set has more than `batch_size` images.
+            part of one where the set has more than `batch_size` images. The longer, the more a
+            small set learns what suits these networks and no fresh one.
         ridge: in units of the kernel's mean diagonal.
         learning_rate: of the networks, AdamW's.
         mirrored: the set's mirror images are regressed on, too, where images may be mirrored and
