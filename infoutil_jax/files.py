@@ -105,16 +105,16 @@ def parse(content: bytes, path: Path) -> Any:
     Raises:
         InputError: it is no JSON, or nested too deeply to be read.
     """
-
-    def refuse(constant: str) -> Any:
-        raise ValueError(f"{constant} is no JSON")
-
     try:
-        return json.loads(content, parse_constant=refuse)
+        return json.loads(content, parse_constant=_refuse)
     except RecursionError:
         raise InputError(f"{path} is not JSON that can be read: it is nested too deeply") from None
     except ValueError as error:
         raise InputError(f"{path} is not JSON: {error}") from error
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is no JSON")
 
 
 def real(path: str | os.PathLike[str]) -> Path:

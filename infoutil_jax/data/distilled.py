@@ -325,18 +325,18 @@ def _row(index: int, record: Mapping[str, Any], first: dict[str, Any]) -> dict[s
 
 def _plain(value: Mapping[str, Any], name: str) -> dict[str, Any]:
     """The value as JSON reads it back, with its keys sorted."""
-
-    def convert(item: Any) -> Any:
-        if isinstance(item, np.ndarray | np.generic):
-            return item.tolist()
-        raise TypeError(f"{type(item).__name__} {item!r}")
-
     try:
-        text = json.dumps(value, default=convert, sort_keys=True, allow_nan=False)
+        text = json.dumps(value, default=_listed, sort_keys=True, allow_nan=False)
     except (TypeError, ValueError) as error:
         raise InputError(f"{name} should hold what JSON can, but: {error}") from error
     plain: dict[str, Any] = json.loads(text)
     return plain
+
+
+def _listed(item: Any) -> Any:
+    if isinstance(item, np.ndarray | np.generic):
+        return item.tolist()
+    raise TypeError(f"{type(item).__name__} {item!r}")
 
 
 def _write(file: Path, data: bytes) -> str:

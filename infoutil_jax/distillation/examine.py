@@ -183,13 +183,11 @@ def largest(program: Any) -> int:
     for equation in jaxpr.eqns:
         made = [var.aval for var in equation.outvars if hasattr(var.aval, "dtype")]
         found = max([found, *(math.prod(one.shape) * one.dtype.itemsize for one in made)])
-        inner = jax.tree.leaves(list(equation.params.values()), is_leaf=_is_program)
-        found = max([found, *(largest(one) for one in inner if _is_program(one))])
+        for value in equation.params.values():
+            inner = value if isinstance(value, tuple | list) else (value,)
+            programs = (one for one in inner if hasattr(getattr(one, "jaxpr", one), "eqns"))
+            found = max([found, *(largest(one) for one in programs)])
     return found
-
-
-def _is_program(value: Any) -> bool:
-    return hasattr(getattr(value, "jaxpr", value), "eqns")
 
 
 def _examine(program: Program, shared: Shared, images: Array, labels: Array, ids: Array) -> Results:

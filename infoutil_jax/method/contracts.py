@@ -26,7 +26,6 @@ from jaxtyping import (
     Int64,
     Integer,
     Key,
-    Shaped,
     UInt8,
 )
 
@@ -272,10 +271,5 @@ def take(
     candidates: Candidates, rows: Int[np.ndarray, " kept"] | Bool[np.ndarray, " rows"]
 ) -> Candidates:
     """The rows of these numbers (or where a mask is true), in their order."""
-
-    def of(column: Shaped[np.ndarray, "rows ..."]) -> Shaped[np.ndarray, "kept ..."]:
-        result: Shaped[np.ndarray, "kept ..."] = column[rows]
-        return result
-
-    taken: Candidates = jax.tree.map(of, candidates)
+    taken: Candidates = jax.tree.map(lambda column: column[rows], candidates)
     return taken

@@ -259,14 +259,13 @@ class _Played:
 
     def _white(self, masks: Masks) -> list[Float[np.ndarray, "n pairs"]]:
         """Covariance of v with the white coordinates, for the games and for their mirror images."""
+        return [self._white_of(masks[:, order]) for order in self.orders]
 
-        def of(masks: Masks) -> Float[np.ndarray, "n pairs"]:
-            with_pairs = self.base.covariance(masks, self.masks)
-            with_pairs -= self.base.covariance(masks, ~self.masks)
-            result: Float[np.ndarray, "n pairs"] = np.linalg.solve(self.factor, with_pairs.T).T
-            return result
-
-        return [of(masks[:, order]) for order in self.orders]
+    def _white_of(self, masks: Masks) -> Float[np.ndarray, "n pairs"]:
+        with_pairs = self.base.covariance(masks, self.masks)
+        with_pairs -= self.base.covariance(masks, ~self.masks)
+        result: Float[np.ndarray, "n pairs"] = np.linalg.solve(self.factor, with_pairs.T).T
+        return result
 
     def _mean(
         self, one: list[Float[np.ndarray, "n pairs"]], other: list[Float[np.ndarray, "m pairs"]]
