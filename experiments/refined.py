@@ -47,8 +47,11 @@ STUDENTS: dict[str, dict[str, Any]] = {
     "convnet3, instance norm, no cutmix": {"norm": "instance", "cutmix": False},
     "convnet3, instance norm, dsa": {"norm": "instance", "cutmix": False, "dsa": True},
     "convnet4": {"backbone": "convnet4"},
+    "convnet4, no cutmix": {"backbone": "convnet4", "cutmix": False},
     "resnet18": {"backbone": "resnet18", "width": 16},
+    "resnet18, no cutmix": {"backbone": "resnet18", "width": 16, "cutmix": False},
     "vgg11_bn": {"backbone": "vgg11_bn", "width": None},
+    "vgg11_bn, no cutmix": {"backbone": "vgg11_bn", "width": None, "cutmix": False},
 }
 
 
