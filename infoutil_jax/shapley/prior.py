@@ -24,7 +24,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Float32, Int
 
 from infoutil_jax.shapley.coalitions import Masks, Operator
 
@@ -110,11 +110,14 @@ class Games:
 
     def of_pairs(self, pool: Masks) -> Callable[[int], Pairs]:
         """Returns a function of j: the covariance of pair j's u with every pair's in the pool."""
-        signs, local = _signs(pool), self._local(pool)
+        signs, near = _signs(pool), self._near(pool)
+        played = self.examples.of_pairs(pool) if self.examples else None
 
         def between(j: int) -> Pairs:
             agreement = signs @ signs[j]
-            result: Pairs = 2 * (self._common(agreement) - self._common(-agreement)) + local[j]
+            local = sum(weight * (products @ products[j]) for weight, products in near)
+            local = local + played(j) if played else local
+            result: Pairs = 2 * (self._common(agreement) - self._common(-agreement)) + local
             return result
 
         return between
@@ -123,7 +126,9 @@ class Games:
         """The covariance of every pair's u with every other's."""
         signs = _signs(pool)
         agreement = signs @ signs.T
-        result: Float[np.ndarray, "n n"] = self._local(pool) + 2 * (
+        local = sum(weight * (products @ products.T) for weight, products in self._near(pool))
+        local = local + self.examples.between_pairs(pool) if self.examples else local
+        result: Float[np.ndarray, "n n"] = local + 2 * (
             self._common(agreement) - self._common(-agreement)
         )
         return result
@@ -137,15 +142,14 @@ class Games:
             result += self.examples.variances(pool)
         return result
 
-    def _local(self, pool: Masks) -> Float[np.ndarray, "n n"]:
-        """The part of u's covariance that neighbours make."""
-        signs, local = _signs(pool), np.zeros((len(pool), len(pool)))
-        for players, weights in self.together:
-            for weight in np.unique(weights):
-                products = signs[:, players[weights == weight]].prod(-1)
-                products = products.astype(np.float32)  # of ±1: their sums are exact
-                local += 4 * weight * (products @ products.T)
-        return local + self.examples.of_pairs(pool) if self.examples else local
+    def _near(self, pool: Masks) -> list[tuple[np.float64, Float32[np.ndarray, "n sets"]]]:
+        """What neighbours add to u's covariance: weights, each of products ±1 of whole sets."""
+        signs = _signs(pool).astype(np.float32)
+        return [
+            (4 * weight, signs[:, players[weights == weight]].prod(-1))
+            for players, weights in self.together
+            for weight in np.unique(weights)
+        ]
 
     def cross(self, masks: Masks) -> Operator:
         """cov(phi_i, v(T)) in closed form.
@@ -237,7 +241,12 @@ class _Played:
         """Added to cov(v(S), v(T))."""
         return self._mean(self._white(s), self._white(t))
 
-    def of_pairs(self, pool: Masks) -> Float[np.ndarray, "n n"]:
+    def of_pairs(self, pool: Masks) -> Callable[[int], Pairs]:
+        """Of j: what is added to the covariance of pair j's u with every pair's."""
+        white = self._white(pool)
+        return lambda j: 4 * self._mean([one[[j]] for one in white], white)[0]
+
+    def between_pairs(self, pool: Masks) -> Float[np.ndarray, "n n"]:
         """Added to the covariance of pairs' u."""
         white = self._white(pool)
         return 4 * self._mean(white, white)
