@@ -6,9 +6,9 @@ by name`; crops are normalised, `predict(variables, crops) -> logits`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -25,6 +25,7 @@ from infoutil_jax.method.logits import as_logits
 
 Crops = Float[Array | np.ndarray, "batch height width channels"]
 Labels = Int[Array | np.ndarray, " batch"]
+Kernels = tuple[Array, ...]
 Statistics = tuple[tuple[Array, Array], ...]
 
 
@@ -70,19 +71,10 @@ class UntrainedFeatures:
     ) -> dict[str, Float[Array, "batch features"]]:
         """The column "untrained", flattened; only the crops are read."""
         seen = jnp.asarray(crops)
-        statistics = None
-        if self.normalised:
-            height, width, channels = seen.shape[1:]
-            statistics = _pink_statistics((height, width, channels), self.width, self.seed)
-
-        def normalise(block: int, seen: Array) -> Array:
-            if statistics is None:
-                return seen
-            mean, std = statistics[block]
-            return (seen - mean) / std
-
-        maps = _untrained(seen, self.width, self.seed, normalise)
-        return {"untrained": flattened(maps)}
+        height, width, channels = seen.shape[1:]
+        network = (height, width, channels), self.width, self.seed
+        statistics = _pink_statistics(*network) if self.normalised else None
+        return {"untrained": flattened(_untrained(seen, _kernels(*network), statistics))}
 
 
 @dataclass(frozen=True)
@@ -114,41 +106,88 @@ def pink_noise(
     """
     images, side = jnp.zeros((count, *image_size, channels)), 1
     while side <= max(image_size):
-        key, grey, colour = jax.random.split(key, 3)
-        shape = count, min(side, image_size[0]), min(side, image_size[1])
-        noise = jnp.sqrt(0.8) * jax.random.normal(grey, (*shape, 1))
-        noise += jnp.sqrt(0.2) * jax.random.normal(colour, (*shape, channels))
-        images += resized(noise, image_size)
+        key, *keys = jax.random.split(key, 3)
+        grey, colour = (_normal(one, images.size) for one in keys)
+        images = _with_octave(images, grey, colour, side)
         side *= 2
+    standard: Array = _standardised(images)
+    return standard
+
+
+@partial(jax.jit, static_argnums=1)
+def _normal(key: Key[Array, ""], count: int) -> Float[Array, " count"]:
+    """One program for whatever is drawn: the first values are the same for any count."""
+    drawn: Array = jax.random.normal(key, (count,))
+    return drawn
+
+
+@partial(jax.jit, static_argnums=3)
+def _with_octave(images: Crops, grey: Array, colour: Array, side: int) -> Crops:
+    """The images, and noise of so many pixels a side over the whole of each."""
+    count, height, width, channels = images.shape
+    shape = count, min(side, height), min(side, width)
+    noise = jnp.sqrt(0.8) * grey[: math.prod(shape)].reshape(*shape, 1)
+    noise += jnp.sqrt(0.2) * colour[: math.prod(shape) * channels].reshape(*shape, channels)
+    return images + resized(noise, (height, width))
+
+
+@jax.jit
+def _standardised(images: Crops) -> Crops:
     return (images - images.mean()) / images.std()
 
 
-def _untrained(
-    seen: Array, width: int, seed: int, normalise: Callable[[int, Array], Array]
-) -> Array:
-    """What comes out of the last block; `normalise(block, seen)` follows each convolution."""
-    key, block = jax.random.key(seed), 0
-    while min(seen.shape[1:3]) >= 8:
-        key, drawn = jax.random.split(key)
-        kernel = jax.nn.initializers.he_normal()(drawn, (3, 3, seen.shape[3], width))
-        seen = jax.lax.conv_general_dilated(
-            seen, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
-        )
-        seen = avg_pool(jax.nn.relu(normalise(block, seen)), (2, 2), (2, 2))
-        block += 1
+def _untrained(seen: Array, kernels: Kernels, statistics: Statistics | None = None) -> Array:
+    """What comes out of the last block; statistics normalise what each convolution gives."""
+    for block, kernel in enumerate(kernels):
+        seen = _convolved(seen, kernel)
+        if statistics is not None:
+            mean, std = statistics[block]
+            seen = (seen - mean) / std
+        seen = _pooled(seen)
     return seen
+
+
+def _convolved(seen: Array, kernel: Array) -> Array:
+    return jax.lax.conv_general_dilated(
+        seen, kernel, (1, 1), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
+def _pooled(seen: Array) -> Array:
+    pooled: Array = avg_pool(jax.nn.relu(seen), (2, 2), (2, 2))
+    return pooled
+
+
+@lru_cache(maxsize=8)
+def _kernels(shape: tuple[int, int, int], width: int, seed: int) -> Kernels:
+    """Of each block, while the shorter side is 8 or more. Drawn here, they compile once."""
+    found: list[Array] = []
+    side, channels = min(shape[:2]), shape[2]
+    with jax.ensure_compile_time_eval():
+        key = jax.random.key(seed)
+        while side >= 8:
+            key, drawn = jax.random.split(key)
+            found.append(jax.nn.initializers.he_normal()(drawn, (3, 3, channels, width)))
+            side, channels = side // 2, width
+    return tuple(found)
 
 
 @lru_cache(maxsize=8)
 def _pink_statistics(shape: tuple[int, int, int], width: int, seed: int) -> Statistics:
     """Means and deviations of each block's channels."""
-    found: list[tuple[Array, Array]] = []
+    with jax.ensure_compile_time_eval():
+        noise = pink_noise(jax.random.key(0), 64, shape[:2], shape[2])
+        found: Statistics = _measured(noise, _kernels(shape, width, seed))
+    return found
 
-    def by_its_own(_: int, seen: Array) -> Array:
+
+@jax.jit
+def _measured(seen: Array, kernels: Kernels) -> Statistics:
+    """Of images that are normalised by their own."""
+    found = []
+    for kernel in kernels:
+        seen = _convolved(seen, kernel)
         mean, std = seen.mean((0, 1, 2)), seen.std((0, 1, 2))
         found.append((mean, std))
-        return (seen - mean) / std
-
-    with jax.ensure_compile_time_eval():
-        _untrained(pink_noise(jax.random.key(0), 64, shape[:2], shape[2]), width, seed, by_its_own)
+        seen = _pooled((seen - mean) / std)
     return tuple(found)
