@@ -41,7 +41,7 @@ class Refining:
 
     width: int = 64
     """Of the ConvNet-3."""
-    batch_size: int = 128
+    batch_size: int = 256
     """Real images a step."""
     budgets: tuple[int, ...] = (1, 10)
     """Images a class."""
