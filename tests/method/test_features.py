@@ -87,6 +87,24 @@ def test_pink_noise_is_alike_in_every_octave():
     np.testing.assert_allclose(grey[np.triu_indices(3, 1)], 0.8, atol=0.05)
 
 
+def test_pink_noise_is_octave_upon_octave_of_white_noise():
+    """Each in the shape that it has, however many values one program draws of it."""
+    key, wanted = jax.random.key(3), np.zeros((2, 6, 4, 3))
+    for side in (1, 2, 4):
+        key, grey, colour = jax.random.split(key, 3)
+        noise = np.sqrt(0.8) * jax.random.normal(grey, (2, side, side, 1))
+        noise += np.sqrt(0.2) * jax.random.normal(colour, (2, side, side, 3))
+        wanted += jax.image.resize(noise, wanted.shape, "linear")
+    wanted = (wanted - wanted.mean()) / wanted.std()
+    np.testing.assert_allclose(pink_noise(jax.random.key(3), 2, (6, 4), 3), wanted, atol=1e-5)
+
+
+def test_a_network_that_is_first_seen_while_something_compiles_is_kept_for_later(images):
+    options = {"width": 5, "normalised": True, "seed": 9}
+    traced = jax.jit(lambda x: UntrainedFeatures(**options)(print, {}, x, LABELS))(images)
+    np.testing.assert_allclose(untrained(images, **options), traced["untrained"], atol=1e-4)
+
+
 @pytest.mark.parametrize("size", [(1, 2), (2, 1), (2, 2)])
 def test_two_pixels_side_by_side_share_half_of_their_pink_noise(size):
     """There are two octaves: that of the whole image, and that of the single pixels."""
