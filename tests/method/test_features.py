@@ -99,8 +99,9 @@ def test_pink_noise_is_octave_upon_octave_of_white_noise():
     np.testing.assert_allclose(pink_noise(jax.random.key(3), 2, (6, 4), 3), wanted, atol=1e-5)
 
 
-def test_a_network_that_is_first_seen_while_something_compiles_is_kept_for_later(images):
-    options = {"width": 5, "normalised": True, "seed": 9}
+@pytest.mark.parametrize("normalised", [False, True])
+def test_a_network_that_is_first_seen_while_something_compiles_is_kept(images, normalised):
+    options = {"width": 5, "normalised": normalised, "seed": 9 + normalised}
     traced = jax.jit(lambda x: UntrainedFeatures(**options)(print, {}, x, LABELS))(images)
     np.testing.assert_allclose(untrained(images, **options), traced["untrained"], atol=1e-4)
 
