@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import gc
 import os
 import shutil
 import sys
@@ -48,13 +47,6 @@ os.environ["XLA_FLAGS"] = " ".join(
     [flag for of in XLA if version("jaxlib").startswith(of) for flag in XLA[of]]
     + [os.environ.get("XLA_FLAGS", "")]
 )
-
-
-def pytest_collection_finish():
-    """What is there by now stays until the end, and is not looked through for garbage again."""
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
 
 
 def pytest_sessionfinish():

@@ -116,7 +116,10 @@ def pink_noise(
 
 @partial(jax.jit, static_argnums=1)
 def _normal(key: Key[Array, ""], count: int) -> Float[Array, " count"]:
-    """One program for whatever is drawn: the first values are the same for any count."""
+    """One program for whatever is drawn: the first values are the same for any count.
+
+    So they are of JAX's partitionable random numbers, which are its default.
+    """
     drawn: Array = jax.random.normal(key, (count,))
     return drawn
 

@@ -144,7 +144,7 @@ class Games:
 
     def _near(self, pool: Masks) -> list[tuple[np.float64, Float32[np.ndarray, "n sets"]]]:
         """What neighbours add to u's covariance: weights, each of products ±1 of whole sets."""
-        signs = _signs(pool).astype(np.float32)
+        signs = _signs(pool).astype(np.float32)  # sums of ±1 are exact
         return [
             (4 * weight, signs[:, players[weights == weight]].prod(-1))
             for players, weights in self.together
