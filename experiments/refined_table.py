@@ -74,6 +74,8 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
         usual = getattr(REFINERS.get(arguments["refiner"]), "batch_size", None)
         if refiner.get("batch_size", usual) != usual:
             extra.append(f"{refiner['batch_size']} real images a step")
+        if refiner and not refiner.get("mirrored"):
+            extra.append("none mirrored")
         tiles = arguments.get("tiles", 1)
         start = arguments["start"] + (f", {tiles} tiles" if tiles > 1 else "")
         name = ", ".join([arguments["refiner"], *extra]).replace("_", " ")
@@ -140,12 +142,14 @@ def _is_recipes(line: dict[str, Any]) -> bool:
     arguments, refiner = line["arguments"], line.get("refiner", {})
     ours = REFINERS["frepo"].sized(arguments["budget"] * CLASSES * RECIPE.tiles)
     age = _kept(provenance.describe(ours))
-    asked = ("frepo", RECIPE.tiles, ours.steps, ours.batch_size, age, "learnt", 0.0, 0.0, None)
+    about = (ours.steps, ours.batch_size, ours.mirrored, age, ours.labels)
+    asked = ("frepo", RECIPE.tiles, *about, 0.0, 0.0, None)
     return asked == (
         arguments["refiner"],
         arguments.get("tiles", 1),
         refiner.get("steps"),
         refiner.get("batch_size"),
+        refiner.get("mirrored", False),
         _kept(refiner),
         refiner.get("labels"),
         arguments["total_variation"],

@@ -48,8 +48,22 @@ def drawn(
     return np.concatenate([some, np.repeat(some[:1], count - len(some), 0)])
 
 
-def gathered(pool: Pool, rows: Int[np.ndarray, "steps batch"]) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels and classes of the rows."""
+def gathered(
+    pool: Pool, rows: Int[np.ndarray, "steps batch"], mirror: Key[Array, ""] | None, first: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and classes of the rows.
+
+    Args:
+        pool: real images.
+        rows: of each step.
+        mirror: draws which images are mirrored, half of each step's on the mean; None: none.
+        first: the step whose rows are the first.
+    """
     unique, inverse = np.unique(rows, return_inverse=True)
-    pixels = np.asarray(pool.images[unique])
-    return pixels[inverse.reshape(rows.shape)], pool.labels[rows]
+    pixels = np.asarray(pool.images[unique])[inverse.reshape(rows.shape)]
+    if mirror is not None:
+        words = np.asarray(jax.random.key_data(mirror)).ravel().tolist()
+        for at, images in enumerate(pixels):
+            turned = np.random.default_rng([*words, first + at, 1]).random(len(images)) < 0.5
+            images[turned] = images[turned, :, ::-1]
+    return pixels, pool.labels[rows]

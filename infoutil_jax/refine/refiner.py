@@ -56,6 +56,8 @@ class Refiner:
             and one tenth of all classes alike.
         temperature: of soft labels, at which students must read them, too.
         batch_size: real images a step, of all classes in proportion.
+        mirrored: half of the real images, drawn anew for every step, are mirrored where the view
+            may be.
         view: in which the set is seen, one draw for all its images; never mirrored where the pool
             says that a mirror image shows something else.
         network: whose student the set is for; by default as a student's.
@@ -81,6 +83,7 @@ class Refiner:
     labels: Labels = "hard"
     temperature: float = 1.0
     batch_size: int = 256
+    mirrored: bool = True
     view: Siamese = field(default_factory=Siamese)
     network: BackboneConfig = field(default_factory=BackboneConfig)
     partition: bool = False
@@ -192,7 +195,8 @@ class Refiner:
             while done < self.steps:
                 stop = min(done + self.chunk, self.steps)
                 rows = drawn(keys[2], pool.labels, self.batch_size, done, stop, self.chunk)
-                batch = gathered(pool, rows)
+                mirror = keys[2] if self.mirrored and network.view.flip else None
+                batch = gathered(pool, rows, mirror, done)
                 state, losses = run.chunk(state, given, batch, done, stop)
                 loss = float(losses[: stop - done].mean())
                 if not np.isfinite(loss):

@@ -14,7 +14,7 @@ from infoutil_jax.data.siamese import PLAIN
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Pool, Refine, Resumable
 from infoutil_jax.refine import REFINERS, NeuralFeatureRegression, Objective, Refiner
-from infoutil_jax.refine.batches import drawn
+from infoutil_jax.refine.batches import drawn, gathered
 from infoutil_jax.refine.steps import total_variation
 from infoutil_jax.training.config import BackboneConfig, StudentConfig
 from infoutil_jax.training.student import train_student
@@ -212,6 +212,50 @@ def test_batches_do_not_depend_on_where_a_chunk_begins(first):
     labels = np.repeat(np.arange(3, dtype=np.int32), (20, 30, 40))
     whole = drawn(KEY, labels, 9, 0, 20, 20)
     np.testing.assert_array_equal(drawn(KEY, labels, 9, first, 20, 20)[: 20 - first], whole[first:])
+
+
+def test_half_of_the_real_images_are_mirrored_wherever_a_chunk_begins(pool):
+    rows = drawn(KEY, pool.labels, 45, 0, 8, 8)
+    plain, labels = gathered(pool, rows, None, 0)
+    np.testing.assert_array_equal(plain, pool.images[rows])
+    np.testing.assert_array_equal(labels, pool.labels[rows])
+    seen, same = gathered(pool, rows, KEY, 0)
+    np.testing.assert_array_equal(same, labels)
+    turned = (seen == plain[:, :, :, ::-1]).all((2, 3, 4))
+    np.testing.assert_array_equal((seen == plain).all((2, 3, 4)), ~turned)
+    assert 0.4 < turned.mean() < 0.6 and (turned[0] != turned[1]).any()
+    np.testing.assert_array_equal(gathered(pool, rows[3:], KEY, 3)[0], seen[3:])
+
+
+@dataclass(frozen=True)
+class Copies(Objective):
+    """The set becomes the mean of the batch, which is one image here."""
+
+    def loss(self, network, known, step, synthetic, batch):
+        return ((synthetic.images - batch.images.mean(0)) ** 2).mean()
+
+
+@pytest.mark.parametrize(
+    ("mirrored", "flip", "may"),
+    [(True, True, True), (False, True, False), (True, False, False)],
+)
+def test_real_images_are_mirrored_only_where_they_may_be(mirrored, flip, may, teacher, made, pool):
+    """Left is dark and right is bright; what is mirrored half of the time has no side."""
+    side = np.zeros_like(pool.images[:1])
+    side[:, :, side.shape[2] // 2 :] = 240
+    one = Pool(np.repeat(side, 3, 0), np.arange(3, dtype=np.int32), flip=flip)
+    refiner = Refiner(
+        Copies(),
+        steps=200,
+        learning_rate=0.05,
+        batch_size=3,
+        mirrored=mirrored,
+        view=replace(PLAIN, flip=True),
+        spectral=False,
+    )
+    images, _ = refiner(KEY, teacher, *made, one)
+    left, right = (images[:, :, half].mean() for half in (slice(0, 4), slice(4, 8)))
+    assert (abs(right - left) < 60) if may else (right - left > 200)
 
 
 def test_it_is_what_a_recipe_asks_for():
