@@ -21,7 +21,16 @@ from infoutil_jax.data.augment import Normalisation
 from infoutil_jax.distillation.checks import check_columns, check_shape
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.resampling import centred, extract, resized
-from infoutil_jax.method.contracts import Candidates, PerImage, Predict, concatenate, take
+from infoutil_jax.method.contracts import (
+    Candidates,
+    Fit,
+    PerImage,
+    Predict,
+    Prepared,
+    concatenate,
+    take,
+)
+from infoutil_jax.training.teacher import Teacher
 
 # Independent streams of one seed; an example's draws never depend on another's.
 POOL, ATTRIBUTE, CROP, SELECT, REFINE = range(5)
@@ -34,20 +43,59 @@ def stream(seed: int, number: int) -> Key[Array, ""]:
 
 @dataclass(frozen=True)
 class Program:
-    """All that the compiled program depends on, apart from shapes."""
+    """All that the compiled program depends on, apart from shapes.
 
-    per_image: PerImage
+    Attributes:
+        parts: of the recipe: attribute, crop, score and embed, as a pytree's structure.
+        leaves: of that pytree; None for an array, which `Shared` has.
+        fit: of the recipe.
+        predict: of the teacher.
+        tile_size: of a crop.
+        devices: that share a batch.
+    """
+
+    parts: Any
+    leaves: tuple[Any, ...]
+    fit: Fit
     predict: Predict
     tile_size: tuple[int, int]
     devices: parallel.Devices
 
 
 class Shared(NamedTuple):
-    """What all batches share: a teacher's arrays, and the seed's key."""
+    """What all batches share: arrays of the recipe's parts, a teacher's, and the seed's key."""
 
+    arrays: tuple[Array, ...]
     variables: Any
     normalise: Normalisation
     key: Key[Array, ""]
+
+
+def program_of(
+    parts: PerImage,
+    teacher: Teacher,
+    tile_size: tuple[int, int],
+    seed: int,
+    devices: parallel.Devices,
+) -> tuple[Program, Shared]:
+    """The program of a recipe, and what it is given beside the batches.
+
+    One program serves all teachers of one architecture, all seeds, and all arrays that a part holds
+    as a pytree does.
+    """
+    attribute = parts.attribute
+    if isinstance(attribute, Prepared):
+        attribute = attribute.prepared()
+    leaves, structure = jax.tree.flatten((attribute, parts.crop, parts.score, parts.embed))
+    arrays = tuple(jnp.asarray(leaf) for leaf in leaves if _is_array(leaf))
+    rest = tuple(None if _is_array(leaf) else leaf for leaf in leaves)
+    program = Program(structure, rest, parts.fit, teacher.predict, tile_size, devices)
+    shared = Shared(arrays, teacher.variables, teacher.normalisation, jax.random.key(seed))
+    return program, parallel.replicated(shared, devices) if len(devices) > 1 else shared
+
+
+def _is_array(leaf: Any) -> bool:
+    return isinstance(leaf, np.ndarray | jax.Array)
 
 
 class Results(NamedTuple):
@@ -192,24 +240,25 @@ def largest(program: Any) -> int:
 
 def _examine(program: Program, shared: Shared, images: Array, labels: Array, ids: Array) -> Results:
     """Examines the rows of one device."""
-    parts, (variables, normalise, key) = program.per_image, shared
+    arrays, variables, normalise, key = shared
+    given = iter(arrays)
+    leaves = [next(given) if leaf is None else leaf for leaf in program.leaves]
+    attribute, cut, score, embed = jax.tree.unflatten(program.parts, leaves)
     image_size = (images.shape[1], images.shape[2])
     normalised = normalise(images)
-    maps = parts.attribute(
-        program.predict, variables, normalised, labels, _keys(key, ATTRIBUTE, ids)
-    )
+    maps = attribute(program.predict, variables, normalised, labels, _keys(key, ATTRIBUTE, ids))
     check_shape("attribute", maps, (len(images), None, None))
-    boxes = parts.crop(_keys(key, CROP, ids), maps, image_size)
+    boxes = cut(_keys(key, CROP, ids), maps, image_size)
     check_shape("crop", boxes, (len(images), None, 4))
     crops = extract(images, boxes, program.tile_size)
     crops = normalise(crops.reshape(-1, *crops.shape[2:]))
-    fitted = centred(crops, image_size) if parts.fit == "pad" else resized(crops, image_size)
+    fitted = centred(crops, image_size) if program.fit == "pad" else resized(crops, image_size)
     repeated = jnp.repeat(labels, boxes.shape[1])
-    scores = parts.score(program.predict, variables, fitted, repeated)
+    scores = score(program.predict, variables, fitted, repeated)
     check_shape("score", scores, (len(crops),))
     features: Mapping[str, Array] = {}
-    if parts.embed is not None:
-        features = parts.embed(program.predict, variables, fitted, repeated)
+    if embed is not None:
+        features = embed(program.predict, variables, fitted, repeated)
         check_columns("embed", features, len(crops))
         features = dict(features)
     return Results(maps, boxes, scores, features)

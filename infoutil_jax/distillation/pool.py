@@ -33,11 +33,10 @@ from infoutil_jax.distillation.examine import (
     POOL,
     SELECT,
     Examined,
-    Program,
     Results,
-    Shared,
     bytes_at_once,
     examine,
+    program_of,
     stream,
 )
 from infoutil_jax.errors import InputError
@@ -171,11 +170,8 @@ class _Run:
         self.source, self.teacher, self.recipe = source, teacher, recipe
         self.seed, self.config, self.size = seed, config, config.batch_size * len(devices)
         tile_size = mosaic.tile_size(source.image_size, recipe.tiles)
-        shared = Shared(teacher.variables, teacher.normalisation, jax.random.key(seed))
-        if len(devices) > 1:
-            shared = parallel.replicated(shared, devices)
-        self.program = Program(recipe.per_image, teacher.predict, tile_size, devices)
-        self.shared = shared
+        about = recipe.per_image, teacher, tile_size, seed, devices
+        self.program, self.shared = program_of(*about)
         self.images, self.waited, self.started = 0, 0.0, time.perf_counter()
         self.begun = False
         self.reduced: Keep = lambda rows: rows

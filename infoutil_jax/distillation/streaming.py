@@ -15,7 +15,7 @@ from infoutil_jax.blocks import padded
 from infoutil_jax.distillation.checks import check_shape_of
 from infoutil_jax.distillation.config import StreamConfig
 from infoutil_jax.distillation.distill import finalized, ranked, records_of, scorer_of
-from infoutil_jax.distillation.examine import SELECT, Examined, Program, Shared, examine, stream
+from infoutil_jax.distillation.examine import SELECT, Examined, examine, program_of, stream
 from infoutil_jax.distillation.labels import label_crops, stored_labels
 from infoutil_jax.distillation.manifest import by_teachers, parts_of
 from infoutil_jax.distillation.refining import asked_of_students
@@ -153,9 +153,10 @@ def arrived(plan: Plan, state: State, images: Images, labels: Labels, names: Nam
             _check_logits(one, shape, len(plan.class_names))
             one.warn_of_probabilities(images[:SEEN])
     tile_size = mosaic.tile_size(shape[:2], plan.recipe.tiles)
-    program = Program(plan.recipe.per_image, scorer.predict, tile_size, parallel.devices_of(1))
-    shared = Shared(scorer.variables, scorer.normalisation, jax.random.key(plan.seed))
-    score = partial(examine, program, shared)
+    devices = parallel.devices_of(1)
+    score = partial(
+        examine, *program_of(plan.recipe.per_image, scorer, tile_size, plan.seed, devices)
+    )
     for start in range(0, len(images), size):
         some = slice(start, start + size)
         block, ours = images[some], labels[some]

@@ -79,6 +79,18 @@ class Fitted(Protocol):
 
 
 @runtime_checkable
+class Prepared(Protocol):
+    """An `Attribute` that holds arrays, or takes arrays that are made on the host."""
+
+    def prepared(self) -> Attribute:
+        """The same as a pytree (`jax.tree_util.register_dataclass`), made before it is compiled.
+
+        Its arrays are arguments of the program, which serves others of their shapes, too.
+        """
+        ...
+
+
+@runtime_checkable
 class Crop(Protocol):
     """Cuts boxes out of an image by its map."""
 
@@ -127,7 +139,10 @@ class Embed(Protocol):
 
 @dataclass(frozen=True)
 class PerImage:
-    """The device half of a recipe: hashable, and itself the key of the compiled program."""
+    """The device half of a recipe: hashable, and the key of the compiled program.
+
+    Of parts that are pytrees the arrays are no part of the key, but arguments.
+    """
 
     attribute: Attribute
     crop: Crop

@@ -210,6 +210,12 @@ class ShapleyMaps:
         differences = _differences(self.config, predict, variables, images, labels, masks)
         return replace(self, prior=fitted_prior(np.asarray(differences), masks, grid))
 
+    def prepared(self) -> DesignedMaps:
+        """The same, its coalitions chosen (host)."""
+        config = self.config
+        design = config.staged_design if config.staged else config.design
+        return DesignedMaps(design(self.prior), config)
+
     def __call__(
         self,
         predict: Predict,
@@ -220,12 +226,36 @@ class ShapleyMaps:
         /,
     ) -> Maps:
         """One value a patch; `keys` is not used, for the design leaves nothing to chance."""
-        config = self.config
+        return self.prepared()(predict, variables, images, labels)
+
+
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class DesignedMaps:
+    """`ShapleyMaps` whose coalitions are chosen: a pytree.
+
+    Attributes:
+        design: the coalitions, and what is made of their values.
+        config: how else the values are estimated.
+    """
+
+    design: CoalitionDesign | StagedDesign
+    config: ShapleyConfig = field(metadata={"static": True})
+
+    def __call__(
+        self,
+        predict: Predict,
+        variables: Any,
+        images: Images,
+        labels: Labels | None,
+        keys: Key[Array, " batch"] | None = None,
+        /,
+    ) -> Maps:
+        """As `ShapleyMaps`."""
+        config, design = self.config, self.design
         game = _game(config, predict, variables, images, labels)
-        if not config.staged:
-            phi = shapley_values(game, config.design(self.prior)).T
-            return phi.reshape(len(game), *game.grid)
-        design = config.staged_design(self.prior)
+        if isinstance(design, CoalitionDesign):
+            return shapley_values(game, design).T.reshape(len(game), *game.grid)
         at_once = max(1, config.batch_size // (2 * design.half))
         phi, _ = staged_shapley(game, design, confidence=config.confidence, at_once=at_once)
         return phi.reshape(len(game), *game.grid)

@@ -4,6 +4,8 @@ import dataclasses
 import json
 import re
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -13,8 +15,9 @@ from infoutil_jax.distillation.examine import SELECT, examine, stream
 from infoutil_jax.distillation.pool import choose_pool
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Candidates
-from infoutil_jax.method.recipes import random, rded
+from infoutil_jax.method.recipes import infoutil_paper, random, rded
 from infoutil_jax.method.selection import ByStatistic, Chain, RandomK, Shortlist, TopK
+from infoutil_jax.method.shapley_maps import ShapleyConfig
 
 KEY, RDED = stream(0, SELECT), rded()
 CONFIG = DistillConfig(pool=20, progress=False)
@@ -68,6 +71,48 @@ def test_one_compilation_serves_every_batch_and_every_part(digits, teacher, tmp_
     score(digits, teacher, rded(), config)  # an equal recipe is the same program
     score(digits, teacher, dataclasses.replace(RDED, select=random().select), config)
     assert examine._cache_size() == 1
+
+
+def test_one_program_serves_all_seeds_and_all_teachers_of_one_kind(digits, teachers):
+    """Also where coalitions are fitted to the teacher, on images that the seed draws."""
+    recipe = infoutil_paper(shapley=ShapleyConfig(budget=32))
+    examine.clear_cache()
+    tables = [
+        score_pool(digits, teachers[stage], recipe, seed=seed, config=CONFIG)
+        for stage, seed in (("converged", 0), ("converged", 1), ("early", 0))
+    ]
+    assert len({table.attribute.prior for table in tables}) == 3
+    assert examine._cache_size() == 1
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Likeness:
+    """A score of the user's own, a pytree: how like a picture a crop is."""
+
+    picture: jax.Array
+
+    def __call__(self, predict, variables, crops, labels):
+        return jnp.einsum("nhwc,hwc->n", crops, self.picture)
+
+
+def test_arrays_of_parts_that_are_pytrees_compile_nothing_anew(digits, teacher):
+    """What is told of crops is told by each part's own array."""
+    examine.clear_cache()
+    pictures = [jnp.zeros((8, 8, 1)).at[row].set(1 / 8) for row in (2, 5)]
+    tables = [
+        score(digits, teacher, dataclasses.replace(RDED, score=Likeness(picture), version=str(row)))
+        for row, picture in enumerate(pictures)
+    ]
+    brightness = dataclasses.replace(RDED, embed=rows_of, version="rows")
+    rows = score(digits, teacher, brightness).candidates.features["rows"]
+    for row, table in zip((2, 5), tables, strict=True):
+        np.testing.assert_allclose(table.candidates.scores, rows[:, row], atol=1e-5)
+    assert examine._cache_size() == 2
+
+
+def rows_of(predict, variables, crops, labels):
+    return {"rows": crops[..., 0].mean(2)}
 
 
 def corners(predict, variables, crops, labels):

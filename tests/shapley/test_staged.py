@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from infoutil_jax.errors import InputError
-from infoutil_jax.shapley import GameBatch, exact_shapley, staged_design, staged_shapley
+from infoutil_jax.shapley import GameBatch, exact_shapley, staged, staged_design, staged_shapley
 from infoutil_jax.shapley.prior import Prior
 from tests.shapley.by_the_textbook import stages_of
 
@@ -31,23 +31,35 @@ class Products:
 
 
 class Watched(Products):
-    """Notes what it is asked, each time."""
-
-    def __init__(self, games):
-        super().__init__(games.worth, games.bonus)
-        self.__dict__["asked"] = []
+    """Holds what it was asked last."""
 
     def values_of(self, games, masks):
-        self.asked.append((np.array(games), np.array(masks)))
+        self.__dict__["asked"] = games, masks
         return super().values_of(games, masks)
 
 
 def watch(games, design, **options):
-    """What is found, and the games and masks of each evaluation: loops are Python's meanwhile."""
-    watched = Watched(games)
-    with jax.disable_jit():
+    """What is found, and the games and masks of each evaluation.
+
+    The loop of stages is Python's, and every turn a program that returns what it asked, too.
+    """
+    watched, evaluated = Watched(games.worth, games.bonus), []
+    compiled = jax.lax.while_loop
+
+    def loop(go_on, turn, now):
+        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(now)):
+            return compiled(go_on, turn, now)
+        turn_and_tell = jax.jit(lambda now: (turn(now), watched.asked))
+        while go_on(now):
+            now, asked = turn_and_tell(now)
+            evaluated.append([np.asarray(one) for one in asked])
+        return now
+
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(jax.lax, "while_loop", loop)
+        patched.setattr(staged, "_staged_shapley", staged._staged_shapley.__wrapped__)
         phi, used = staged_shapley(watched, design, **options)
-    return phi, np.asarray(used), *zip(*watched.asked, strict=True)
+    return phi, np.asarray(used), *zip(*evaluated, strict=True)
 
 
 @pytest.fixture(scope="module")
