@@ -82,6 +82,8 @@ class Refinement:
     """Of a set with learnt labels, other students learn its classes."""
     greatest_age: int | None = None
     """Passes over the set for which FRePo keeps a network; by default the refiner's."""
+    mirrored: bool | None = None
+    """Whether half of the real images are mirrored; by default the refiner's choice."""
     norm: Literal["batch", "instance", "none"] | None = None
     """Of the refiner's networks; by default batch."""
     total_variation: float = 0.0
@@ -117,7 +119,7 @@ class Refinement:
     def name(self) -> str:
         """Names the line."""
         parts = [self.start, self.refiner, str(self.budget), f"set{self.set_seed}"]
-        for what in ("steps", "greatest_age", "labels", "norm"):
+        for what in ("steps", "greatest_age", "mirrored", "labels", "norm"):
             if getattr(self, what) is not None:
                 parts.append(f"{what} {getattr(self, what)}")
         if self.tiles > 1:
@@ -206,6 +208,8 @@ class Refinement:
         given: dict[str, Any] = {"total_variation": self.total_variation, "distance": self.distance}
         if self.steps is not None:
             given |= {"steps": self.steps, "steps_per_image": None}
+        if self.mirrored is not None:
+            given["mirrored"] = self.mirrored
         given |= {
             "labels": self.labels or "hard",
             "network": BackboneConfig(norm=self.norm, width=width),
