@@ -153,10 +153,8 @@ def arrived(plan: Plan, state: State, images: Images, labels: Labels, names: Nam
             _check_logits(one, shape, len(plan.class_names))
             one.warn_of_probabilities(images[:SEEN])
     tile_size = mosaic.tile_size(shape[:2], plan.recipe.tiles)
-    devices = parallel.devices_of(1)
-    score = partial(
-        examine, *program_of(plan.recipe.per_image, scorer, tile_size, plan.seed, devices)
-    )
+    about = plan.recipe.per_image, scorer, tile_size, plan.seed, parallel.devices_of(1)
+    score = partial(examine, *program_of(*about))
     for start in range(0, len(images), size):
         some = slice(start, start + size)
         block, ours = images[some], labels[some]
