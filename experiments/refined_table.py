@@ -24,7 +24,9 @@ CROPS = ("hard", "stored")
 BEST = "the best"
 """Student of each set."""
 RECIPE = infoutil_refined()
-"""Whose leads are told."""
+"""Whose leads are told, and beside them those without mirrored real images."""
+MIRRORED = {True: "half mirrored", False: "none mirrored"}
+"""Real images of a step; lines from before there was a choice have none."""
 CLASSES = 10
 """Of CIFAR-10."""
 
@@ -75,7 +77,7 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
         if refiner.get("batch_size", usual) != usual:
             extra.append(f"{refiner['batch_size']} real images a step")
         if refiner and not refiner.get("mirrored"):
-            extra.append("none mirrored")
+            extra.append(MIRRORED[False])
         tiles = arguments.get("tiles", 1)
         start = arguments["start"] + (f", {tiles} tiles" if tiles > 1 else "")
         name = ", ".join([arguments["refiner"], *extra]).replace("_", " ")
@@ -99,10 +101,10 @@ def _leads(lines: list[dict[str, Any]]) -> list[str]:
             sets[seed] = max(top1, sets.get(seed, 0.0))
     rows = []
     for (budget, kind, name), ours in sorted(found.items()):
-        if kind == "refined":
+        if kind in MIRRORED.values():
             leads = [_lead(ours, found.get((budget, other, name), {})) for other in CROPS]
-            figures = spread(list(ours.values()))
-            rows.append(f"| {budget} | {name} | {len(ours)} | {figures} | {' | '.join(leads)} |")
+            figures = f"{len(ours)} | {spread(list(ours.values()))}"
+            rows.append(f"| {budget} | {kind} | {name} | {figures} | {' | '.join(leads)} |")
     head = [
         "",
         "`infoutil_refined` beside `infoutil`'s crops of the same sets: mean ± "
@@ -111,9 +113,9 @@ def _leads(lines: list[dict[str, Any]]) -> list[str]:
         "student, of those that were run, which are not always the same of both: such rows say "
         "what the best could be, and choose nothing.",
         "",
-        "| images a class | student | sets | refined | over crops, their classes | over crops, the "
-        "teacher's labels |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| images a class | real images | student | sets | refined | over crops, their classes | "
+        "over crops, the teacher's labels |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     return head + rows if rows else []
 
@@ -124,7 +126,7 @@ def _lead(ours: Sets, theirs: Sets) -> str:
 
 
 def _measured(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, str, int, float]]:
-    """Budget, kind of set, student, set seed and mean top-1, of refined sets and of crops."""
+    """Budget, kind of crops or of real images, student, set seed and mean top-1."""
     for line in lines:
         arguments = line["arguments"]
         ours, crops = _is_recipes(line), arguments["refiner"] == "none"
@@ -133,23 +135,23 @@ def _measured(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, str, int,
         for student, one in line["students"].items():
             name, kind = _named(student)
             if crops or kind == "learnt":
-                where, top1 = kind if crops else "refined", statistics.mean(one["top1"])
+                mirrored = bool(line.get("refiner", {}).get("mirrored"))
+                where, top1 = kind if crops else MIRRORED[mirrored], statistics.mean(one["top1"])
                 yield arguments["budget"], where, name, arguments["set_seed"], top1
 
 
 def _is_recipes(line: dict[str, Any]) -> bool:
-    """Whether a line's set is refined as `infoutil_refined` does it."""
+    """Whether a line's set is refined as `infoutil_refined` does it, mirrored images apart."""
     arguments, refiner = line["arguments"], line.get("refiner", {})
     ours = REFINERS["frepo"].sized(arguments["budget"] * CLASSES * RECIPE.tiles)
     age = _kept(provenance.describe(ours))
-    about = (ours.steps, ours.batch_size, ours.mirrored, age, ours.labels)
+    about = (ours.steps, ours.batch_size, age, ours.labels)
     asked = ("frepo", RECIPE.tiles, *about, 0.0, 0.0, None)
     return asked == (
         arguments["refiner"],
         arguments.get("tiles", 1),
         refiner.get("steps"),
         refiner.get("batch_size"),
-        refiner.get("mirrored", False),
         _kept(refiner),
         refiner.get("labels"),
         arguments["total_variation"],

@@ -58,8 +58,8 @@ def test_what_has_a_line_is_not_run_again(tmp_path, capsys):
     assert "there already" in capsys.readouterr().out
     table = (tmp_path / "table.md").read_text()
     assert (
-        "| 10 | infoutil | frepo, total variation 0.5 | 7 | hard | convnet3 | 20.0 ± 10.0 | 3.0 |"
-        in table
+        "| 10 | infoutil | frepo, total variation 0.5, none mirrored | 7 | hard | convnet3 | "
+        "20.0 ± 10.0 | 3.0 |" in table
     )
     assert "| 7 | stored | convnet3, dsa | 2.0 ± 1.0 | 3.0 |" in table
     assert replace(cell, total_variation=0.1).name.endswith("total_variation 0.1, convnet3")
@@ -68,13 +68,13 @@ def test_what_has_a_line_is_not_run_again(tmp_path, capsys):
 def test_leads_are_of_the_same_sets_and_of_the_recipe_alone(tmp_path):
     """Three refined sets, two of crops: 12 and 16 ahead, so 14 ± 25.4 (t of 0.975 is 12.71)."""
 
-    def line(seed, refiner, students, steps=1000, tiles=4, batch=256, age=20):
+    def line(seed, refiner, students, steps=1000, tiles=4, batch=256, age=20, mirrored=True):
         given = {"budget": 1, "start": "infoutil", "total_variation": 0.0, "distance": 0.0}
         given |= {"refiner": refiner, "set_seed": seed, "tiles": tiles}
         about = {"dataset": "CIFAR-10", "reduced": "small", "name": f"{refiner} {seed}"}
         about["source"] = {"train_images": 1000, "test_images": 10}
         how = {"steps": steps, "labels": "learnt", "batch_size": batch}
-        how["objective"] = {"greatest_age": age}
+        how |= {"objective": {"greatest_age": age}, "mirrored": mirrored}
         made = {} if refiner == "none" else {"refiner": how}
         top1 = {name: {"top1": [value] * 3} for name, value in students.items()}
         return json.dumps(about | made | {"arguments": given, "students": top1})
@@ -89,13 +89,15 @@ def test_leads_are_of_the_same_sets_and_of_the_recipe_alone(tmp_path):
         line(1, "frepo", {"a, learnt labels": 99.0}, batch=64),
         line(1, "frepo", {"a, learnt labels": 99.0}, age=100),
         line(1, "kip", {"a, learnt labels": 99.0}),
+        line(1, "frepo", {"a, learnt labels": 39.0}, mirrored=False),
     ]
     (tmp_path / "cifar10_convnet3_reduced_test.jsonl").write_text("\n".join(lines) + "\n")
     write_tables(tmp_path)
     table, leads = (tmp_path / "table.md").read_text().split("over crops, the teacher's labels |")
     assert table.count("frepo, learnt labels, 64 real images a step |") == 1
-    assert "| 1 | a | 3 | 42.0 ± 1.0 | +14.0 ± 25.4 (sets: 2) | +6.0 (sets: 1) |" in leads
-    assert "| 1 | the best | 3 | 42.0 ± 1.0 | +13.5 ± 31.8 (sets: 2) | +6.0 (sets: 1) |" in leads
+    assert "| 1 | none mirrored | a | 1 | 39.0 | +10.0 | +4.0 |" in leads
+    assert "| 1 | half mirrored | a | 3 | 42.0 ± 1.0 | +14.0 ± 25.4 (sets: 2) | +6.0 (sets: 1) |" in leads
+    assert "| 1 | half mirrored | the best | 3 | 42.0 ± 1.0 | +13.5 ± 31.8 (sets: 2) | +6.0 (sets: 1) |" in leads
 
 
 @pytest.mark.parametrize(("refiner", "labels"), [("none", "learnt"), ("frepo", "stored")])
