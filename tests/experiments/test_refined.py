@@ -95,9 +95,10 @@ def test_leads_are_of_the_same_sets_and_of_the_recipe_alone(tmp_path):
     write_tables(tmp_path)
     table, leads = (tmp_path / "table.md").read_text().split("over crops, the teacher's labels |")
     assert table.count("frepo, learnt labels, 64 real images a step |") == 1
-    assert "| 1 | none mirrored | a | 1 | 39.0 | +10.0 | +4.0 |" in leads
-    assert "| 1 | half mirrored | a | 3 | 42.0 ± 1.0 | +14.0 ± 25.4 (sets: 2) | +6.0 (sets: 1) |" in leads
-    assert "| 1 | half mirrored | the best | 3 | 42.0 ± 1.0 | +13.5 ± 31.8 (sets: 2) | +6.0 (sets: 1) |" in leads
+    assert "| none mirrored | a | 1 | 39.0 | +10.0 | +4.0 |" in leads
+    ours = "| 1 | half mirrored | {} | 3 | 42.0 ± 1.0 | {} (sets: 2) | +6.0 (sets: 1) |"
+    assert ours.format("a", "+14.0 ± 25.4") in leads
+    assert ours.format("the best", "+13.5 ± 31.8") in leads
 
 
 @pytest.mark.parametrize(("refiner", "labels"), [("none", "learnt"), ("frepo", "stored")])
