@@ -52,7 +52,8 @@ def _about(line: dict[str, Any]) -> str:
         "Top-1 in percent: mean ± standard deviation over students of one set. Students "
         "learn hard labels, or where it says so those that were learnt with the pixels, or the "
         "teacher's, as a set that is not refined stores them; no teacher "
-        "helps them while they train. Of several tiles each is an image of its own."
+        "helps them while they train. Of several tiles each is an image of its own. Seconds are "
+        "of refining; a line that takes up a set which another has refined says few."
     )
 
 
