@@ -57,7 +57,7 @@ class Refiner:
         temperature: of soft labels, at which students must read them, too.
         batch_size: real images a step, of all classes in proportion.
         mirrored: half of the real images, drawn anew for every step, are mirrored where the view
-            may be.
+            may be. (`NeuralFeatureRegression.mirrored` is about the set's own.)
         view: in which the set is seen, one draw for all its images; never mirrored where the pool
             says that a mirror image shows something else.
         network: whose student the set is for; by default as a student's.
