@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import nnx
+from jax import lax
 from jax.nn.initializers import variance_scaling, zeros
 from jaxtyping import Array, Float
 
@@ -85,9 +86,34 @@ def convolution(
     )
 
 
-def batch_norm(features: int, *, dtype: Any = None, rngs: nnx.Rngs) -> nnx.BatchNorm:
+class BatchNorm(nnx.BatchNorm):
+    """Flax's, whose running averages have a gradient.
+
+    NNX stops it, Linen does not. An image that is optimised through what a network does after it
+    has seen it needs it: it changes by what all others are normalised.
+    """
+
+    def __call__(
+        self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None
+    ) -> Array:
+        """Normalised by the batch, or in evaluation mode by the running averages."""
+        before = self.mean[...], self.var[...]
+        found: Array = super().__call__(x, use_running_average, mask=mask)
+        given = self.use_running_average if use_running_average is None else use_running_average
+        if not given:
+            # Flax's own operations, which XLA does not compute twice.
+            others = tuple(range(x.ndim - 1))
+            x = jnp.asarray(x, jnp.float32)
+            mean, square = x.mean(others, where=mask), lax.square(x).mean(others, where=mask)
+            var = jnp.maximum(0.0, square - lax.square(mean))
+            for average, old, new in ((self.mean, before[0], mean), (self.var, before[1], var)):
+                average[...] = self.momentum * old + (1 - self.momentum) * new
+        return found
+
+
+def batch_norm(features: int, *, dtype: Any = None, rngs: nnx.Rngs) -> BatchNorm:
     """Makes PyTorch's batch norm: epsilon 1e-5, running averages that move by a tenth."""
-    return nnx.BatchNorm(features, momentum=MOMENTUM, epsilon=1e-5, dtype=dtype, rngs=rngs)
+    return BatchNorm(features, momentum=MOMENTUM, epsilon=1e-5, dtype=dtype, rngs=rngs)
 
 
 def linear(inputs: int, outputs: int, *, dtype: Any = None, rngs: nnx.Rngs) -> nnx.Linear:

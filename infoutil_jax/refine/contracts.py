@@ -9,7 +9,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,7 @@ from infoutil_jax.models import Architecture
 from infoutil_jax.models.layers import MOMENTUM
 
 Variables = dict[str, Any]
+NormalisedBy = Literal["set", "running"]
 
 
 class Synthetic(NamedTuple):
@@ -82,23 +83,27 @@ class Network:
         variables: Variables,
         images: Float[Array, "n height width channels"],
         real: Float[Array, "m height width channels"],
+        by: NormalisedBy = "set",
     ) -> tuple[Float[Array, "n features"], Float[Array, "m features"]]:
         """What the classifier layer sees of each image of the set, and of real ones, flattened.
 
-        Both are normalised by the statistics of the set, as they are for a student that has
-        learnt from it: it has seen no others when it meets real images.
+        Batch normalisation normalises both by the same statistics: by the set's, as in a student
+        that has learnt from it and has seen no others when it meets real images, so that what is
+        seen of real images changes with the set, too; or by the network's running averages.
         """
+        evaluated = models.Predict(self.train.graphdef)
+        if by == "running":
+            seen, asked = (evaluated.features(variables, x) for x in (images, real))
+            return flattened(seen), flattened(asked)
         plain = dict(variables)
         if "batch_stats" in plain:
             plain["batch_stats"] = jax.tree.map(jnp.zeros_like, plain["batch_stats"])
         maps, after = self.train.features(plain, images)
         # A running average that begins at nought, after one batch.
-        statistics = jax.tree.map(lambda leaf: leaf / (1 - MOMENTUM), after.get("batch_stats", {}))
-        if statistics:
-            variables = {**variables, "batch_stats": statistics}
-        seen = models.Predict(self.train.graphdef).features(variables, real)
-        # Real images are as they are: nothing is differentiated in what is seen of them.
-        return flattened(maps), jax.lax.stop_gradient(flattened(seen))
+        averages = jax.tree.map(lambda leaf: leaf / (1 - MOMENTUM), after.get("batch_stats", {}))
+        if averages:
+            variables = {**variables, "batch_stats": averages}
+        return flattened(maps), flattened(evaluated.features(variables, real))
 
 
 class Step(NamedTuple):

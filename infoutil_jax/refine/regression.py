@@ -10,7 +10,7 @@ meanwhile; KIP (Nguyen, Chen & Lee, ICLR 2021) on a kernel of untrained ones, wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,7 @@ from infoutil_jax.method.selection.kernel_student import TEMPERATURE
 from infoutil_jax.refine.contracts import (
     Batch,
     Network,
+    NormalisedBy,
     Objective,
     Step,
     Synthetic,
@@ -106,6 +107,9 @@ class NeuralFeatureRegression(Objective):
             stronger features is answered more faintly, and faint answers are seldom far wrong.
         batch_size: images of the set that a network learns from in a step, at most; they are drawn
             anew for every step, as a student's are.
+        normalised_by: whose statistics batch normalisation takes for what is regressed on and asked
+            about: "set", the set's own, as in its students, or "running", the network's running
+            averages, as in the published code.
     """
 
     networks: int = 10
@@ -115,9 +119,11 @@ class NeuralFeatureRegression(Objective):
     mirrored: bool = True
     error: Literal["scaled", "squared"] = "scaled"
     batch_size: int = 100
+    normalised_by: NormalisedBy = "set"
 
     def __post_init__(self) -> None:
         ranges.check_choice("error", self.error, ("scaled", "squared"))
+        ranges.check_choice("normalised_by", self.normalised_by, get_args(NormalisedBy))
         ranges.check(self, batch_size=ranges.COUNT)
 
     def start(self, network: Network, key: Key[Array, ""]) -> Trained:
@@ -143,7 +149,7 @@ class NeuralFeatureRegression(Objective):
         if self.mirrored and network.view.flip and len(images) <= self.batch_size:
             images = jnp.concatenate([images, images[:, :, ::-1]])
             taught = jnp.concatenate([taught, taught])
-        seen, real = network.features(variables, images, batch.images)
+        seen, real = network.features(variables, images, batch.images, self.normalised_by)
         mean = 1 / batch.classes.shape[1]
         found = answers(seen @ seen.T, real @ seen.T, taught - mean, self.ridge)
         wanted = batch.classes - mean

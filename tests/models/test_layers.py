@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from infoutil_jax.models.layers import convolution, linear, max_pool
+from infoutil_jax.models.layers import batch_norm, convolution, linear, max_pool
 
 
 def test_initial_weights_are_torchvisions():
@@ -35,3 +35,28 @@ def test_a_max_pool_pads_with_nothing():
     images = -np.arange(1, 10, dtype=np.float32).reshape(1, 3, 3, 1)
     pooled = max_pool(jnp.asarray(images), 3, 2, padding=1)
     np.testing.assert_array_equal(pooled[0, ..., 0], [[-1, -2], [-4, -5]])
+
+
+def test_batch_norms_running_averages_are_flaxs_and_have_a_gradient():
+    images = 3 * jax.random.normal(jax.random.key(0), (5, 4, 3, 2)) + 1
+    ours, flaxs = batch_norm(2, rngs=nnx.Rngs(0)), nnx.BatchNorm(2, momentum=0.9, rngs=nnx.Rngs(0))
+    for layer in (ours, flaxs):
+        layer.train()
+    np.testing.assert_array_equal(ours(images), flaxs(images))
+    np.testing.assert_array_equal(ours.mean[...], flaxs.mean[...])
+    np.testing.assert_array_equal(ours.var[...], flaxs.var[...])
+    ours.eval()
+    before = np.asarray(ours.mean[...])
+    ours(images + 1)
+    np.testing.assert_array_equal(ours.mean[...], before)
+
+    def averages(images):
+        layer = batch_norm(2, rngs=nnx.Rngs(0))
+        layer.train()
+        layer(images)
+        return (layer.mean[...].sum(), layer.var[...].sum())
+
+    # d mean / dx = 0.1 / n and d var / dx = 0.2 (x - mean) / n, of n values a channel.
+    of_mean, of_var = jax.jacrev(averages)(images)
+    np.testing.assert_allclose(of_mean, 0.1 / 60, rtol=1e-5)
+    np.testing.assert_allclose(of_var, 0.2 * (images - images.mean((0, 1, 2))) / 60, atol=1e-6)

@@ -35,7 +35,7 @@ class Pixels(Network):
     def init(self, key):
         return {"params": {"nothing": jnp.zeros(1)}}
 
-    def features(self, variables, images, real):
+    def features(self, variables, images, real, by="set"):
         return images.reshape(len(images), -1), real.reshape(len(real), -1)
 
 
@@ -251,10 +251,39 @@ def test_real_images_are_seen_as_by_a_student_that_knows_the_set_alone(network, 
     np.testing.assert_allclose(alone[0], real[0], atol=1e-4)
 
 
+def test_a_set_is_improved_for_how_real_images_are_normalised_by_it(network, sets):
+    synthetic, batch = sets
+    variables = network.init(jax.random.key(0))
+    direction = jax.random.normal(jax.random.key(1), synthetic.images.shape)
+
+    def seen_of_real(amount):
+        images = synthetic.images + amount * direction
+        return (network.features(variables, images, batch.images)[1] ** 2).sum()
+
+    step = 1e-2
+    difference = (seen_of_real(step) - seen_of_real(-step)) / (2 * step)
+    assert abs(difference) > 1
+    assert float(jax.grad(seen_of_real)(0.0)) == pytest.approx(float(difference), rel=0.02)
+
+
+def test_by_running_averages_no_image_changes_what_is_seen_of_another(network, sets):
+    synthetic, batch = sets
+    variables = network.init(jax.random.key(0))
+    variables = network.train(variables, batch.images)[1]
+    seen, real = network.features(variables, synthetic.images, batch.images, "running")
+    alone, same = network.features(variables, synthetic.images[:1], synthetic.images, "running")
+    np.testing.assert_allclose(alone[0], seen[0], atol=1e-4)
+    np.testing.assert_allclose(same, seen, atol=1e-4)
+    by_set = network.features(variables, synthetic.images, batch.images)[1]
+    assert float(jnp.abs(by_set - real).max()) > 0.1
+
+
 @pytest.mark.usefixtures("unchecked")
 def test_an_error_that_there_is_not_is_refused():
     with pytest.raises(InputError, match="error 'absolute' is unknown: choose scaled, squared"):
         NeuralFeatureRegression(error="absolute")
+    with pytest.raises(InputError, match="normalised_by 'batch' is unknown: choose set, running"):
+        NeuralFeatureRegression(normalised_by="batch")
     with pytest.raises(InputError, match="choose cross_entropy, squared"):
         KernelRegression(error="scaled")
     with pytest.raises(InputError, match="batch_size is 0; it must be"):
