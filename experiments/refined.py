@@ -34,11 +34,14 @@ from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Pool
 from infoutil_jax.method.recipes import RECIPES
 from infoutil_jax.refine import REFINERS, NeuralFeatureRegression, Refiner
+from infoutil_jax.refine.contracts import NormalisedBy
 from infoutil_jax.training.config import BackboneConfig, StudentConfig
 from infoutil_jax.training.student import train_student
 from infoutil_jax.training.supervision import Supervision
 
 RESULTS = Path(__file__).parent / "results" / "refined"
+OF_FREPO = ("greatest_age", "error", "normalised_by")
+"""Arguments of its objective."""
 STUDENTS: dict[str, dict[str, Any]] = {
     "convnet3": {},
     "convnet3, no cutmix": {"cutmix": False},
@@ -82,6 +85,10 @@ class Refinement:
     """Of a set with learnt labels, other students learn its classes."""
     greatest_age: int | None = None
     """Passes over the set for which FRePo keeps a network; by default the refiner's."""
+    error: Literal["scaled", "squared"] | None = None
+    """FRePo's; by default the refiner's."""
+    normalised_by: NormalisedBy | None = None
+    """Whose statistics FRePo's networks normalise by; by default the refiner's choice."""
     mirrored: bool | None = None
     """Whether half of the real images are mirrored; by default the refiner's choice."""
     norm: Literal["batch", "instance", "none"] | None = None
@@ -119,7 +126,7 @@ class Refinement:
     def name(self) -> str:
         """Names the line."""
         parts = [self.start, self.refiner, str(self.budget), f"set{self.set_seed}"]
-        for what in ("steps", "greatest_age", "mirrored", "labels", "norm"):
+        for what in ("steps", *OF_FREPO, "mirrored", "labels", "norm"):
             if getattr(self, what) is not None:
                 parts.append(f"{what} {getattr(self, what)}")
         if self.tiles > 1:
@@ -216,12 +223,12 @@ class Refinement:
             "partition": self.tiles > 1,
         }
         refiner = replace(REFINERS[self.refiner], **given)
-        if self.greatest_age is None:
+        about = {k: getattr(self, k) for k in OF_FREPO if getattr(self, k) is not None}
+        if not about:
             return refiner
         if not isinstance(refiner.objective, NeuralFeatureRegression):
-            raise InputError(f"greatest_age is of frepo's networks: {self.refiner} keeps none")
-        objective = replace(refiner.objective, greatest_age=self.greatest_age)
-        return replace(refiner, objective=objective)
+            raise InputError(f"{', '.join(about)}: of frepo alone, not of {self.refiner}")
+        return replace(refiner, objective=replace(refiner.objective, **about))
 
     def _selected(self, setting: Setting) -> tuple[DistilledDataset, np.ndarray]:
         """The set that is refined, and its labels."""

@@ -27,6 +27,8 @@ RECIPE = infoutil_refined()
 """Whose leads are told, and beside them those without mirrored real images."""
 MIRRORED = {True: "half mirrored", False: "none mirrored"}
 """Real images of a step; lines from before there was a choice have none."""
+HELD = "statistics held"
+"""Lines from before a set was improved for how real images are normalised by its statistics."""
 CLASSES = 10
 """Of CIFAR-10."""
 
@@ -77,8 +79,15 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
         usual = getattr(REFINERS.get(arguments["refiner"]), "batch_size", None)
         if refiner.get("batch_size", usual) != usual:
             extra.append(f"{refiner['batch_size']} real images a step")
+        usually = provenance.describe(RECIPE.refine)["objective"]
+        for what in ("error", "normalised_by"):
+            found = refiner.get("objective", {}).get(what, usually[what])
+            if arguments["refiner"] == "frepo" and found != usually[what]:
+                extra.append(f"{what} {found}")
         if refiner and not refiner.get("mirrored"):
             extra.append(MIRRORED[False])
+        if _held(line):
+            extra.append(HELD)
         tiles = arguments.get("tiles", 1)
         start = arguments["start"] + (f", {tiles} tiles" if tiles > 1 else "")
         name = ", ".join([arguments["refiner"], *extra]).replace("_", " ")
@@ -102,7 +111,7 @@ def _leads(lines: list[dict[str, Any]]) -> list[str]:
             sets[seed] = max(top1, sets.get(seed, 0.0))
     rows = []
     for (budget, kind, name), ours in sorted(found.items()):
-        if kind in MIRRORED.values():
+        if kind not in CROPS:
             leads = [_lead(ours, found.get((budget, other, name), {})) for other in CROPS]
             figures = f"{len(ours)} | {spread(list(ours.values()))}"
             rows.append(f"| {budget} | {kind} | {name} | {figures} | {' | '.join(leads)} |")
@@ -114,7 +123,7 @@ def _leads(lines: list[dict[str, Any]]) -> list[str]:
         "student, of those that were run, which are not always the same of both: such rows say "
         "what the best could be, and choose nothing.",
         "",
-        "| images a class | real images | student | sets | refined | over crops, their classes | "
+        "| images a class | how | student | sets | refined | over crops, their classes | "
         "over crops, the teacher's labels |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
@@ -136,17 +145,19 @@ def _measured(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, str, int,
         for student, one in line["students"].items():
             name, kind = _named(student)
             if crops or kind == "learnt":
-                mirrored = bool(line.get("refiner", {}).get("mirrored"))
-                where, top1 = kind if crops else MIRRORED[mirrored], statistics.mean(one["top1"])
+                where, top1 = kind if crops else _how(line), statistics.mean(one["top1"])
                 yield arguments["budget"], where, name, arguments["set_seed"], top1
 
 
 def _is_recipes(line: dict[str, Any]) -> bool:
-    """Whether a line's set is refined as `infoutil_refined` does it, mirrored images apart."""
+    """Whether a line's set is refined as `infoutil_refined` does it, or once did."""
     arguments, refiner = line["arguments"], line.get("refiner", {})
     ours = REFINERS["frepo"].sized(arguments["budget"] * CLASSES * RECIPE.tiles)
-    age = _kept(provenance.describe(ours))
-    about = (ours.steps, ours.batch_size, age, ours.labels)
+    described = provenance.describe(ours)
+    objective = refiner.get("objective", {})
+    if not _held(line) and objective != described["objective"]:
+        return False
+    about = (ours.steps, ours.batch_size, _kept(described), ours.labels)
     asked = ("frepo", RECIPE.tiles, *about, 0.0, 0.0, None)
     return asked == (
         arguments["refiner"],
@@ -159,6 +170,16 @@ def _is_recipes(line: dict[str, Any]) -> bool:
         arguments["distance"],
         arguments.get("norm"),
     )
+
+
+def _held(line: dict[str, Any]) -> bool:
+    return line["arguments"].get("statistics") == "held"
+
+
+def _how(line: dict[str, Any]) -> str:
+    """What sets a line apart from others of the recipe."""
+    mirrored = MIRRORED[bool(line.get("refiner", {}).get("mirrored"))]
+    return f"{mirrored}, {HELD}" if _held(line) else mirrored
 
 
 def _kept(refiner: dict[str, Any]) -> int | None:
