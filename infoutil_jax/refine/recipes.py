@@ -39,8 +39,8 @@ def infoutil_refined(
 ) -> Recipe:
     """Synthetic pixels: `infoutil`'s choice, refined (FRePo), for students without a teacher.
 
-    On reduced CIFAR-10 at 1 image a class its students without CutMix are 12.3 ± 4.6 points ahead
-    of those of `infoutil`'s crops, and 11.3 ± 1.7 where these have the teacher's stored labels
+    On reduced CIFAR-10 at 1 image a class its students without CutMix are 12.5 ± 4.6 points ahead
+    of those of `infoutil`'s crops, and 11.5 ± 1.4 where these have the teacher's stored labels
     (test images, three sets; what it gains at 10, and where it loses: docs/refine.md).
 
     Args:

@@ -63,6 +63,7 @@ def test_the_manifest_says_how_it_was_refined(made):
         "mirrored": True,
         "error": "scaled",
         "batch_size": 100,
+        "normalised_by": "set",
     }
     assert made.manifest["training"]["temperature"] == 2.0
     card = (made.path / "README.md").read_text()
