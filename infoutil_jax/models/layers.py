@@ -87,7 +87,7 @@ def convolution(
 
 
 class BatchNorm(nnx.BatchNorm):
-    """Flax's, whose running averages have a gradient.
+    """Flax's over all axes but the last, whose running averages have a gradient.
 
     NNX stops it, Linen does not. An image that is optimised through what a network does after it
     has seen it needs it: it changes by what all others are normalised.
@@ -97,18 +97,21 @@ class BatchNorm(nnx.BatchNorm):
         self, x: Array, use_running_average: bool | None = None, *, mask: Array | None = None
     ) -> Array:
         """Normalised by the batch, or in evaluation mode by the running averages."""
-        before = self.mean[...], self.var[...]
-        found: Array = super().__call__(x, use_running_average, mask=mask)
         given = self.use_running_average if use_running_average is None else use_running_average
-        if not given:
-            # Flax's own operations, which XLA does not compute twice.
-            others = tuple(range(x.ndim - 1))
-            x = jnp.asarray(x, jnp.float32)
-            mean, square = x.mean(others, where=mask), lax.square(x).mean(others, where=mask)
-            var = jnp.maximum(0.0, square - lax.square(mean))
-            for average, old, new in ((self.mean, before[0], mean), (self.var, before[1], var)):
-                average[...] = self.momentum * old + (1 - self.momentum) * new
-        return found
+        if given:
+            found: Array = super().__call__(x, True, mask=mask)
+            return found
+        assert self.scale is not None and self.bias is not None  # as `batch_norm` makes it
+        x, scale, bias = self.promote_dtype((x, self.scale[...], self.bias[...]), dtype=self.dtype)
+        others = tuple(range(x.ndim - 1))
+        wide = jnp.asarray(x, jnp.promote_types(x.dtype, jnp.float32))
+        mean, square = (each.mean(others, where=mask) for each in (wide, lax.square(wide)))
+        var = jnp.maximum(0.0, square - lax.square(mean))
+        for average, new in ((self.mean, mean), (self.var, var)):
+            # Assigned by `average[...] =`, as Flax does it, each layer takes as long to trace as
+            # all before it (findings/flax_variable_assignment.sh).
+            average.set_value(self.momentum * average[...] + (1 - self.momentum) * new)
+        return ((x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias).astype(x.dtype)
 
 
 def batch_norm(features: int, *, dtype: Any = None, rngs: nnx.Rngs) -> BatchNorm:
