@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, Unpack
 
 import jax
@@ -123,6 +123,16 @@ def outline(architecture: Architecture) -> tuple[Predict, Variables]:
 
     Raises:
         InputError: as `create` does.
+    """
+    predict, variables = _outlined(architecture, BACKBONES.get(architecture.name))
+    return predict, jax.tree.map(lambda leaf: leaf, variables)
+
+
+@lru_cache(maxsize=64)
+def _outlined(architecture: Architecture, made_by: Any) -> tuple[Predict, Variables]:
+    """Kept, for a command reads several checkpoints of one backbone, and each takes a trace.
+
+    `made_by` is that of `BACKBONES`: another under the same name is another outline.
     """
     graphdefs = []
 

@@ -1,3 +1,4 @@
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -168,6 +169,16 @@ def test_outline_is_create_without_the_weights():
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), variables) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), shapes
     )
+
+
+def test_an_outline_is_the_callers_own_and_follows_the_backbones(monkeypatch):
+    outline(TINY)[1].clear()
+    assert outline(TINY)[1]
+    three = replace(TINY, image_size=(16, 16))
+    four = outline(replace(three, name="convnet4"))[1]
+    assert outline(three)[1] != four
+    monkeypatch.setitem(BACKBONES, TINY.name, BACKBONES["convnet4"])
+    assert outline(three)[1] == four
 
 
 def test_features_then_head_is_predict():
