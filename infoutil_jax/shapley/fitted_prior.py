@@ -7,7 +7,9 @@ more than it gives, and its error bars are too narrow. A few games of the networ
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Callable
+from dataclasses import fields, replace
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -19,7 +21,7 @@ from infoutil_jax.shapley.prior import GRID_PRIOR, Examples, Games, Grid, Prior,
 
 MOST_RHO = 0.95
 EVALUATIONS = 250
-"""Of the likelihood, at most, and as many again: of 128 pairs they take a second or two."""
+"""Of the likelihood, at most, and as many again: of 128 pairs they take a second."""
 
 SHARES = 0.0, 0.2, 0.35, 0.5, 0.65, 0.8
 """That examples may have; the first of those that are as likely."""
@@ -84,8 +86,10 @@ def fitted_prior(
         numbers[free] = x
         return _prior_of(numbers)
 
+    covariance = _by_weights(masks, grid)
+
     def cost(x: np.ndarray) -> float:
-        return -log_likelihood(prior_of(x), masks, played, grid)
+        return -_likelihood(covariance(prior_of(x)), played)
 
     from scipy.optimize import minimize  # takes half a second
 
@@ -108,19 +112,18 @@ def _with_examples(
     grid: Grid,
 ) -> Prior:
     """With the games as examples, as far as they tell of one another; else without."""
-    folds = np.arange(len(games)) % FOLDS
-
-    def likelihood(share: float) -> float:
-        """Of each fold's games beside the others, the mean over games."""
-        total = 0.0
-        for fold in range(FOLDS):
-            left_out = folds == fold
-            others = Examples(masks, games[~left_out], share)
-            one = replace(prior, examples=others if share else None)
-            total += left_out.sum() * log_likelihood(one, masks, games[left_out], grid)
-        return total / len(games)
-
-    share = max(SHARES, key=likelihood) if len(games) >= FOLDS else 0.0
+    if len(games) < FOLDS:
+        return prior
+    alone = Games(masks.shape[1], grid, prior).between_pairs(masks)
+    folds, likelihoods = np.arange(len(games)) % FOLDS, np.zeros(len(SHARES))
+    for fold in range(FOLDS):  # each fold's games beside the others; the sum over games
+        left_out = folds == fold
+        others = replace(prior, examples=Examples(masks, games[~left_out], share=1.0))
+        added = Games(masks.shape[1], grid, others).between_pairs(masks) - alone
+        likelihoods += left_out.sum() * np.array(
+            [_likelihood(alone + share * added, games[left_out]) for share in SHARES]
+        )
+    share = SHARES[int(likelihoods.argmax())]
     return replace(prior, examples=Examples(masks, games, share)) if share else prior
 
 
@@ -131,10 +134,42 @@ def log_likelihood(
     grid: Grid,
 ) -> float:
     """Log density of a difference, mean over games, each with the scale that suits it best."""
-    factor = cholesky(Games(masks.shape[1], grid, prior).between_pairs(masks))
+    return _likelihood(Games(masks.shape[1], grid, prior).between_pairs(masks), differences)
+
+
+def _likelihood(
+    covariance: Float[np.ndarray, "pairs pairs"], differences: Float[np.ndarray, "games pairs"]
+) -> float:
+    factor = cholesky(covariance)
     white = np.linalg.solve(factor, differences.T)
     scale = np.log(np.square(white).mean(0)).mean() / 2
     return float(-(scale + np.log(np.diag(factor)).mean() + (1 + np.log(2 * np.pi)) / 2))
+
+
+def _by_weights(
+    masks: Bool[np.ndarray, "pairs players"], grid: Grid
+) -> Callable[[Prior], Float[np.ndarray, "pairs pairs"]]:
+    """`Games.between_pairs` of priors without examples, each a sum of what is computed once.
+
+    It is linear in all of a prior's numbers but rho.
+    """
+    players = masks.shape[1]
+    nothing = Prior(rho=0.0, linear=0.0)
+    names = [field.name for field in fields(Prior) if field.name not in ("rho", "examples")]
+
+    def between(prior: Prior, grid: Grid | None) -> Float[np.ndarray, "pairs pairs"]:
+        return Games(players, grid, prior).between_pairs(masks)
+
+    of_each = {}
+    for name in names:
+        only: dict[str, Any] = {name: 1.0}
+        of_each[name] = between(replace(nothing, **only), grid) - between(nothing, grid)
+
+    def covariance(prior: Prior) -> Float[np.ndarray, "pairs pairs"]:
+        weighted = (getattr(prior, name) * of for name, of in of_each.items())
+        return sum(weighted, between(replace(nothing, rho=prior.rho), None))
+
+    return covariance
 
 
 def _free(grid: Grid) -> Bool[np.ndarray, " numbers"]:
