@@ -19,6 +19,7 @@ from infoutil_jax.shapley import (
 from infoutil_jax.shapley.coalitions import exact
 from infoutil_jax.shapley.fitted_prior import (
     _START,
+    _by_weights,
     _free,
     _numbers,
     _numbers_of,
@@ -159,6 +160,15 @@ def test_its_examples_are_the_games_each_at_the_scale_that_the_prior_thinks_like
     np.testing.assert_allclose(ratio, np.broadcast_to(ratio[:, :1], ratio.shape), rtol=1e-9)
 
 
+@pytest.mark.parametrize("grid", [(4, 4), (3, 2), (1, 6), (2, 2)])
+def test_a_covariance_is_the_sum_of_what_each_weight_adds(grid):
+    players = grid[0] * grid[1]
+    masks = pilot_coalitions(players, 24)
+    for prior in (Prior(0.3, 100.0, 0.5, 0.04, 0.01, 0.2), Prior(0.9, 0.1, 0.2, 0.7, 3.0, 0.4)):
+        whole = Games(players, grid, prior).between_pairs(masks)
+        np.testing.assert_allclose(_by_weights(masks, grid)(prior), whole, rtol=1e-12, atol=1e-12)
+
+
 def test_games_that_tell_nothing_of_one_another_are_no_examples():
     """Such as those of a prior without any, and too few to know."""
     masks = pilot_coalitions(16, 64)
@@ -169,7 +179,7 @@ def test_games_that_tell_nothing_of_one_another_are_no_examples():
     assert fitted_prior(alike, masks, GRID).examples.share == 0.8
 
 
-@pytest.mark.parametrize(("count", "seed"), [(4, 0), (6, 1), (7, 2), (9, 3)])
+@pytest.mark.parametrize(("count", "seed"), [(4, 0), (4, 2), (4, 11), (6, 1), (7, 2), (9, 3)])
 def test_the_share_is_the_one_that_makes_each_game_likeliest_by_the_others(count, seed):
     """Every fourth game is judged by the rest, in turn; on ties examples have the smaller share."""
     masks, prior = pilot_coalitions(6, 64), Prior(0.5, 3.0, 0.3, 0.1, 0.02)
