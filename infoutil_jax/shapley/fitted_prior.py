@@ -160,10 +160,10 @@ def _by_weights(
     def between(prior: Prior, grid: Grid | None) -> Float[np.ndarray, "pairs pairs"]:
         return Games(players, grid, prior).between_pairs(masks)
 
-    of_each = {}
+    zero, of_each = between(nothing, grid), {}
     for name in names:
         only: dict[str, Any] = {name: 1.0}
-        of_each[name] = between(replace(nothing, **only), grid) - between(nothing, grid)
+        of_each[name] = between(replace(nothing, **only), grid) - zero
 
     def covariance(prior: Prior) -> Float[np.ndarray, "pairs pairs"]:
         weighted = (getattr(prior, name) * of for name, of in of_each.items())

@@ -45,6 +45,11 @@ def test_batch_norms_running_averages_are_flaxs_and_have_a_gradient():
     np.testing.assert_array_equal(ours(images), flaxs(images))
     np.testing.assert_array_equal(ours.mean[...], flaxs.mean[...])
     np.testing.assert_array_equal(ours.var[...], flaxs.var[...])
+    by_images = [
+        jax.grad(lambda images, layer=layer: (nnx.clone(layer)(images) ** 3).sum())(images)
+        for layer in (ours, flaxs)
+    ]
+    np.testing.assert_array_equal(*by_images)
     ours.eval()
     before = np.asarray(ours.mean[...])
     ours(images + 1)
