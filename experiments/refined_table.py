@@ -24,9 +24,8 @@ CROPS = ("hard", "stored")
 BEST = "the best"
 """Student of each set."""
 RECIPE = infoutil_refined()
-"""Whose leads are told, and beside them those without mirrored real images."""
-MIRRORED = {True: "half mirrored", False: "none mirrored"}
-"""Real images of a step; lines from before there was a choice have none."""
+"""Whose leads are told."""
+REFINER = REFINERS["frepo"]
 HELD = "statistics held"
 """Lines from before a set was improved for how real images are normalised by its statistics."""
 CLASSES = 10
@@ -73,19 +72,18 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
             extra.append("learnt labels")
         if arguments.get("norm"):
             extra.append(f"{arguments['norm']} norm")
-        age, kept = (_kept(about) for about in (refiner, provenance.describe(RECIPE.refine)))
-        if age not in (None, kept):
-            extra.append(f"greatest age {age}")
+        if "greatest_age" in (objective := refiner.get("objective", {})):
+            extra.append(f"greatest age {objective['greatest_age']}")
         usual = getattr(REFINERS.get(arguments["refiner"]), "batch_size", None)
         if refiner.get("batch_size", usual) != usual:
             extra.append(f"{refiner['batch_size']} real images a step")
-        usually = provenance.describe(RECIPE.refine)["objective"]
+        usually = provenance.describe(REFINER)["objective"]
         for what in ("error", "normalised_by"):
-            found = refiner.get("objective", {}).get(what, usually[what])
+            found = objective.get(what, usually[what])
             if arguments["refiner"] == "frepo" and found != usually[what]:
                 extra.append(f"{what} {found}")
         if refiner and not refiner.get("mirrored"):
-            extra.append(MIRRORED[False])
+            extra.append("none mirrored")
         if _held(line):
             extra.append(HELD)
         tiles = arguments.get("tiles", 1)
@@ -114,7 +112,7 @@ def _leads(lines: list[dict[str, Any]]) -> list[str]:
         if kind not in CROPS:
             leads = [_lead(ours, found.get((budget, other, name), {})) for other in CROPS]
             figures = f"{len(ours)} | {spread(list(ours.values()))}"
-            rows.append(f"| {budget} | {kind} | {name} | {figures} | {' | '.join(leads)} |")
+            rows.append(f"| {budget} | {name} | {figures} | {' | '.join(leads)} |")
     head = [
         "",
         "`infoutil_refined` beside `infoutil`'s crops of the same sets: mean ± "
@@ -123,9 +121,9 @@ def _leads(lines: list[dict[str, Any]]) -> list[str]:
         "student, of those that were run, which are not always the same of both: such rows say "
         "what the best could be, and choose nothing.",
         "",
-        "| images a class | how | student | sets | refined | over crops, their classes | "
+        "| images a class | student | sets | refined | over crops, their classes | "
         "over crops, the teacher's labels |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+        "| --- | --- | --- | --- | --- | --- |",
     ]
     return head + rows if rows else []
 
@@ -136,7 +134,7 @@ def _lead(ours: Sets, theirs: Sets) -> str:
 
 
 def _measured(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, str, int, float]]:
-    """Budget, kind of crops or of real images, student, set seed and mean top-1."""
+    """Budget, kind of labels, student, set seed and mean top-1."""
     for line in lines:
         arguments = line["arguments"]
         ours, crops = _is_recipes(line), arguments["refiner"] == "none"
@@ -145,47 +143,20 @@ def _measured(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, str, int,
         for student, one in line["students"].items():
             name, kind = _named(student)
             if crops or kind == "learnt":
-                where, top1 = kind if crops else _how(line), statistics.mean(one["top1"])
-                yield arguments["budget"], where, name, arguments["set_seed"], top1
+                top1 = statistics.mean(one["top1"])
+                yield arguments["budget"], kind, name, arguments["set_seed"], top1
 
 
 def _is_recipes(line: dict[str, Any]) -> bool:
-    """Whether a line's set is refined as `infoutil_refined` does it, or once did."""
-    arguments, refiner = line["arguments"], line.get("refiner", {})
-    ours = REFINERS["frepo"].sized(arguments["budget"] * CLASSES * RECIPE.tiles)
-    described = provenance.describe(ours)
-    objective = refiner.get("objective", {})
-    if not _held(line) and objective != described["objective"]:
-        return False
-    about = (ours.steps, ours.batch_size, _kept(described), ours.labels)
-    asked = ("frepo", RECIPE.tiles, *about, 0.0, 0.0, None)
-    return asked == (
-        arguments["refiner"],
-        arguments.get("tiles", 1),
-        refiner.get("steps"),
-        refiner.get("batch_size"),
-        _kept(refiner),
-        refiner.get("labels"),
-        arguments["total_variation"],
-        arguments["distance"],
-        arguments.get("norm"),
-    )
+    """Whether a line's set is refined as `infoutil_refined` does it, for students of any width."""
+    ours = REFINER.sized(line["arguments"]["budget"] * CLASSES * RECIPE.tiles)
+    found, described = line.get("refiner", {}), provenance.describe(ours)
+    network = {**found.get("network", {}), "width": described["network"]["width"]}
+    return not _held(line) and {**found, "network": network} == described
 
 
 def _held(line: dict[str, Any]) -> bool:
     return line["arguments"].get("statistics") == "held"
-
-
-def _how(line: dict[str, Any]) -> str:
-    """What sets a line apart from others of the recipe."""
-    mirrored = MIRRORED[bool(line.get("refiner", {}).get("mirrored"))]
-    return f"{mirrored}, {HELD}" if _held(line) else mirrored
-
-
-def _kept(refiner: dict[str, Any]) -> int | None:
-    """How long FRePo's networks are kept, of a refiner as it is described."""
-    age: int | None = refiner.get("objective", {}).get("greatest_age")
-    return age
 
 
 def _named(student: str) -> tuple[str, str]:

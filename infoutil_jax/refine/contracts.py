@@ -125,6 +125,10 @@ class Objective(ABC):
     manifest. Only `loss` is needed; the rest is for objectives that learn or know more.
     """
 
+    def sized(self, count: int) -> Objective:
+        """The same for a set of `count` images, where what it does depends on that."""
+        return self
+
     def extra(self) -> Any:
         """What it learns beside pixels and labels: a pytree of float arrays."""
         return ()

@@ -19,7 +19,7 @@ REFINERS = {
         NeuralFeatureRegression(),
         learning_rate=0.05,
         steps=3000,
-        steps_per_image=25,
+        steps_per_image=50,
         view=FLIP,
         labels="learnt",
         partition=True,

@@ -114,10 +114,11 @@ class Refiner:
         return {"cutmix": False} | ({"labels": "stored"} if self.labels == "learnt" else {})
 
     def sized(self, count: int) -> Refiner:
-        """The same for a set of which the objective sees `count` images: its steps are decided."""
+        """The same for a set of which the objective sees `count` images: all is decided."""
         each = self.steps_per_image
         steps = self.steps if each is None else min(self.steps, each * count)
-        return replace(self, steps=steps, steps_per_image=None)
+        objective = self.objective.sized(count)
+        return replace(self, objective=objective, steps=steps, steps_per_image=None)
 
     def resuming(self, folder: Path, shown: bool) -> Any:
         """The same, with its state kept in `folder`, and a line of progress where `shown`.
@@ -169,8 +170,8 @@ class Refiner:
                 "there must be as many images as rows, and as many of each class"
             )
         tiles = soft_labels.shape[1] if self.partition else 1
-        if self.steps_per_image is not None:
-            sized = self.sized(len(images) * tiles)
+        sized = self.sized(len(images) * tiles)
+        if sized != self:
             return sized._refined(folder, shown, key, teacher, images, soft_labels, pool)
         if any(pixels % math.isqrt(tiles) for pixels in images.shape[1:3]):
             raise InputError(

@@ -9,7 +9,7 @@ meanwhile; KIP (Nguyen, Chen & Lee, ICLR 2021) on a kernel of untrained ones, wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 import jax
@@ -96,8 +96,8 @@ class NeuralFeatureRegression(Objective):
     Attributes:
         networks: how many there are at once.
         greatest_age: passes over the set after which a network is replaced: a step is one, or a
-            part of one where the set has more than `batch_size` images. The longer, the more a
-            small set learns what suits these networks and no fresh one.
+            part of one where the set has more than `batch_size` images. None: 100 for such a set,
+            20 for a smaller one, which a network soon knows by heart.
         ridge: in units of the kernel's mean diagonal.
         learning_rate: of the networks, AdamW's.
         mirrored: the set's mirror images are regressed on, too, where images may be mirrored and
@@ -113,7 +113,7 @@ class NeuralFeatureRegression(Objective):
     """
 
     networks: int = 10
-    greatest_age: int = 20
+    greatest_age: int | None = None
     ridge: float = 0.01
     learning_rate: float = 0.001
     mirrored: bool = True
@@ -124,14 +124,18 @@ class NeuralFeatureRegression(Objective):
     def __post_init__(self) -> None:
         ranges.check_choice("error", self.error, ("scaled", "squared"))
         ranges.check_choice("normalised_by", self.normalised_by, get_args(NormalisedBy))
-        ranges.check(self, batch_size=ranges.COUNT)
+        ranges.check(self, batch_size=ranges.COUNT, greatest_age=ranges.COUNT)
+
+    def sized(self, count: int) -> NeuralFeatureRegression:
+        """The same with a greatest age, that of a set of `count` images where none is chosen."""
+        return replace(self, greatest_age=self._lasts(count))
 
     def start(self, network: Network, key: Key[Array, ""]) -> Trained:
         """Fresh networks; how long each has until it is replaced is drawn."""
         fresh, ages = jax.random.split(key)
         variables = jax.vmap(network.init)(jax.random.split(fresh, self.networks))
         optimiser = jax.vmap(self._optimiser().init)(variables["params"])
-        age = jax.random.randint(ages, (self.networks,), 0, self.greatest_age)
+        age = jax.random.randint(ages, (self.networks,), 0, self._lasts(1))
         return Trained(variables, optimiser, age.astype(jnp.float32))
 
     def loss(
@@ -188,9 +192,13 @@ class NeuralFeatureRegression(Objective):
 
         # The condition is about one network: about the stack, it would copy all of it.
         older = Trained(trained, optimiser, age)
-        now = jax.lax.cond(age >= self.greatest_age, renewed, lambda _: older, fresh)
+        last = age >= self._lasts(len(synthetic.images))
+        now = jax.lax.cond(last, renewed, lambda _: older, fresh)
         done: Trained = jax.tree.map(lambda many, new: many.at[number].set(new), state, now)
         return done
+
+    def _lasts(self, count: int) -> int:
+        return self.greatest_age or (100 if count > self.batch_size else 20)
 
     def _optimiser(self) -> optax.GradientTransformation:
         return optax.adamw(self.learning_rate, weight_decay=0.01)

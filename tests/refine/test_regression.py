@@ -19,6 +19,7 @@ from infoutil_jax.refine import (
     KernelRegression,
     Network,
     NeuralFeatureRegression,
+    Refiner,
     Step,
     Synthetic,
 )
@@ -187,6 +188,23 @@ def test_a_network_grows_older_by_the_share_of_the_set_that_it_has_learnt_from(n
         state = advance(network, state, now, sets[0])
         ages.append(float(state.age[0]))
     assert ages == [2.5, 3.0, 3.5, 0.0, 0.5]
+
+
+@pytest.mark.parametrize(
+    ("chosen", "count", "age"), [(None, 100, 20), (None, 101, 100), (7, 100, 7), (7, 101, 7)]
+)
+def test_networks_are_kept_longer_for_a_set_of_more_than_a_batch(chosen, count, age):
+    refiner = Refiner(NeuralFeatureRegression(greatest_age=chosen))
+    assert refiner.sized(count).objective == NeuralFeatureRegression(greatest_age=age)
+
+
+def test_a_network_is_as_old_as_its_set_lets_it_become(network, sets, step):
+    """Six images are more than a batch of five, and not more than one of six."""
+    for batch_size, replaced in ((5, False), (6, True)):
+        objective = NeuralFeatureRegression(networks=1, batch_size=batch_size)
+        state = objective.start(network, jax.random.key(0))._replace(age=jnp.full(1, 19.5))
+        after = jax.jit(objective.advance, static_argnums=0)(network, state, step, sets[0])
+        assert (float(after.age[0]) == 0) == replaced
 
 
 def test_a_set_of_more_than_a_batch_is_not_doubled_by_its_mirror_images(sets, step):
