@@ -243,14 +243,14 @@ class _Pools:
 
     def __init__(self, source: Source, recipes: Sequence[Recipe], config: DistillConfig):
         self.source, self.config = source, config
-        self.users = Counter(recipe.per_image for recipe in recipes)
+        self.users = Counter(recipe.examined_by for recipe in recipes)
         self.scored: dict[Any, ScoredPool] = {}
 
     def of(self, recipe: Recipe, scorer: Teacher, seed: int) -> Callable[[], ScoredPool] | None:
         """What scores the pool of a recipe; None where no other examines the same crops."""
-        if self.users[recipe.per_image] == 1:
+        if self.users[recipe.examined_by] == 1:
             return None
-        same = recipe.per_image, scorer.stage, seed
+        same = recipe.examined_by, scorer.stage, seed
 
         def pool() -> ScoredPool:
             if same not in self.scored:

@@ -29,8 +29,8 @@ COST = 3
 SLACK = 1e-3
 """Share of a score by which another batch may round it otherwise, many times over."""
 
-Attribute = Callable[[Int[np.ndarray, " images"], int], Examined]
-"""Attributes images, in the round of that number; returns what can still be kept of them."""
+Attribute = Callable[[Int[np.ndarray, " images"]], Examined]
+"""Attributes images; returns what can still be kept of them."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +87,13 @@ def attributed(
         bounds: of all images of the pool.
         per_class: crops that are kept of each class.
         at_once: images of a round, as far as there are so many left.
-        attribute: of images, ascending, in a round of a number.
+        attribute: of images, ascending.
     """
     sign = -1.0 if _lowest(recipe) else 1.0
     order = np.lexsort((bounds.ids, -bounds.scores, bounds.labels))
     ids, labels, scores = bounds.ids[order], bounds.labels[order], bounds.scores[order]
     classes, place = np.unique(labels, return_inverse=True)
-    waiting, number = np.ones(len(ids), bool), 0
+    waiting = np.ones(len(ids), bool)
     best: list[np.ndarray] = [np.zeros(0)] * len(classes)
     depth = max(per_class, -(-at_once // len(classes)))
     while True:
@@ -101,8 +101,8 @@ def attributed(
         chosen = _first(waiting & (scores >= (worst - SLACK * np.abs(worst))[place]), place, depth)
         if not chosen.any():
             return
-        rows = attribute(np.sort(ids[chosen]), number)
-        waiting, number = waiting & ~chosen, number + 1
+        rows = attribute(np.sort(ids[chosen]))
+        waiting &= ~chosen
         for label, one in enumerate(classes):
             mine = sign * rows.candidates.scores[rows.candidates.labels == one]
             best[label] = np.sort(np.concatenate([best[label], mine]))[::-1][:per_class]

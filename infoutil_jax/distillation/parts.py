@@ -74,6 +74,11 @@ def name_of(source: Source, teacher: Teacher, recipe: Recipe, numbers: Sequence[
     return hashlib.sha256(json.dumps(about, sort_keys=True).encode()).hexdigest()[:16]
 
 
+def digest_of(indices: Int[np.ndarray, " images"]) -> str:
+    """Names some images of a source by their numbers."""
+    return hashlib.sha256(indices.astype("<i8").tobytes()).hexdigest()[:16]
+
+
 def parts_of(folder: Path, indices: Int[np.ndarray, " pool"]) -> Parts:
     """The files of a run's parts, and the images of each."""
     starts = range(0, len(indices), PART)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,7 +31,6 @@ from infoutil_jax.distillation.config import DistillConfig
 from infoutil_jax.distillation.engines import Engine
 from infoutil_jax.distillation.examine import (
     POOL,
-    SELECT,
     Examined,
     Results,
     bytes_at_once,
@@ -39,13 +38,12 @@ from infoutil_jax.distillation.examine import (
     program_of,
     stream,
 )
+from infoutil_jax.distillation.reducing import Keep, folded, keeping
 from infoutil_jax.errors import InputError
 from infoutil_jax.image import mosaic
-from infoutil_jax.method.contracts import Attribute, Fitted
+from infoutil_jax.method.contracts import Attribute, Fitted, PerImage
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.training.teacher import Teacher
-
-Keep = Callable[[Examined], Examined]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,11 +53,15 @@ class ScoredPool:
     Attributes:
         source: where the images come from.
         teacher: the teacher that attributed and scored the images.
-        recipe: the recipe that scored. You may replace its selector.
+        recipe: the recipe that scored, or another that only selects, or refines, otherwise.
         seed: of every random draw.
         config: how it ran.
         rows: a row a crop, in order of example ids.
         attribute: what attributed, where the recipe's was fitted to the teacher first.
+        examined_by: of the recipe that scored.
+
+    Raises:
+        InputError: `dataclasses.replace` with a recipe that scores otherwise.
     """
 
     source: Source
@@ -69,6 +71,17 @@ class ScoredPool:
     config: DistillConfig
     rows: Examined
     attribute: Attribute | None = None
+    examined_by: tuple[PerImage, int] | None = None
+
+    def __post_init__(self) -> None:
+        if self.examined_by is None:
+            object.__setattr__(self, "examined_by", self.recipe.examined_by)
+        elif self.examined_by != self.recipe.examined_by:
+            raise InputError(
+                f"recipe {self.recipe.name!r}, of {self.recipe.tiles} tiles an image, scores "
+                f"otherwise than what scored the pool, for {self.examined_by[1]} tiles: score a "
+                "pool by it, or replace the selector alone"
+            )
 
 
 def score_pool(
@@ -107,7 +120,7 @@ def score_pool(
     indices = choose_pool(source.train.labels, config.pool, seed, config.forgotten)
     attribute = _fitted(source, teacher, recipe.attribute, indices)
     run = _Run(source, teacher, replace(recipe, attribute=attribute), seed, config)
-    keep = _keep(recipe, seed, per_class, config.progress)
+    keep = keeping(recipe, seed, per_class, config.progress)
     what = f"scoring ({recipe.name})"
     with progress.Bar(what, len(indices), unit="image", shown=config.progress) as bar:
         place = None
@@ -261,12 +274,13 @@ def _lazily(
     bounds = lazily.Bounds(found.ids, found.labels, found.scores.astype(np.float64))
     run.images, run.waited, run.started = first.images, first.waited, first.started
 
-    def attribute(images: Int[np.ndarray, " images"], number: int) -> Examined:
+    def attribute(images: Int[np.ndarray, " images"]) -> Examined:
         bar.extend(len(images))
-        place = None if folder is None else folder / f"round{number}"
+        # Which images make a round depends on the batch: another batch looks for another name.
+        place = None if folder is None else folder / f"round-{parts.digest_of(images)}"
         return _collected(run, images, keep, bar, place)
 
-    return _folded(lazily.attributed(run.recipe, bounds, per_class, run.size, attribute), keep)
+    return folded(lazily.attributed(run.recipe, bounds, per_class, run.size, attribute), keep)
 
 
 def _collected(
@@ -276,11 +290,11 @@ def _collected(
     if run.config.engine is not None:
         return _spread(run, run.config.engine, indices, keep, bar, folder)
     if folder is None:
-        return _folded(run.score(indices, bar), keep)
+        return folded(run.score(indices, bar), keep)
     files = parts.parts_of(folder, indices)
     for path, part in parts.missing(files):
-        parts.save(path, _folded(run.score(part, bar), keep))
-    return _folded(map(parts.load, files), keep)
+        parts.save(path, folded(run.score(part, bar), keep))
+    return folded(map(parts.load, files), keep)
 
 
 def _spread(
@@ -303,37 +317,13 @@ def _spread(
             parts.save(path, rows)
         run.images += len(part)
         bar.update(len(part))
-    return _folded(map(found.__getitem__ if folder is None else parts.load, files), keep)
+    return folded(map(found.__getitem__ if folder is None else parts.load, files), keep)
 
 
 def _part(run: _Run, keep: Keep, indices: Int[np.ndarray, " images"]) -> Examined:
     """The table of a part, in a process of an engine's."""
     with progress.Bar("scoring", len(indices), unit="image", shown=False) as bar:
-        return _folded(run.score(indices, bar), keep)
-
-
-def _keep(recipe: Recipe, seed: int, per_class: int | None, shown: bool) -> Keep:
-    """Makes the function that reduces a table for the selector; tells once if there is none."""
-    reduce, key = recipe.selector.reduce, stream(seed, SELECT)
-    if per_class is None:
-        return lambda rows: rows
-    if reduce is None:
-        said = f"{recipe.name} chooses among all crops at once: more images need more memory"
-        progress.note(said, shown=shown)
-        return lambda rows: rows
-    return lambda rows: rows.follow(reduce(key, rows.candidates, per_class))
-
-
-def _folded(tables: Iterator[Examined], keep: Keep) -> Examined:
-    """Joins tables, reducing whenever as many new rows as kept rows have arrived."""
-    rows: list[Examined] = []
-    waiting: list[Examined] = []
-    for table in tables:
-        waiting.append(table)
-        # Reducing costs a sort: it waits until there are as many new rows as old ones.
-        if not rows or sum(len(t.boxes) for t in waiting) >= len(rows[0].boxes):
-            rows, waiting = [keep(Examined.joined(*rows, *waiting))], []
-    return keep(Examined.joined(*rows, *waiting)).in_order()
+        return folded(run.score(indices, bar), keep)
 
 
 @jax.jit

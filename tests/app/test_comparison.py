@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from infoutil_jax.app.accounts import mean_interval
-from infoutil_jax.app.comparison import Comparison, compare
+from infoutil_jax.app.comparison import Comparison, _Pools, compare
 from infoutil_jax.app.config import CompareConfig
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.distillation import DistillConfig, distill
@@ -129,3 +129,11 @@ def test_two_recipes_of_one_name_are_told(digits, tmp_path):
     with pytest.raises(InputError, match="two recipes are called 'rded'"):
         compare(digits, tmp_path, ["rded", recipes.rded()], CONFIG)
     assert not list(tmp_path.iterdir())
+
+
+def test_recipes_share_a_pool_where_crops_have_one_size(digits, teachers):
+    """Crops are scored at the size of a tile."""
+    teacher, few = teachers["converged"], recipes.herding(tiles=1)
+    for other, shared in ((recipes.k_means(tiles=1), True), (recipes.k_means(tiles=4), False)):
+        pools = _Pools(digits, [few, other], DistillConfig(progress=False))
+        assert all((pools.of(one, teacher, 0) is not None) == shared for one in (few, other))

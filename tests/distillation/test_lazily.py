@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infoutil_jax.distillation import DistillConfig, distill, distill_pool, lazily, score_pool
+from infoutil_jax.distillation.distill import selected
 from infoutil_jax.distillation.examine import Examined
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.contracts import Candidates
@@ -34,9 +35,9 @@ def attributions(monkeypatch):
     attributed = lazily.attributed
 
     def watching(recipe, bounds, per_class, at_once, attribute):
-        def one_round(images, number):
+        def one_round(images):
             counts.append(len(images))
-            return attribute(images, number)
+            return attribute(images)
 
         return attributed(recipe, bounds, per_class, at_once, one_round)
 
@@ -93,6 +94,29 @@ def test_a_stopped_run_goes_on(digits, teacher, tmp_path, attributions, monkeypa
     assert len(attributions) == 3 * rounds
 
 
+def test_a_stopped_run_goes_on_with_batches_of_another_size(digits, teacher, tmp_path, monkeypatch):
+    """They make rounds of other images, which are not those that are on disk."""
+
+    def scored(folder, batch_size):
+        config = replace(CONFIG, batch_size=batch_size)
+        return score_pool(digits, teacher, PRINTED, per_class=2, folder=folder, config=config)
+
+    wanted = selected(scored(None, 64), 2).candidates
+    attributed = lazily.attributed
+
+    def stopping(recipe, bounds, per_class, at_once, attribute):
+        yield next(attributed(recipe, bounds, per_class, at_once, attribute))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lazily, "attributed", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        scored(tmp_path, 16)
+    monkeypatch.undo()
+    found = selected(scored(tmp_path, 64), 2).candidates
+    np.testing.assert_array_equal(found.ids, wanted.ids)
+    np.testing.assert_array_equal(found.crops, wanted.crops)
+
+
 def test_only_windows_of_maps_that_cost_more_than_they_are_bounded():
     size = (32, 32)
     found = lazily.bounding(PRINTED, size)
@@ -132,9 +156,9 @@ class Pool:
     scores: np.ndarray
     labels: np.ndarray
 
-    def attribute(self, images, number):
-        assert number == self.rounds
-        self.rounds, self.seen = self.rounds + 1, self.seen | set(images.tolist())
+    def attribute(self, images):
+        assert self.seen.isdisjoint(images.tolist())
+        self.seen |= set(images.tolist())
         return self.rows(images)
 
     def rows(self, images):
@@ -146,7 +170,7 @@ class Pool:
         )
 
     def __post_init__(self):
-        self.rounds, self.seen = 0, set()
+        self.seen = set()
 
 
 @given(

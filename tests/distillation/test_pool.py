@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from infoutil_jax import memory
-from infoutil_jax.distillation import DistillConfig, Examined, parts, pool, score_pool
+from infoutil_jax.distillation import DistillConfig, Examined, parts, pool, reducing, score_pool
 from infoutil_jax.distillation.examine import SELECT, examine, stream
 from infoutil_jax.distillation.pool import choose_pool
 from infoutil_jax.errors import InputError
@@ -271,13 +271,13 @@ def examined(count, first):
 
 def test_while_tables_come_little_is_held():
     """Fifty tables of a hundred rows: never more than what is kept and as many new rows again."""
-    held, keep = [], pool._keep(dataclasses.replace(RDED, select=TopK()), 0, 3, False)
+    held, keep = [], reducing.keeping(dataclasses.replace(RDED, select=TopK()), 0, 3, False)
 
     def counting(rows):
         held.append(len(rows.boxes))
         return keep(rows)
 
-    rows = pool._folded((examined(100, 100 * n) for n in range(50)), counting)
+    rows = reducing.folded((examined(100, 100 * n) for n in range(50)), counting)
     assert len(rows.boxes) == 12 and max(held) <= 112 and len(held) == 51
     np.testing.assert_array_equal(rows.boxes[:, 0], rows.candidates.ids)
 
@@ -290,3 +290,14 @@ def test_boxes_and_maps_follow_the_chosen_rows():
     np.testing.assert_array_equal(kept.candidates.scores, np.arange(4))
     with pytest.raises(InputError, match="returned crop 0 of example 99, which is not among"):
         rows.follow(chosen._replace(ids=np.array([0, 99, 1, 2])))
+
+
+def test_a_pool_is_spent_by_no_recipe_that_scores_otherwise(digits, teachers):
+    """Crops are scored at the size of a tile, so that other tiles have other scores."""
+    config = DistillConfig(pool=2, progress=False)
+    scored = score_pool(digits, teachers["converged"], RDED, config=config)
+    other = dataclasses.replace(scored, recipe=dataclasses.replace(RDED, select=RandomK()))
+    assert other.rows is scored.rows
+    for recipe in (dataclasses.replace(RDED, tiles=4), rded(num_crops=2)):
+        with pytest.raises(InputError, match=r"scores otherwise .* replace the selector alone"):
+            dataclasses.replace(scored, recipe=recipe)

@@ -97,6 +97,11 @@ class Recipe:
         return PerImage(self.attribute, self.crop, self.score, self.embed, self.fit)
 
     @property
+    def examined_by(self) -> tuple[PerImage, int]:
+        """All of it that a pool's table depends on: crops are of a tile's size when scored."""
+        return self.per_image, self.tiles
+
+    @property
     def parted(self) -> bool:
         """Whether students are asked to take tiles for images, by the recipe or what refines."""
         return self.partition or bool(getattr(self.refine, "partition", False))
