@@ -204,29 +204,6 @@ def test_an_audit_passes_after_the_image_is_gone_from_the_source(photo_set):
     assert audit(distilled.path, now, teacher).findings[0].what == "source"
 
 
-def test_a_copy_under_another_name_is_told_before_anything_is_written(photo_set):
-    folder, _, teacher, distilled = photo_set
-    name = first_of(distilled, 0)[0]
-    twin = (folder / name).with_name("twin" + (folder / name).suffix)
-    shutil.copy(folder / name, twin)
-    for path in twin.parent.iterdir():
-        if path.name not in (twin.name, (folder / name).name):
-            path.unlink()
-    source = open_source(f"folder:{folder}", image_size=32)
-    made = distill(
-        source,
-        teacher,
-        random(),
-        images_per_class=1,
-        workdir=distilled.path,
-        config=DistillConfig(overwrite=True, progress=False),
-    )
-    before = everything(made.path)
-    with pytest.raises(InputError, match=r"has the same pixels as .* give both"):
-        forget(made.path, [first_of(made, 0)[0]], source, teacher, config=QUIET)
-    assert everything(made.path) == before
-
-
 def test_what_shows_the_earlier_set_goes_and_what_holds_the_image_is_named(photo_set):
     _, source, teacher, distilled = photo_set
     run, name = distilled.path.parent, first_of(distilled, 0)[0]

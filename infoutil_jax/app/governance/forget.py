@@ -9,6 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from infoutil_jax import files, locks
 from infoutil_jax.app.governance.again import (
     Again,
@@ -80,7 +82,7 @@ def forget(
     Raises:
         InputError: in one sentence, with the set as it was: no such set or image, another source
             or teacher, a set of refined or painted pixels, a class that has too few images left,
-            or an image of the new set that has the same pixels under another name.
+            or an image of the new set that has the same pixels as a forgotten one in the source.
     """
     folder = Path(path)
     if not (folder / MANIFEST).is_file():
@@ -92,8 +94,9 @@ def forget(
         checked_records(before)
         again = _again(before, source, teachers, recipe)
         examples = _examples(before, again.source, source_ids)
-        made = again.contents(config, [*forgotten_of(before), *examples], folder=scoring_of(folder))
-        _check_twins(made, again.source, examples)
+        every = [*forgotten_of(before), *examples]
+        made = again.contents(config, every, folder=scoring_of(folder))
+        _check_twins(made, again.source, every)
         distilled = made.write(again.source, folder, overwrite=True)
         for left in (scoring_of(folder), refining_of(folder)):
             shutil.rmtree(left, ignore_errors=True)
@@ -157,12 +160,15 @@ def _examples(distilled: DistilledDataset, source: Source, source_ids: Sequence[
 
 
 def _check_twins(made: Contents, source: Source, examples: Sequence[int]) -> None:
-    """Checks that no image of the new set is a copy of one that is to be forgotten.
+    """Checks that no image of the new set is a copy of a forgotten one that is still in the source.
 
     Raises:
         InputError: one is.
     """
-    gone = {source.train.image(i).tobytes(): i for i in examples}
+    ids = np.array(source.train.ids)
+    # Where one has gone from the source stands another image, which is not forgotten.
+    others = set(np.delete(ids, examples).tolist())
+    gone = {source.train.image(i).tobytes(): i for i in examples if ids[i] not in others}
     for kept in sorted({tile["example"] for one in made.records for tile in one["tiles"]}):
         twin = gone.get(source.train.image(kept).tobytes())
         if twin is not None:
