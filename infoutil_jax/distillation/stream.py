@@ -188,6 +188,9 @@ def _check_same(stream: Stream, then: Mapping[str, Any]) -> None:
         InputError: it is not.
     """
     now = stream.plan.about()
+    for name in ("teacher", "label_teacher"):
+        if isinstance(then.get(name), str):  # as older streams have it
+            now[name] = now[name]["digest"]
     for name in [name for name in now if now[name] != then.get(name)][:1]:
         raise InputError(
             f"the stream at {stream.folder} was begun with another {name}: open it with the same, "

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Int, Int32, Shaped, UInt8
 
-from infoutil_jax import parallel, ranges
+from infoutil_jax import parallel, provenance, ranges
 from infoutil_jax.blocks import padded
 from infoutil_jax.distillation.checks import check_shape_of
 from infoutil_jax.distillation.config import StreamConfig
@@ -112,8 +112,8 @@ class Plan:
             "images_per_class": self.images_per_class,
             "seed": self.seed,
             "classes": list(self.class_names),
-            "teacher": self.teacher.digest(),
-            "label_teacher": self.label_teacher.digest(),
+            "teacher": _told(self.teacher),
+            "label_teacher": _told(self.label_teacher),
         }
 
     def teachers(self, shape: tuple[int, int, int]) -> tuple[Teacher, Teacher]:
@@ -125,6 +125,17 @@ class Plan:
         scorer = scorer_of(self.recipe, self.teacher, self.label_teacher)
         spec = "the stream"
         return check_shape_of(scorer, spec, shape), check_shape_of(self.label_teacher, spec, shape)
+
+
+def _told(teacher: Teacher) -> dict[str, Any]:
+    """What a teacher computes, as far as that can be told."""
+    about = provenance.describe([teacher.architecture, teacher.version])
+    return {
+        "digest": teacher.digest(),
+        "mean": list(teacher.mean),
+        "std": list(teacher.std),
+        "about": about,
+    }
 
 
 def full(plan: Plan, state: State) -> Int[np.ndarray, " full"]:

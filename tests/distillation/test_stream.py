@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from infoutil_jax.data.distilled import DistilledDataset, write_distilled
-from infoutil_jax.distillation import DistillConfig, Stream, StreamConfig, distill
+from infoutil_jax.distillation import DistillConfig, Stream, StreamConfig, distill, reserve
 from infoutil_jax.distillation import stream as module
 from infoutil_jax.errors import InputError
 from infoutil_jax.method import features, scores, selection
@@ -259,6 +259,8 @@ def test_a_recipe_that_cannot_stream_says_why(message, tmp_path):
         ({"seed": 1}, "was begun with another seed: open it with the same"),
         ({"images_per_class": 3}, "was begun with another images_per_class"),
         ({"label_teacher": TEACHER}, "was begun with another label_teacher"),
+        ({"label_teacher": replace(LABELLER, mean=0.9)}, "was begun with another label_teacher"),
+        ({"label_teacher": replace(LABELLER, version="2")}, "was begun with another label_teacher"),
         ({"label_teacher": teacher_of(1, tuple("ab"))}, "know other classes: give two"),
         ({"label_teacher": replace(TEACHER, class_names=None)}, None),
         ({"images_per_class": 0}, "images_per_class is 0; it must be at least 1"),
@@ -273,6 +275,15 @@ def test_it_is_opened_with_what_it_was_begun_with(change, message, arrivals, tmp
         return
     with pytest.raises(InputError, match=message):
         opened(tmp_path / "set", **change)
+
+
+def test_a_stream_that_knows_its_teachers_by_their_digests_goes_on(arrivals, tmp_path):
+    images, labels = arrivals.train.arrays()
+    kept = opened(tmp_path / "set").update(images[:60], labels[:60])
+    about = kept.plan.about()
+    about |= {role: about[role]["digest"] for role in ("teacher", "label_teacher")}
+    reserve.save(kept.file, kept.state, about)
+    assert opened(tmp_path / "set").images == 60
 
 
 def test_a_teacher_names_its_classes(tmp_path):
