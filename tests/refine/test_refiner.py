@@ -309,7 +309,7 @@ def test_students_learn_more_from_a_refined_set_than_from_what_it_began_as(digit
     mean, std = channel_statistics(pool.images)
     first = np.array([np.flatnonzero(pool.labels == label)[0] for label in range(10)])
     images, labels = pool.images[first], np.arange(10)
-    refiner = replace(REFINERS["frepo"], network=BackboneConfig(width=16))
+    refiner = replace(REFINERS["frepo"], steps_per_image=25, network=BackboneConfig(width=16))
     teacher = SimpleNamespace(mean=mean, std=std, normalisation=Normalisation.of(mean, std))
     refined, logits = refiner(KEY, teacher, images, np.zeros((10, 1, 10), np.float32), pool)
     config = StudentConfig(width=16, cutmix=False, flip=False, labels="hard", seeds=(0, 1))
