@@ -17,7 +17,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -245,11 +245,12 @@ def write_distilled(
         partial_path = files.beside(place)
         try:
             _write_files(partial_path, images, suffix, (head, rows, soft_labels))
+            found = DistilledDataset.load(partial_path)
             files.move(partial_path, place)
         except BaseException:
             shutil.rmtree(partial_path, ignore_errors=True)
             raise
-    return DistilledDataset.load(path)
+    return replace(found, path=Path(path))
 
 
 def _write_files(

@@ -54,13 +54,15 @@ def wrong(file: Path, how: str) -> NoReturn:
 def class_folders(class_names: Sequence[str]) -> list[str]:
     """A folder name for each class, safe and distinct on every file system.
 
-    Sorted by name, as folder readers number classes, they are in the order of the labels. Where
-    the names themselves are all that, they stay; else each begins with its label, in as many
-    digits as the last one's.
+    Sorted by name, as folder readers number classes, they are in the order of the labels, and so
+    are the paths of files in them. Where the names themselves are all that, they stay; else each
+    begins with its label, in as many digits as the last one's.
     """
     plain = [_plain_name(name) for name in class_names]
     folded = [name.casefold() for name in plain]
-    if plain == list(class_names) and _increasing(plain) and _increasing(folded):
+    # In paths "t/" comes after "t-shirt/".
+    paths = [[f"{name}/" for name in names] for names in (plain, folded)]
+    if plain == list(class_names) and all(map(_increasing, (plain, folded, *paths))):
         return plain
     digits = len(str(len(plain) - 1))
     return [f"{label:0{digits}}_{name}" for label, name in enumerate(plain)]

@@ -43,6 +43,10 @@ NAMES = st.lists(st.text(max_size=12), min_size=1, max_size=40, unique=True)
         (("B", "a"), ["0_B", "1_a"]),  # sorted for some readers, not for those that fold case
         (("straße", "犬.jpg"), ["0_straße", "1_犬_jpg"]),
         (("9", "10"), ["0_9", "1_10"]),
+        (("t", "t-shirt"), ["0_t", "1_t-shirt"]),  # "-" comes before the "/" of their files' paths
+        (("t-shirt", "t"), ["0_t-shirt", "1_t"]),
+        (("A-b", "T", "t-shirt"), ["0_A-b", "1_T", "2_t-shirt"]),
+        (("t", "top-hat"), ["t", "top-hat"]),
     ],
 )
 def test_names_stay_readable(names, folders):
@@ -56,9 +60,14 @@ def test_thousands_of_classes_are_in_order():
 
 @given(NAMES)
 @example(list(HOSTILE))
+@example(["covid", "covid-19"])
+@example(["C", "c-d"])
 def test_any_class_names_are_in_order_and_safe(names):
     folders = class_folders(names)
-    assert folders == sorted(folders)
+    for ends in ("", "/"):  # as folders, and as the beginning of their files' paths
+        for form in (str, str.casefold):
+            ordered = [form(folder + ends) for folder in folders]
+            assert ordered == sorted(ordered)
     assert len({unicodedata.normalize("NFD", name.casefold()) for name in folders}) == len(names)
     for folder in folders:
         assert 0 < len(folder.encode()) < 120 and folder.isprintable()
@@ -78,6 +87,13 @@ def test_a_set_of_hostile_names_is_whole(tmp_path, arguments):
     found.verify()
     assert found.class_names == HOSTILE
     assert sorted(p.name for p in (found.path / "images").iterdir()) == class_folders(HOSTILE)
+
+
+def test_names_that_go_on_with_a_hyphen_are_read_back(tmp_path, arguments):
+    given = arguments() | {"class_names": ("covid", "covid-19", "none")}
+    found = write_distilled(tmp_path / "set", **given)
+    found.verify()
+    np.testing.assert_array_equal(found.labels, given["labels"])
 
 
 TFDS = """

@@ -7,7 +7,7 @@ import safetensors.numpy
 from PIL import Image
 
 from infoutil_jax import files
-from infoutil_jax.data import distilled
+from infoutil_jax.data import distilled, layout
 from infoutil_jax.data.distilled import DistilledDataset, check_destination, write_distilled
 from infoutil_jax.errors import InputError
 
@@ -146,6 +146,14 @@ def test_a_failed_replacement_keeps_the_old_set(tmp_path, written, monkeypatch, 
     monkeypatch.setattr(Path, "rename", failing)
     with pytest.raises(OSError, match="disk full"):
         write_distilled(written.path, **arguments(channels=1), overwrite=True)
+    assert everything(tmp_path) == before
+
+
+def test_a_set_that_cannot_be_read_back_takes_nobodys_place(tmp_path, written, arguments):
+    before = everything(tmp_path)
+    wide = np.zeros((9, 1, layout.MOST_SIDE + 1, 3), np.uint8)
+    with pytest.raises(InputError, match="three positive integers up to 16384"):
+        write_distilled(written.path, **arguments() | {"images": wide}, overwrite=True)
     assert everything(tmp_path) == before
 
 
