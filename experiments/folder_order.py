@@ -1,11 +1,11 @@
 """Do readers of folders number the classes of a distilled set as we do?
 
-    python -m experiments.folder_order --python torchvision=VENV/bin/python datasets=VENV/bin/python
+    python -m experiments.folder_order --python torchvision VENV/bin/python datasets VENV/bin/python
 
-Class lists are drawn at random from plain, spaced, accented, dotted and hostile names, and a set is
-written for each. torchvision's ImageFolder, TFDS's ImageFolder and Hugging Face's `datasets` then
-read every set, each in a process of its own, and must find image i under the label that we gave it;
-`datasets` also our class names and soft labels.
+Class lists are drawn at random from plain, spaced, accented, dotted and hostile names and those of
+splits, and a set is written for each. torchvision's ImageFolder, TFDS's ImageFolder and Hugging
+Face's `datasets` then read every set, each in a process of its own, and must find image i under the
+label that we gave it; `datasets` also our class names and soft labels.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ ALPHABET = (
     *"éüñßøЖ犬अा",
     "e\u0301",
     "\U0001d518",
-    "CON",
-    "nul",
+    *("CON", "nul"),
+    *("train", "test", "dev"),  # names of splits
     "\t",
 )
 

@@ -1,7 +1,8 @@
 """The README.md of a distilled set: a dataset card, and programs that train on it (host).
 
-Its front matter tells Hugging Face's `datasets` of image, label and soft labels; other columns,
-such as a crop's origin, `datasets` then leaves out. The text is `card.md`.
+Its front matter tells Hugging Face's `datasets` of image, label and soft labels, where the images
+are PNG files; other columns, such as a crop's origin, `datasets` then leaves out. The text is
+`card.md`.
 """
 
 from __future__ import annotations
@@ -34,8 +35,15 @@ _READ = {
     (False, True): f"np.load(file){_CELL}.repeat({{side}}, 0).repeat({{side}}, 1)",
 }
 """An image's pixels, or a tile's, enlarged; by whether they are a PNG, and students see tiles."""
-_FEATURES = """configs:
+# Without files of its own `datasets` takes a folder "test" for a split, and nothing else.
+_FEATURES = """
+configs:
 - config_name: default
+  data_files:
+  - split: train
+    path:
+    - metadata.jsonl
+    - images/**
   features:
   - name: image
     dtype: image
@@ -46,8 +54,7 @@ _FEATURES = """configs:
 NAMES
   - name: soft_labels
     list:
-      list: float32
-"""
+      list: float32"""
 
 
 def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -80,7 +87,7 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     return Template(_TEMPLATE.read_text()).substitute(
         name=name,
         quoted_name=quoted(name),
-        hugging_face=_hugging_face(manifest["class_names"]),
+        hugging_face=_hugging_face(manifest["class_names"]) if ending == ".png" else "",
         count=count,
         height=height,
         width=width,
@@ -123,9 +130,9 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _hugging_face(class_names: Sequence[str]) -> str:
-    """The front matter by which `datasets` makes labels a ClassLabel."""
+    """The front matter by which `datasets` finds every image, and makes labels a ClassLabel."""
     names = [f"          '{label}': {quoted(name)}" for label, name in enumerate(class_names)]
-    return _FEATURES.strip().replace("NAMES", "\n".join(names))
+    return _FEATURES.replace("NAMES", "\n".join(names))
 
 
 def _name(manifest: Mapping[str, Any]) -> str:
