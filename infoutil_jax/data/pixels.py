@@ -16,12 +16,14 @@ from infoutil_jax.data.rasters import Bands, Encoded, open_raster, picture, seve
 _MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 _GREY = ("1", "L", "LA", "La")
 _EXIF_ORIENTATION = 0x0112
+# What a PNG's orientation stands behind, before its pixels or after them.
+_PNG_TURNS = (b"eXIf", b"Raw profile type exif", b"XML:com.adobe.xmp")
 
 
 class Header(NamedTuple):
     """What is known of an image before it is made into pixels of 8 bits."""
 
-    size: tuple[int, int]  # height, width, as displayed (EXIF orientation applied)
+    size: tuple[int, int]  # height, width, as displayed (orientation applied)
     bands: int  # 1 grey, 3 colour, any other number as they are; alpha is not counted
     alpha: bool
     values: tuple[float, float] | None  # the lowest and highest; None for 8 bits
@@ -59,20 +61,17 @@ def read_header(data: Encoded) -> Header:
         alpha, values = found.alpha is not None, _extent(found.values)
         return Header((height, width), bands, alpha, values, found.frames, digest)
     with found as image:
-        width, height = image.size
-        # Asking a PNG without an EXIF block for its EXIF would decode it.
-        if "exif" in image.info and _turn(image) >= 5:
-            width, height = height, width
+        size = image.size if _is_turned(image, data) else image.size[::-1]
         bands, alpha = 3 if _is_colour(image) else 1, image.has_transparency_data
-        return Header((height, width), bands, alpha, None, several_frames(image), digest)
+        return Header(size, bands, alpha, None, several_frames(image), digest)
 
 
 def decode(data: Encoded, view: View) -> UInt8[np.ndarray, "h w c"]:
     """Decodes to what `view` asks for.
 
-    The EXIF orientation is applied, the short side resized with Pillow's antialiased BILINEAR
-    filter (as torchvision does) and the centre kept; an image that has the size already keeps
-    its pixels. Alpha that is not asked for is blended on the background.
+    The orientation that EXIF or XMP tell is applied, the short side resized with Pillow's
+    antialiased BILINEAR filter (as torchvision does) and the centre kept; an image that has the
+    size already keeps its pixels. Alpha that is not asked for is blended on the background.
     """
     found = open_raster(data)
     if isinstance(found, Bands):
@@ -89,12 +88,16 @@ def decode(data: Encoded, view: View) -> UInt8[np.ndarray, "h w c"]:
     return _fitted(_as_mode(image, _MODES[view.channels], view.background), view.size)
 
 
-def _turn(image: Image.Image) -> int:
-    """EXIF's orientation; 1 where its block is broken, for the pixels need not be."""
+def _is_turned(image: Image.Image, data: Encoded) -> bool:
+    """Whether `_upright` is going to exchange height and width."""
+    if _EXIF_ORIENTATION in getattr(image, "tag_v2", ()):
+        return False  # Pillow has exchanged a TIFF's already
+    if image.format == "PNG" and not any(mark in bytes(data) for mark in _PNG_TURNS):
+        return False  # asking it would decode it
     try:
-        return int(image.getexif().get(_EXIF_ORIENTATION, 1))
-    except Exception:  # it fails in as many ways as blocks are broken
-        return 1
+        return image.getexif().get(_EXIF_ORIENTATION) in (5, 6, 7, 8)
+    except Exception:  # it fails in as many ways as blocks are broken, and the pixels need not be
+        return False
 
 
 def _upright(image: Image.Image) -> Image.Image:

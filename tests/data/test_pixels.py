@@ -1,11 +1,16 @@
 """How an image file becomes pixels: every mode, depth and size."""
 
+import io
+import struct
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
+from PIL.PngImagePlugin import PngInfo
 
+from infoutil_jax.data.pixels import View, decode, read_header
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
 
@@ -86,6 +91,56 @@ def test_exif_orientation_turns_pixels_and_size(folder):
     source = opened(folder)
     assert source.image_size == (20, 32)
     np.testing.assert_array_equal(source.train.image(0), upright)
+
+
+def with_orientation(ending, place, orientation):
+    """An image of 12 by 20 pixels, encoded, whose orientation stands in `place`."""
+    exif, file, text = Image.Exif(), io.BytesIO(), PngInfo()
+    exif[0x0112] = orientation
+    block = exif.tobytes()
+    xmp = f'<rdf:Description tiff:Orientation="{orientation}"/>'
+    if place == "raw profile":
+        text.add_text("Raw profile type exif", f"\nexif\n{len(block):8}\n{block.hex()}\n", zip=True)
+    if place == "XMP":
+        text.add_itxt("XML:com.adobe.xmp", xmp)
+    extra = {
+        "EXIF": {"exif": exif},
+        "XMP": {"xmp": xmp.encode(), "tiffinfo": {700: xmp.encode()}},
+        "tag and XMP": {"tiffinfo": {700: xmp.encode(), 274: orientation}},
+    }.get(place, {})
+    pixels = np.arange(240, dtype=np.uint8).reshape(12, 20)
+    Image.fromarray(pixels).save(
+        file, ending, **extra, **({"pnginfo": text} if ending == "png" else {})
+    )
+    data = file.getvalue()
+    if place == "late chunk":
+        chunk = b"eXIf" + block[6:]
+        late = struct.pack(">I", len(chunk) - 4) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        data = data[:-12] + late + data[-12:]
+    return data
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8, 9])
+@pytest.mark.parametrize(
+    ("ending", "place"),
+    [
+        *[(ending, place) for ending in ("png", "jpeg", "webp") for place in ("EXIF", "XMP")],
+        *[("png", "raw profile"), ("png", "late chunk"), ("tiff", "XMP"), ("tiff", "tag and XMP")],
+    ],
+)
+def test_the_header_has_the_size_that_is_decoded(ending, place, orientation):
+    data = with_orientation(ending, place, orientation)
+    header = read_header(data)
+    assert header.size == ((20, 12) if orientation in (6, 8) else (12, 20))
+    with Image.open(io.BytesIO(data)) as image:
+        upright = np.asarray(ImageOps.exif_transpose(image).convert("L"))
+    np.testing.assert_array_equal(decode(data, View(header.size, 1))[..., 0], upright)
+
+
+def test_a_png_without_orientation_is_not_decoded_for_its_header(monkeypatch):
+    data = with_orientation("png", "", 1)
+    monkeypatch.setattr(Image.Image, "getexif", lambda image: pytest.fail("it is decoded"))
+    assert read_header(data).size == (12, 20)
 
 
 def test_resizing_keeps_the_aspect_and_the_centre(folder):
