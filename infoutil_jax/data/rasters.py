@@ -25,11 +25,14 @@ Encoded = bytes | np.ndarray  # a file's bytes, or pixels [h, w] or [h, w, bands
 
 # Pillow unpacks 16 bits a colour to their high byte, and in the other byte order to their low one.
 _OTHER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
+# What libtiff unpacks is in the machine's order, as Pillow knows of unsigned 16 bits alone.
+_NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 # PGM and PPM: kind, width, height and highest value, each after blanks and comments.
 _NETPBM = re.compile(rb"P([56])" + rb"\s+(?:#[^\n]*\n\s*)*(\d{1,9})" * 3 + rb"\s")
 _BASE = {0: 1, 1: 1, 2: 3, 3: 1, 6: 3, 8: 3}  # TIFF: samples of each kind of picture
-_CMYK = 5
-_ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLES, _PLANES, _EXTRA = 274, 258, 262, 277, 284, 338
+_PALETTE, _CMYK, _SIGNED = 3, 5, 2
+_ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLES = 274, 258, 262, 277
+_PLANES, _EXTRA, _FORMAT = 284, 338, 339
 
 
 class Bands(NamedTuple):
@@ -126,12 +129,14 @@ def _is_wide(image: Image.Image) -> bool:
     return image.mode in ("RGB", "RGBA") and ";16" in _raw_mode(image)
 
 
-def _wide(image: Image.Image, data: bytes) -> Bands:
+def _wide(image: Any, data: bytes) -> Bands:
     """The values of an image of more than 8 bits, which Pillow would cut to 8 or clip."""
     frames, raw, key = several_frames(image), _raw_mode(image), image.info.get("transparency")
     if image.mode in ("RGB", "RGBA"):
         values = _sixteen_bits(data, raw)
     else:
+        if raw in _NATIVE and image.tile[0].codec_name == "libtiff":
+            _unpack_as(image, _NATIVE[raw])
         values = np.asarray(ImageOps.exif_transpose(image))[..., None]
         if raw == "I;32N":  # a TIFF's unsigned integers, which Pillow takes for signed
             values = values.view(np.uint32)
@@ -153,12 +158,17 @@ def _sixteen_bits(data: bytes, raw: str) -> UInt32[np.ndarray, "h w bands"]:
 
 def _read_as(data: bytes, raw: str) -> UInt32[np.ndarray, "h w bands"]:
     """The bytes that Pillow unpacks when it is told how."""
-    image: Any = _open(data)
+    image = _open(data)
+    _unpack_as(image, raw)
+    return np.asarray(ImageOps.exif_transpose(image)).astype(np.uint32)
+
+
+def _unpack_as(image: Any, raw: str) -> None:
+    """Tells Pillow how to unpack the pixels, which it is yet to decode."""
     image.tile = [
         tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
         for tile in image.tile
     ]
-    return np.asarray(ImageOps.exif_transpose(image)).astype(np.uint32)
 
 
 def _open_tiff(data: bytes) -> Image.Image | Bands:
@@ -173,8 +183,11 @@ def _open_tiff(data: bytes) -> Image.Image | Bands:
     kind = tags.get(_PHOTOMETRIC, 1)
     if bands - implied != _BASE.get(kind) and kind != _CMYK:  # whose fifth is a spot colour's ink
         return _by_tifffile(data)  # Pillow reads the first three and says nothing
-    if tags.get(_PLANES) == 2 and max(tags.get(_BITS, (1,))) > 8:
-        return _by_tifffile(data)  # Pillow takes each byte for a pixel
+    deep = max(tags.get(_BITS, (1,))) > 8
+    if tags.get(_PLANES) == 2 and (deep or tags.get(_SAMPLES) == 2):
+        return _by_tifffile(data)  # Pillow takes each byte for a pixel, and alpha's for grey
+    if _SIGNED in tags.get(_FORMAT, ()) and not deep:
+        return _by_tifffile(data)  # Pillow takes -1 for 255
     if not _is_wide(image):
         return image
     raw = _raw_mode(image)
@@ -199,6 +212,8 @@ def _by_tifffile(data: bytes) -> Image.Image | Bands:
         page: Any = file.pages[0]
         if page.imagelength * page.imagewidth > MOST_PIXELS:
             raise ValueError(TOO_LARGE)
+        if page.photometric == _PALETTE:
+            raise ValueError("its pixels are numbers of a palette; they should be the colours")
         try:
             values, axes = page.asarray(maxworkers=1), page.axes
         except ValueError as error:
