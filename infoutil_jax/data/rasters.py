@@ -4,6 +4,7 @@ Of a file with several frames or pages the first is taken. Nothing is unpickled.
 """
 
 import io
+import math
 import re
 import sys
 import warnings
@@ -27,8 +28,9 @@ Encoded = bytes | np.ndarray  # a file's bytes, or pixels [h, w] or [h, w, bands
 _OTHER = {"16B": "16L", "16L": "16B", "16N": "16B" if sys.byteorder == "little" else "16L"}
 # What libtiff unpacks is in the machine's order, as Pillow knows of unsigned 16 bits alone.
 _NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
-# PGM and PPM: kind, width, height and highest value, each after blanks and comments.
-_NETPBM = re.compile(rb"P([56])" + rb"\s+(?:#[^\n]*\n\s*)*(\d{1,9})" * 3 + rb"\s")
+# PGM and PPM, of text or bytes: kind, width, height, highest value, after blanks and comments.
+_NETPBM = re.compile(rb"P([2356])" + rb"\s+(?:#[^\n]*\n\s*)*(\d{1,9})" * 3 + rb"\s")
+_COMMENT = re.compile(rb"#[^\r\n]*")
 _BASE = {0: 1, 1: 1, 2: 3, 3: 1, 6: 3, 8: 3}  # TIFF: samples of each kind of picture
 _PALETTE, _CMYK, _SIGNED = 3, 5, 2
 _ORIENTATION, _BITS, _PHOTOMETRIC, _SAMPLES = 274, 258, 262, 277
@@ -58,10 +60,11 @@ def open_raster(data: Encoded) -> Image.Image | Bands:
     if data[:4] in (b"II*\0", b"MM\0*", b"II+\0"):
         return _open_tiff(data)
     if (netpbm := _NETPBM.match(data)) and int(netpbm[4]) > 255:
-        width, height, bands = int(netpbm[2]), int(netpbm[3]), 3 if netpbm[1] == b"6" else 1
-        values = np.frombuffer(data, ">u2", height * width * bands, offset=netpbm.end())
-        return Bands(values.reshape(height, width, bands))
+        kind, width, height = (int(netpbm[part]) for part in (1, 2, 3))
+        return _netpbm(data[netpbm.end() :], kind, (height, width, 3 if kind in (3, 6) else 1))
     image = _open(data)
+    if image.format == "FITS":
+        return _fits(image, data)
     return _wide(image, data) if _is_wide(image) else image
 
 
@@ -169,6 +172,35 @@ def _unpack_as(image: Any, raw: str) -> None:
         tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
         for tile in image.tile
     ]
+
+
+def _netpbm(data: bytes, kind: int, shape: tuple[int, int, int]) -> Bands:
+    """Values above 255, which Pillow would stretch to 65535, or to 255 in a PPM of text."""
+    count = math.prod(shape)
+    if kind > 3:
+        return Bands(np.frombuffer(data, ">u2", count).reshape(shape))
+    words = _COMMENT.sub(b" ", data).split(None, count)[:count]
+    return Bands(np.array([int(word) for word in words], np.uint16).reshape(shape))
+
+
+def _fits(image: Image.Image, data: bytes) -> Image.Image | Bands:
+    """The numbers that are meant: signed ones above 8 bits, scaled, and NaN where there are none.
+
+    Pillow takes 16 bits for unsigned and leaves the rest to its caller.
+    """
+    end: int = getattr(image, "tile")[0].offset  # noqa: B009
+    cards = (data[at : at + 80] for at in range(0, end, 80))
+    told = {card[:8].rstrip(): card[10:].partition(b"/")[0].strip() for card in cards}
+    scale = float(told.get(b"BSCALE", b"1").replace(b"D", b"E"))
+    zero = float(told.get(b"BZERO", b"0").replace(b"D", b"E"))
+    if image.mode == "L" and (scale, zero) == (1, 0) and b"BLANK" not in told:
+        return image
+    stored = np.asarray(image)[..., None]
+    stored = stored.view(np.int16) if stored.dtype == np.uint16 else stored
+    values = stored if (scale, zero) == (1, 0) else stored * scale + zero
+    if b"BLANK" in told and stored.dtype.kind != "f":
+        values = np.where(stored == int(told[b"BLANK"]), np.nan, values)
+    return Bands(values)
 
 
 def _open_tiff(data: bytes) -> Image.Image | Bands:
