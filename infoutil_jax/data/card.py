@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from string import Template
 from typing import Any
 
 from infoutil_jax.data.manifest import labels_are_learnt
+from infoutil_jax.image.grid import edges
 
 MOST_CLASSES = 200  # that the table lists; the manifest lists them all
 _TEMPLATE = Path(__file__).with_name("card.md")
@@ -25,16 +27,8 @@ _KERAS = {
     (False, True): "",
 }
 """Keras's layers, by whether images are mirrored and turned."""
-_BOX = "(left, top, left + {cell[1]}, top + {cell[0]})"
-_CELL = "[top : top + {cell[0]}, left : left + {cell[1]}]"
-# Cut out first: Pillow's resize of a box looks beyond it.
-_READ = {
-    (True, False): "PIL.Image.open(file)",
-    (False, False): "np.load(file)",
-    (True, True): "PIL.Image.open(file).crop(" + _BOX + ").resize(({width}, {height}), 2)",
-    (False, True): f"np.load(file){_CELL}.repeat({{side}}, 0).repeat({{side}}, 1)",
-}
-"""An image's pixels, or a tile's, enlarged; by whether they are a PNG, and students see tiles."""
+_READ = {".png": "PIL.Image.open(file)", ".npy": "np.load(file)"}
+"""An image's pixels in a program."""
 # Without files of its own `datasets` takes a folder "test" for a split, and nothing else.
 _FEATURES = """
 configs:
@@ -77,11 +71,12 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
     views = "images[some][:, :, :: np.random.choice((-1, 1))]" if flip else "images[some]"
     widths = [channels, *[128] * (depth - 1)]
     licence = manifest.get("licence")
-    parted, cell = bool(training.get("partition")) and tiles > 1, (height // side, width // side)
-    geometry = f"each image is {side}×{side} tiles of {cell[0]}×{cell[1]} pixels, by rows"
+    parted = bool(training.get("partition")) and tiles > 1
+    tops, lefts = edges(height, side).tolist(), edges(width, side).tolist()
+    boxes = [(x, y, right, bottom) for y, bottom in pairwise(tops) for x, right in pairwise(lefts)]
+    geometry = f"each image is {_cells(tops, lefts)}"
     if parted:
         geometry += "; students see each by itself, enlarged to the size of an image"
-    corners = [(top * cell[0], left * cell[1]) for top in range(side) for left in range(side)]
     seen = count * tiles if parted else count
     mean_of_tiles = "mean(1)  # an image is taught its tiles' mean"
     return Template(_TEMPLATE.read_text()).substitute(
@@ -96,10 +91,8 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         tiles=tiles,
         suffix=ending,
         reader="PIL.Image, " if ending == ".png" else "",
-        read=_READ[ending == ".png", parted].format(
-            height=height, width=width, cell=cell, side=side
-        ),
-        boxes=f" for top, left in {corners}" if parted else "",
+        read=_tile(ending, height, width, side) if parted else _READ[ending],
+        boxes=f" for left, top, right, bottom in {boxes}" if parted else "",
         seen=seen,
         torch_taught="flatten(0, 1)  # each tile its own" if parted else mean_of_tiles,
         taught=f"reshape(-1, {classes})  # each tile its own" if parted else mean_of_tiles,
@@ -127,6 +120,28 @@ def card(manifest: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
         batch=training["batch_size"],
         parts=-(-seen // training["batch_size"]),
     )
+
+
+def _tile(ending: str, height: int, width: int, side: int) -> str:
+    """A tile's pixels in a program, enlarged to the size of an image."""
+    if ending == ".png":  # cut out first: Pillow's resize of a box looks beyond it
+        return f"{_READ[ending]}.crop((left, top, right, bottom)).resize(({width}, {height}), 2)"
+    cut = f"{_READ[ending]}[top:bottom, left:right]"
+    if height % side == width % side == 0:
+        return f"{cut}.repeat({side}, 0).repeat({side}, 1)"
+    y = f"np.arange({height}) * (bottom - top) // {height}"
+    x = f"np.arange({width}) * (right - left) // {width}"
+    return f"{cut}[{y}][:, {x}]"
+
+
+def _cells(tops: Sequence[int], lefts: Sequence[int]) -> str:
+    """How an image is cut into tiles, in words."""
+    heights, widths = ([after - at for at, after in pairwise(one)] for one in (tops, lefts))
+    grid = f"{len(heights)}×{len(widths)} tiles"
+    if len({*heights}) == len({*widths}) == 1:
+        return f"{grid} of {heights[0]}×{widths[0]} pixels, by rows"
+    high, wide = (" + ".join(map(str, pixels)) for pixels in (heights, widths))
+    return f"{grid}, by rows, {high} pixels high and {wide} wide"
 
 
 def _hugging_face(class_names: Sequence[str]) -> str:

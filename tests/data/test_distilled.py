@@ -151,7 +151,7 @@ def test_a_failed_replacement_keeps_the_old_set(tmp_path, written, monkeypatch, 
 
 def test_a_set_that_cannot_be_read_back_takes_nobodys_place(tmp_path, written, arguments):
     before = everything(tmp_path)
-    wide = np.zeros((9, 1, layout.MOST_SIDE + 1, 3), np.uint8)
+    wide = np.zeros((9, 2, layout.MOST_SIDE + 1, 3), np.uint8)
     with pytest.raises(InputError, match="three positive integers up to 16384"):
         write_distilled(written.path, **arguments() | {"images": wide}, overwrite=True)
     assert everything(tmp_path) == before
