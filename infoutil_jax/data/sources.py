@@ -120,7 +120,7 @@ class Source:
 def open_source(
     spec: str,
     *,
-    image_size: int | tuple[int, int] | Literal["auto"] | None = None,
+    image_size: int | Sequence[int] | Literal["auto"] | None = None,
     channels: int | None = None,
     seed: int = 0,
     test_fraction: float = 0.2,
@@ -129,8 +129,8 @@ def open_source(
     data_dir: str | None = None,
     train_split: str | None = None,
     test_split: str | None = None,
-    value_range: tuple[float | int, float | int] | None = None,
-    background: str | tuple[int, int, int] = "white",
+    value_range: Sequence[float | int] | None = None,
+    background: str | Sequence[int] = "white",
     in_memory: bool | None = None,
     index: str | Path | None = None,
 ) -> Source:

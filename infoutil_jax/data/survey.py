@@ -190,7 +190,8 @@ def wanted_size(image_size: Any) -> Size:
         return None
     if image_size == "auto":
         return "auto"
-    sides = image_size if isinstance(image_size, tuple) else (image_size, image_size)
+    pair = isinstance(image_size, (tuple, list))  # JSON knows lists alone
+    sides = tuple(image_size) if pair else (image_size, image_size)
     if len(sides) != 2 or not all(isinstance(side, int) and side > 0 for side in sides):
         raise InputError(
             f"image_size is {image_size!r}; it should be a side, (height, width) or 'auto'"

@@ -1,3 +1,4 @@
+import json
 import shutil
 from pathlib import Path
 
@@ -147,7 +148,23 @@ def test_max_per_class_reads_only_what_it_keeps(folder):
     assert opened(folder, max_per_class=1).fingerprint() == source.fingerprint()
 
 
-# --- pixels
+OPENED = {
+    "digits": ("digits", {}),
+    "photographs": (f"folder:{PHOTOS}", {"image_size": (40, 48), "background": (1, 2, 3)}),
+    "small": (f"folder:{CIFAR}", {"image_size": "auto", "channels": 1, "max_per_class": 3}),
+    "deep": ("", {"value_range": (0, 900), "seed": 3, "test_fraction": 0.5}),
+}
+
+
+@pytest.mark.parametrize("kind", OPENED)
+def test_the_options_of_a_source_open_it_again_from_json_too(place, kind):
+    spec, options = OPENED[kind]
+    spec = spec or place([np.arange(64, dtype=np.uint16).reshape(8, 8) * 16] * 4)
+    source = open_source(spec, **options)
+    for known in (dict(source.options), json.loads(json.dumps(dict(source.options)))):
+        again = open_source(source.spec, **known)
+        assert again.fingerprint() == source.fingerprint()
+        assert again.image_size == source.image_size and isinstance(again.image_size, tuple)
 
 
 # --- damage
@@ -252,6 +269,7 @@ def mixed_sizes(folder):
         (mixed_sizes, {}, r"cat/0001.jpg is 50x40, \S+ is 32x32 .*image_size"),
         (None, {"image_size": 0}, "image_size is 0"),
         (None, {"image_size": (8, -1)}, r"image_size is \(8, -1\)"),
+        (None, {"image_size": [8, 8, 3]}, r"image_size is \[8, 8, 3\]"),
         (None, {"channels": 5}, "channels is 5"),
         (None, {"test_fraction": 1.0}, "test_fraction is 1.0"),
         (None, {"max_per_class": 0}, "max_per_class is 0"),

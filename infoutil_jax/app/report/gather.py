@@ -207,8 +207,6 @@ def _reopened(
     known = dict(summary.get("source_options", {}))
     if "source" not in summary and spec != "digits":
         return None, "where the images came from is not written down: name the source to see them"
-    sizes = {name: known[name] for name in ("image_size", "value_range") if known.get(name)}
-    known |= {name: tuple(value) for name, value in sizes.items()}
     try:
         return open_source(spec, **known, index=index_of(spec)), None
     except InputError as error:
