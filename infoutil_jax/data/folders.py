@@ -79,11 +79,14 @@ def _read_test(
 
 
 def _check_undivided(path: Path, folders: list[str]) -> None:
-    """Checks that the class folders of `path` are not splits without classes in them."""
-    if len(folders) > 1 and len(splits.usual(folders, splits.TRAIN + splits.TEST)) == len(folders):
-        first = splits.usual(folders, splits.TRAIN + splits.TEST)[0]
+    """Checks that the class folders of `path` are not splits, without classes or without train."""
+    named = splits.usual(folders, splits.TRAIN + splits.TEST)
+    if len(folders) > 1 and len(named) == len(folders):
+        divided = [split for split in named if _subfolders(path / split)]
+        if divided and not splits.usual(named, splits.TRAIN):
+            splits.choose_train(str(path), divided, Wish())  # says that there is none
         raise InputError(
-            f"{path / first} holds no class subfolders; it should hold one a class, for "
+            f"{path / named[0]} holds no class subfolders; it should hold one a class, for "
             f"{', '.join(folders)} are names of splits"
         )
 

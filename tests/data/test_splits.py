@@ -123,11 +123,25 @@ def test_a_split_that_will_not_do_is_told_in_one_sentence(divided, options, sent
     assert "\n" not in str(error.value)
 
 
-def test_splits_of_loose_images_are_no_classes(divided):
+@pytest.mark.parametrize("add", [add_loose, lambda split: shutil.copytree(CIFAR, split)])
+def test_splits_of_loose_images_are_no_classes(divided, add):
     add_loose(divided.path / "train")
-    add_loose(divided.path / "test")
+    add(divided.path / "test")
     with pytest.raises(InputError, match="train holds no class subfolders"):
         opened(divided.path)
+
+
+@pytest.mark.parametrize("loose", [False, True])
+def test_splits_of_classes_none_of_which_is_for_training_are_to_be_chosen(divided, loose):
+    divided("test")
+    divided("val")
+    if loose:
+        add_loose(divided.path / "dev")
+    sentence = r"no split called train or training; choose one of test, val with --train-split"
+    with pytest.raises(InputError, match=sentence) as error:
+        opened(divided.path)
+    assert "\n" not in str(error.value)
+    assert opened(divided.path, train_split="val").splits == ("val", "test")
 
 
 def test_the_digits_have_no_splits_to_choose():
