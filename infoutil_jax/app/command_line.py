@@ -23,7 +23,7 @@ OPTIONS = {
 
 
 def command_of(verb: str, source: Source, config: Any, *words: str) -> str:
-    """The command that does the same, but for folders and devices.
+    """The command that does the same, but for folders, devices and what only Python can choose.
 
     Args:
         verb: of `infoutil`.
@@ -31,13 +31,25 @@ def command_of(verb: str, source: Source, config: Any, *words: str) -> str:
         config: options of the verb.
         words: other options, as they are typed.
     """
-    defaults = inspect.signature(open_source).parameters
-    flags = ["--image-size", str(min(source.image_size))]
+    height, width = source.image_size
+    sides = [height] if height == width else [height, width]
+    flags = ["--image-size", *map(str, sides), *source_flags(source)]
+    return shlex.join(["infoutil", verb, source.spec, *flags, *words, *spelled(config)])
+
+
+def source_flags(source: Source) -> list[str]:
+    """The words of a command line that open a source as it was opened, but for its size.
+
+    A teacher or a set that is there already has the size; what differs from defaults is spelled.
+    """
+    defaults, words = inspect.signature(open_source).parameters, list[str]()
+    if source.channels != source.own_channels:
+        words += ["--channels", str(source.channels)]
     for name, flag in OPTIONS.items():
         value = source.options.get(name, defaults[name].default)
         if value != defaults[name].default:
-            flags += [flag, *_words(value)]
-    return shlex.join(["infoutil", verb, source.spec, *flags, *words, *spelled(config)])
+            words += [flag, *_words(name, value)]
+    return words
 
 
 def spelled(config: Any, prefix: str = "") -> list[str]:
@@ -63,7 +75,9 @@ def spelled(config: Any, prefix: str = "") -> list[str]:
     return words
 
 
-def _words(value: Any) -> list[str]:
+def _words(name: str, value: Any) -> list[str]:
     if value is True:
         return []
+    if name == "background" and not isinstance(value, str):
+        return [",".join(map(str, value))]
     return [str(one) for one in value] if isinstance(value, tuple | list) else [str(value)]

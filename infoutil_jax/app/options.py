@@ -30,9 +30,9 @@ class SourceOptions:
     source: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="SOURCE")]
     """digits, folder:PATH (class subfolders, with or without train/ and test/), npz:FILE
     (MedMNIST's layout), or tfds:NAME."""
-    image_size: int | Literal["auto"] = "auto"
-    """Side in pixels; "auto" is that of the teacher or the set that is there, else a common size or
-    one chosen for mixed sizes, without an accelerator at most 64."""
+    image_size: int | tuple[int, int] | Literal["auto"] = "auto"
+    """Side in pixels, or height and width; "auto" is that of the teacher or the set that is there,
+    else a common size or one chosen for mixed sizes, without an accelerator at most 64."""
     channels: int | None = None
     """1 grey, 3 colour, 2 and 4 with alpha, or how many bands; by default what the images have."""
     skip_unreadable: bool = False
@@ -67,7 +67,7 @@ class SourceOptions:
             shape: height, width and channels of a teacher or a set that is there already: what is
                 not asked for otherwise.
         """
-        size: int | tuple[int, int] | Literal["auto"] = self.image_size
+        size = self.image_size
         if shape is not None and size == "auto":
             size = shape[:2]
         channels = self.channels

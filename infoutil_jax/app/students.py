@@ -19,8 +19,11 @@ from infoutil_jax import progress as progresses
 from infoutil_jax.data.augment import channel_statistics
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import Source
+from infoutil_jax.data.split import Split
 from infoutil_jax.distillation.checks import check_teacher
+from infoutil_jax.distillation.crops import read_crops
 from infoutil_jax.errors import InputError
+from infoutil_jax.image import mosaic
 from infoutil_jax.parallel import Devices
 from infoutil_jax.training.config import StudentConfig
 from infoutil_jax.training.evaluation import balanced_of
@@ -57,7 +60,8 @@ def train_students(
         progress: show a progress line.
 
     Raises:
-        InputError: the set, the source and the teacher do not fit, or a class that is not there.
+        InputError: the set, the source and the teacher do not fit, a class that is not there, or a
+            test image that is in the set.
     """
     shown = range(len(source.class_names)) if classes is None else classes
     for index in set(shown) - set(range(len(source.class_names))):
@@ -86,6 +90,8 @@ def train_students(
         mean, std = (first.said("label_teacher", one) for one in ("mean", "std"))
         supervision = replace(supervision, mean=mean, std=std)
     tested = source.test.take(np.flatnonzero(np.isin(source.test.labels, shown)))
+    for one in sets:
+        _check_unseen(one, source, tested, progress)
     return train_student(
         (images, first.labels[kept]),
         tested.labelled(),
@@ -145,6 +151,72 @@ def _check_sets(sets: Sequence[DistilledDataset], source: Source) -> None:
                 f"{one.path} has images {one.images.shape} but {first.path} {first.images.shape}, "
                 "or others of each class: sets that are trained on together are alike in both"
             )
+
+
+def _check_unseen(
+    distilled: DistilledDataset, source: Source, tested: Split, progress: bool
+) -> None:
+    """Checks that no test image is in a set, and tells where the set is of another source.
+
+    Names alone do not tell, for images of two places may share them.
+
+    Raises:
+        InputError: a test image has the name and, where a tile was cut, the pixels of that tile.
+    """
+    from infoutil_jax.app.governance.again import source_of  # which reads records by this
+
+    # A stream's fingerprint is of the images that came, in their order.
+    about = distilled.manifest.get("source", {})
+    known = "stream" not in distilled.manifest and "fingerprint" in about
+    if known and source_of(distilled, source) is not None:
+        return
+    named = _named_alike(distilled, tested)
+    if names := _of_the_same_pixels(distilled, replace(source, train=tested), named):
+        raise InputError(
+            f"{len(names)} of the {len(tested)} test images of {source.spec} are in "
+            f"{distilled.path}, {min(names)} say: open the source with the options that the set "
+            "was distilled with, such as --split-seed"
+        )
+    if known:
+        also = f"; {len(named)} tiles of the set have names of test images" if named else ""
+        progresses.note(
+            f"{distilled.path} was not distilled from {source.spec} as it is opened here, so that "
+            f"students are tested on images of another source or split{also}",
+            shown=progress,
+        )
+
+
+def _named_alike(
+    distilled: DistilledDataset, tested: Split
+) -> list[tuple[int, int, int, list[int]]]:
+    """Image, tile, test image and box of each tile that has the name of a test image."""
+    from infoutil_jax.app.report.gather import checked_records
+
+    try:
+        checked_records(distilled)
+    except InputError:  # of a set that does not say where its images come from
+        return []
+    rows = {name: row for row, name in enumerate(tested.ids)}
+    return [
+        (number, place, rows[tile["source"]], tile["box"])
+        for number, record in enumerate(distilled.records)
+        for place, tile in enumerate(record["tiles"][: distilled.soft_labels.shape[1]])
+        if tile["source"] in rows and tile["box"] is not None
+    ]
+
+
+def _of_the_same_pixels(
+    distilled: DistilledDataset, source: Source, named: list[tuple[int, int, int, list[int]]]
+) -> set[str]:
+    """The names of those training images of a source that tiles show at their boxes."""
+    shape, k = distilled.images.shape[1:], distilled.soft_labels.shape[1]
+    if not named or source.train.shape != shape:
+        return set()
+    numbers, places, rows, boxes = map(np.array, zip(*named, strict=True))
+    cut = read_crops(source, rows, boxes, mosaic.tile_size((shape[0], shape[1]), k))
+    there = mosaic.split(distilled.images[numbers], k)[np.arange(len(named)), places]
+    same = (cut == there).all((1, 2, 3))
+    return {source.train.ids[row] for row in rows[same]}
 
 
 def train_students_on_everything(

@@ -48,6 +48,7 @@ class Source:
         value_range: values that became 0 and 255; None where all images have 8 bits.
         alpha: whether the last channel is one.
         filled: of each class that `fill` repeated, how many images it has of its own.
+        own_channels: those that its images have where none are asked for; None where they differ.
         options: what `open_source` opens the same source with, beside `spec`; JSON can hold it.
     """
 
@@ -65,6 +66,7 @@ class Source:
     value_range: tuple[float, float] | None = None
     alpha: bool = False
     filled: Mapping[str, int] = field(default_factory=dict)
+    own_channels: int | None = None
     options: Mapping[str, Any] = field(default_factory=dict, repr=False)
     _told: Callable[[Sequence[int]], str | None] | None = field(default=None, repr=False)
 
@@ -238,6 +240,7 @@ def open_source(
         notes=listing.notes + survey.notes(view, extremes is not None, vanished + more),
         value_range=extremes,
         alpha=survey.has_alpha(channels),
+        own_channels=survey.own_channels(),
         options=options | {"image_size": list(size), "channels": channels},
         _told=told,
     )

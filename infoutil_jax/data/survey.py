@@ -106,6 +106,13 @@ class Survey:
             )
         return wanted or most.bands
 
+    def own_channels(self) -> int | None:
+        """How many channels images have where none are asked for; None where they differ."""
+        try:
+            return self.channels(None)
+        except InputError:
+            return None
+
     def has_alpha(self, channels: int) -> bool:
         """Whether the last of so many channels is alpha, and not a band like the others."""
         return channels in (2, 4) and all(header.picture for header in self.headers())

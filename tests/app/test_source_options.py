@@ -1,5 +1,6 @@
 """How the command line opens a source: its options, what it says, and images of many bands."""
 
+import shlex
 import shutil
 from pathlib import Path
 
@@ -8,6 +9,8 @@ import pytest
 
 from infoutil_jax.app.cli import main
 from infoutil_jax.app.options import SourceOptions, account
+from infoutil_jax.data.distilled import DistilledDataset
+from infoutil_jax.data.sources import open_source
 from infoutil_jax.training.teacher import load_teachers
 
 CIFAR = Path(__file__).parents[1] / "fixtures/cifar10"
@@ -83,3 +86,34 @@ def test_a_wish_that_cannot_be_met_names_its_flag(satellite, divided, tmp_path, 
     ):
         assert main(["teacher", spec, "--workdir", out, flag, *values]) == 2
         assert flag in capsys.readouterr().err
+
+
+def test_printed_commands_open_the_source_as_it_was_opened(tmp_path, capsys):
+    teacher, place = str(tmp_path / "teacher"), str(tmp_path / "set")
+    small = ["--width", "4", "--epochs", "1"]
+    few = ["--recipe", "rded", "--images-per-class", "1"]
+
+    def done(*words):
+        """The words of the command that is printed, and what is said to people."""
+        assert main(list(words)) == 0
+        said = capsys.readouterr()
+        *_, (line,) = ([one] for one in said.out.splitlines() if one.startswith("next: "))
+        return shlex.split(line.removeprefix("next: infoutil ").replace("SET", place)), said.err
+
+    asked = ["digits", "--channels", "3", "--split-seed", "3"]
+    distill, _ = done("teacher", *asked, "--workdir", teacher, *small, "--early-epochs", "0")
+    student, said = done(*distill, *few, "--pool", "10")
+    assert "trained on other images" not in said
+    source = open_source("digits", seed=3, channels=3).fingerprint()
+    assert DistilledDataset.load(place).manifest["source"]["fingerprint"] == source
+    assert main([*student, *small, "--seeds", "0"]) == 0
+    assert "was not distilled from" not in capsys.readouterr().err
+    some = ["--source-id", DistilledDataset.load(place).records[0]["tiles"][0]["source"]]
+    told = ["--source", *asked, "--teacher", teacher]
+    audit, _ = done("forget", place, *some, *told)
+    assert audit == ["audit", place, *told]
+    # The others are warned of a teacher that may know test images.
+    _, said = done("distill", "digits", *told[-2:], "--workdir", str(tmp_path / "other"), *few)
+    assert f"the teacher in {teacher} was trained on other images" in said
+    stream, _ = done("stream", *asked, *told[-2:], "--workdir", str(tmp_path / "stream"), *few)
+    assert stream[2:7] == asked

@@ -60,13 +60,23 @@ class Distill:
 
         from infoutil_jax.app.accounts import account_of, labels_in_words, tiles_in_words
         from infoutil_jax.app.budget import budget_of
+        from infoutil_jax.app.command_line import source_flags
         from infoutil_jax.app.figures import overview
         from infoutil_jax.app.pipeline import choose_teachers
         from infoutil_jax.app.sets import found_or_distilled
+        from infoutil_jax.data.streamed import fingerprint
+        from infoutil_jax.progress import note
+        from infoutil_jax.training.checkpoint import read_config
         from infoutil_jax.training.teacher import load_teachers
 
         teachers = load_teachers(self.teacher)
         source = self.data.open(shape_of(teachers["converged"]))
+        if read_config(self.teacher).get("data") != fingerprint(*source.train.labelled()):
+            note(
+                f"the teacher in {self.teacher} was trained on other images than the training "
+                f"images of {source.spec} as it is opened here: it may have seen test images",
+                shown=jax.process_index() == 0,
+            )
         recipe = self.recipe.build(source, self.images_per_class)
         source, budget, text, by_class = budget_of(
             source, recipe.tiles, self.images_per_class, self.rare_classes
@@ -97,7 +107,13 @@ class Distill:
         overview(distilled, source, picture)
         print(labels_in_words(distilled))
         print(f"{distilled}\ndigest: {distilled.digest}\nwhat was kept and why: {picture}")
-        words = [str(self.workdir), source.spec, "--teacher", str(self.teacher)]
+        words = [
+            str(self.workdir),
+            source.spec,
+            *source_flags(source),
+            "--teacher",
+            str(self.teacher),
+        ]
         print(f"next: infoutil {shlex.join(['student', *words])}")
 
     def _engine(self) -> Engine | None:

@@ -38,6 +38,7 @@ class Forget:
     def __call__(self) -> None:
         """Runs it."""
         from infoutil_jax import parallel
+        from infoutil_jax.app.command_line import source_flags
         from infoutil_jax.app.governance import forget
         from infoutil_jax.app.governance.again import made_with
 
@@ -61,7 +62,7 @@ class Forget:
         for folder in done.elsewhere:
             print(f"has tiles of what was forgotten still: {folder}")
         print("left as they are: the source, teachers, and students of the earlier set")
-        words = ["audit", str(self.distilled), "--source", source.spec]
+        words = ["audit", str(self.distilled), "--source", source.spec, *source_flags(source)]
         words += ["--teacher", str(self.teacher)] if self.teacher else []
         print(f"next: infoutil {shlex.join(words)}")
 

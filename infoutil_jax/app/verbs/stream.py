@@ -48,6 +48,7 @@ class StreamImages:
         self.recipe.check()  # before images are read
 
         from infoutil_jax.app.arrivals import followed
+        from infoutil_jax.app.command_line import source_flags
         from infoutil_jax.app.pipeline import choose_teachers
         from infoutil_jax.app.verbs.distill import shape_of
         from infoutil_jax.distillation import Stream
@@ -81,7 +82,13 @@ class StreamImages:
             print(f"there is no set yet: two classes need {needed} image{'s' * (needed > 1)} each")
             return
         print(f"{distilled}\ndigest: {distilled.digest}")
-        words = [str(self.workdir), source.spec, "--teacher", str(self.teacher)]
+        words = [
+            str(self.workdir),
+            source.spec,
+            *source_flags(source),
+            "--teacher",
+            str(self.teacher),
+        ]
         if distilled.class_names == source.class_names:
             print(f"next: infoutil {shlex.join(['student', *words])}")
 

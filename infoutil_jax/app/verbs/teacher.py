@@ -34,6 +34,7 @@ class TrainTeacher:
         """Runs it."""
         from infoutil_jax import parallel
         from infoutil_jax.app.accounts import account_of
+        from infoutil_jax.app.command_line import source_flags
         from infoutil_jax.app.forecast import forecast
         from infoutil_jax.app.pipeline import train_teachers
 
@@ -45,8 +46,8 @@ class TrainTeacher:
             source, self.workdir, self.config, seed=self.seed, devices=devices
         )
         print(account_of(teachers, teachers["converged"], source)[0])
-        words = shlex.join(["distill", source.spec, "--teacher", str(self.workdir)])
-        print(f"teachers: {self.workdir}\nnext: infoutil {words} --workdir SET")
+        words = ["distill", source.spec, *source_flags(source), "--teacher", str(self.workdir)]
+        print(f"teachers: {self.workdir}\nnext: infoutil {shlex.join(words)} --workdir SET")
 
 
 say_defaults(TrainTeacher)
