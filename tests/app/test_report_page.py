@@ -48,7 +48,7 @@ def folder(digits, teachers, teacher_dir, tmp_path_factory):
     images, labels = digits.train.arrays()
     rows = np.concatenate([np.flatnonzero(labels == label)[:2] for label in range(10)])
     teacher = teachers["converged"]
-    write_distilled(
+    distilled = write_distilled(
         path / "distilled",
         images=images[rows],
         labels=labels[rows],
@@ -87,6 +87,7 @@ def folder(digits, teachers, teacher_dir, tmp_path_factory):
         "student": summarise(RESULT),
         "student_details": details(RESULT),
         "random": None,
+        "made_from": {"sets": [distilled.digest]},
     }
     (path / "summary.json").write_text(json.dumps(summary))
     return path
@@ -181,6 +182,16 @@ def test_a_folder_without_a_set_is_told(tmp_path, capsys):
     assert f"there are some in {mine}" in capsys.readouterr().err
     assert main(["report", str(tmp_path / "nowhere")]) == 2
     assert "is no folder" in capsys.readouterr().err
+
+
+def test_students_of_an_earlier_set_are_not_shown(folder, tmp_path):
+    assert gather(folder).sets[0].student["top1"] == [50.0, 60.0]
+    path = shutil.copytree(folder, tmp_path / "run", symlinks=True)
+    summary = json.loads((path / "summary.json").read_text())
+    (path / "summary.json").write_text(json.dumps({**summary, "made_from": {"sets": ["0" * 64]}}))
+    found = gather(path)
+    assert not found.sets[0].student
+    assert found.missing[0].startswith("distilled: no student is shown beside it")
 
 
 def test_another_source_is_not_shown_as_the_origin(folder, photos_source, tmp_path):

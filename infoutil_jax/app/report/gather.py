@@ -106,6 +106,11 @@ def gather(path: Path, source: Source | None = None) -> Folder:
             )
         with _as_written(*there[:1]):
             student = _student(summary, distilled, folder)
+            if not student and {"student", "recipes"} & summary.keys():
+                missing.append(
+                    f"{folder.name}: no student is shown beside it, for those that {there[0].name} "
+                    "tells of, here too, were trained on other sets"
+                )
         shown.append(
             Shown(
                 folder.name if folder != path else path.resolve().name,
@@ -235,12 +240,12 @@ def _scoring(folder: Path) -> Mapping[str, Any]:
 def _student(
     summary: Mapping[str, Any], distilled: DistilledDataset, folder: Path
 ) -> Mapping[str, Any]:
-    """What a summary says of the students of one of its sets."""
-    if folder.name == "distilled":
-        return {**summary.get("student", {}), **summary.get("student_details", {})}
-    if folder.name == "random":
+    """What a summary says of the students of one of its sets; nothing where it is of others."""
+    digest = distilled.digest
+    if digest in summary.get("made_from", {}).get("sets", ()):
+        if folder.name == "distilled":
+            return {**summary.get("student", {}), **summary.get("student_details", {})}
         return dict(summary.get("random") or {})
-    digest = distilled.manifest["sha256"]
     for one in summary.get("recipes", {}).values():
         sets = one["made_from"]["sets"]
         if digest in sets:  # each has a student of its own
