@@ -216,7 +216,13 @@ def lines_of_shell(name):
     return [words for line in fenced + indented if (words := shlex.split(line, comments=True))]
 
 
-SHELL = [(name, words) for name in PAGES for words in lines_of_shell(name)]
+def flags_in_text(name):
+    """Of `infoutil run`, where a sentence names several words of them."""
+    spans = re.findall(r"`(--(?:teacher|student)\.[^`]* [^`]*)`", (ROOT / name).read_text())
+    return [["infoutil", "run", "digits", *span.split()] for span in spans]
+
+
+SHELL = [(name, words) for name in PAGES for words in lines_of_shell(name) + flags_in_text(name)]
 
 
 @pytest.mark.parametrize(("name", "words"), SHELL, ids=[" ".join(one[1])[:60] for one in SHELL])

@@ -26,6 +26,9 @@ import orbax.checkpoint as ocp
 from infoutil_jax import files, kinds
 from infoutil_jax.errors import InputError
 
+LEFT_OUT = {"turn": False}
+"""What a configuration does not say where it is so: what earlier ones say stays true."""
+
 
 def claim(workdir: Path, config: dict[str, Any]) -> None:
     """Makes `workdir` that of `config`, or raises if it holds something else."""
@@ -42,12 +45,13 @@ def claim(workdir: Path, config: dict[str, Any]) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", config)
         return
-    existing = read_config(workdir)
-    for key, value in config.items():
-        if not _same(existing.get(key), value):
+    existing, config = LEFT_OUT | read_config(workdir), LEFT_OUT | config
+    for key in config | existing:
+        one, other = existing.get(key), config.get(key)
+        if not _same(one, other):
             raise InputError(
-                f"{workdir} holds a teacher trained with {key} = {existing.get(key)!r}, not "
-                f"{value!r}: choose another directory, or remove this one to train again"
+                f"{workdir} holds a teacher trained with {key} = {one!r}, not {other!r}: choose "
+                "another directory, or remove this one to train again"
             )
 
 

@@ -145,7 +145,7 @@ def _record(
             )
         digest = hashlib.sha256(config.weights.read_bytes()).hexdigest()
     mean, std = _scale(config, train.images)
-    return {
+    record = {
         "format": 1,
         "data": fingerprint(*train),
         "test_data": fingerprint(*test),
@@ -165,11 +165,12 @@ def _record(
         "early_optimiser": config.early_optimiser,
         "early_learning_rate": config.early_learning_rate,
         "flip": config.flip,
-        # Said only where it is so: what teachers before it say stays true.
-        **({"turn": True} if config.turn else {}),
+        "turn": config.turn,
         "seed": seed,
         "weights": digest,
     }
+    left_out = checkpoint.LEFT_OUT.items()
+    return {key: value for key, value in record.items() if (key, value) not in left_out}
 
 
 def _scale(config: TeacherConfig, images: Pixels) -> tuple[list[float], list[float]]:

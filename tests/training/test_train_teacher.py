@@ -307,3 +307,6 @@ def test_a_teacher_that_sees_turned_images_says_so_and_is_another_one(tmp_path):
     assert "turn" not in said[0] and said[1] == said[0] | {"turn": True}
     assert plain.digest() != turned.digest()
     assert (plain.turned, turned.turned) == (False, True)
+    for name, turn in (("plain", True), ("turned", False)):
+        with pytest.raises(InputError, match=f"trained with turn = {not turn}, not {turn}"):
+            train(tmp_path / name, few(), epochs=2, early_epochs=1, turn=turn)
