@@ -175,7 +175,7 @@ def compare(
     teachers = train_teachers(
         whole, workdir / "teacher", config.teacher, seed=config.seed, **shared
     )
-    _, _, labeller = choose_teachers(teachers, config.stages, chosen[0], budget)
+    teacher, labeller = choose_teachers(teachers, config.stages, budget)
     text, figures = account_of(teachers, labeller, source)
     say(text)
     how = DistillConfig(pool=pool, overwrite=overwrite, by_class=by_class, **shared)
@@ -191,7 +191,6 @@ def compare(
     results = _Results(workdir / "comparison.json", about)
     started = time.perf_counter()
     for number, recipe in enumerate(chosen):
-        recipe, teacher, labeller = choose_teachers(teachers, config.stages, recipe, budget)
         sets = [
             found_or_distilled(
                 source,
@@ -235,6 +234,7 @@ def _built(recipes: Sequence[str | Recipe], config: CompareConfig, source: Sourc
         else one
         for one in wanted
     ]
+    built = [config.stages.scored(recipe) for recipe in built]
     return sorted(built, key=lambda recipe: recipe.name != RANDOM)
 
 

@@ -211,6 +211,10 @@ class Stages:
     label_stage: Stage = "auto"
     """The teacher that labels; auto is early up to 10 images a class, converged above."""
 
+    def scored(self, recipe: Recipe) -> Recipe:
+        """The recipe: a scoring stage that is chosen takes the place of its own rule."""
+        return replace(recipe, scorer="teacher") if self.scoring_stage else recipe
+
 
 @dataclass(frozen=True)
 class RunConfig:

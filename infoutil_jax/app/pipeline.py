@@ -6,7 +6,6 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +33,6 @@ from infoutil_jax.distillation.checks import check_budget
 from infoutil_jax.distillation.manifest import arguments, of_classes
 from infoutil_jax.distillation.refining import asked_of_students
 from infoutil_jax.errors import InputError
-from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.parallel import Devices
 from infoutil_jax.training.config import TeacherConfig
 from infoutil_jax.training.teacher import Teacher
@@ -108,19 +106,15 @@ def _knows_enough(teachers: Mapping[str, Teacher]) -> bool:
 
 
 def choose_teachers(
-    teachers: Mapping[str, Teacher], stages: Stages, recipe: Recipe, images_per_class: int
-) -> tuple[Recipe, Teacher, Teacher]:
-    """The recipe, the teacher that it is given, and the one that labels.
-
-    A scoring stage that is chosen takes the place of the recipe's own rule.
+    teachers: Mapping[str, Teacher], stages: Stages, images_per_class: int
+) -> tuple[Teacher, Teacher]:
+    """The teacher that a recipe is given (see `Stages.scored`), and the one that labels.
 
     Raises:
         InputError: a stage that is not there.
     """
-    if stages.scoring_stage:
-        recipe = replace(recipe, scorer="teacher")
     teacher = choose_teacher(teachers, stages.scoring_stage or "converged", images_per_class)
-    return recipe, teacher, choose_teacher(teachers, stages.label_stage, images_per_class)
+    return teacher, choose_teacher(teachers, stages.label_stage, images_per_class)
 
 
 def run(
@@ -161,7 +155,7 @@ def run(
     before = compilations.so_far()
     workdir = Path(workdir)
     check_destination(workdir / "distilled", overwrite=True)
-    recipe = config.recipe.build(source, config.images_per_class)
+    recipe = config.stages.scored(config.recipe.build(source, config.images_per_class))
     whole = source
     source, images_per_class, text, by_class = budget_of(
         source, recipe.tiles, config.images_per_class, config.rare_classes
@@ -204,8 +198,7 @@ def run(
         devices=devices,
         progress=progress,
     )
-    recipe, *chosen = choose_teachers(teachers, config.stages, recipe, images_per_class)
-    labeller = chosen[1]
+    teacher, labeller = choose_teachers(teachers, config.stages, images_per_class)
     text, figures = account_of(teachers, labeller, source)
     say(text)
     how = DistillConfig(
@@ -219,7 +212,7 @@ def run(
     distil = partial(
         found_or_distilled,
         source,
-        (chosen[0], labeller),
+        (teacher, labeller),
         images_per_class=images_per_class,
         seed=config.seed,
         config=how,

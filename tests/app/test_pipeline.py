@@ -12,7 +12,7 @@ from infoutil_jax.app.accounts import (
     own_class_share,
     protocol_in_words,
 )
-from infoutil_jax.app.config import RecipeConfig, RunConfig
+from infoutil_jax.app.config import RecipeConfig, RunConfig, Stages
 from infoutil_jax.app.pipeline import choose_teacher, run
 from infoutil_jax.app.students import summarise, train_students, train_students_on_everything
 from infoutil_jax.data.sources import open_source
@@ -142,6 +142,20 @@ def test_tiles_that_do_not_fit_are_told_before_any_work(digits, tmp_path):
     with pytest.raises(InputError, match="75×75 pixels cannot be cut into 4 equal tiles"):
         run(odd, tmp_path / "run", RunConfig(recipe=RecipeConfig("random", tiles=4)))
     assert not (tmp_path / "run").exists()
+
+
+def test_a_run_with_a_scoring_stage_finds_its_set_again(digits, teachers, tmp_path, monkeypatch):
+    def stopped(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("infoutil_jax.app.pipeline.train_teachers", lambda *a, **options: teachers)
+    monkeypatch.setattr("infoutil_jax.app.pipeline.train_students", stopped)
+    few = open_source("digits", max_per_class=5)
+    recipe = RecipeConfig("infoutil_kernel", num_crops=1)
+    config = RunConfig(2, recipe=recipe, baseline=False, stages=Stages("converged"))
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(few, tmp_path / "run", config, progress=False)
 
 
 def test_a_student_of_some_classes_is_tested_on_these(distilled, digits):

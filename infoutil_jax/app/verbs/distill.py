@@ -77,11 +77,11 @@ class Distill:
                 f"images of {source.spec} as it is opened here: it may have seen test images",
                 shown=jax.process_index() == 0,
             )
-        recipe = self.recipe.build(source, self.images_per_class)
+        recipe = self.stages.scored(self.recipe.build(source, self.images_per_class))
         source, budget, text, by_class = budget_of(
             source, recipe.tiles, self.images_per_class, self.rare_classes
         )
-        recipe, teacher, labeller = choose_teachers(teachers, self.stages, recipe, budget)
+        teacher, labeller = choose_teachers(teachers, self.stages, budget)
         print(text + tiles_in_words(recipe))
         print(account_of(teachers, labeller, source)[0])
         distilled = found_or_distilled(

@@ -58,12 +58,10 @@ class StreamImages:
         teachers = load_teachers(self.teacher)
         data = self.data if self.data.in_memory is not None else replace(self.data, in_memory=False)
         source = data.open(shape_of(teachers["converged"]))
-        recipe = self.recipe.build(source, self.images_per_class)
+        recipe = self.stages.scored(self.recipe.build(source, self.images_per_class))
         if isinstance(recipe.select, MostUseful):
             recipe = replace(recipe, select=replace(recipe.select, judges=self.judges))
-        recipe, teacher, labeller = choose_teachers(
-            teachers, self.stages, recipe, self.images_per_class
-        )
+        teacher, labeller = choose_teachers(teachers, self.stages, self.images_per_class)
         stream = Stream.open(
             self.workdir,
             teacher,
