@@ -45,13 +45,12 @@ def claim(workdir: Path, config: dict[str, Any]) -> None:
         workdir.mkdir(parents=True, exist_ok=True)
         write_json(workdir / "config.json", config)
         return
-    existing, config = LEFT_OUT | read_config(workdir), LEFT_OUT | config
-    for key in config | existing:
-        one, other = existing.get(key), config.get(key)
-        if not _same(one, other):
+    existing = LEFT_OUT | read_config(workdir)
+    for key, value in (LEFT_OUT | config).items():
+        if not _same(existing.get(key), value):
             raise InputError(
-                f"{workdir} holds a teacher trained with {key} = {one!r}, not {other!r}: choose "
-                "another directory, or remove this one to train again"
+                f"{workdir} holds a teacher trained with {key} = {existing.get(key)!r}, not "
+                f"{value!r}: choose another directory, or remove this one to train again"
             )
 
 
