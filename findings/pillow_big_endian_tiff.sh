@@ -6,8 +6,8 @@
 #           uncompressed, once by deflate.
 # Expected: the values that went in. TIFF 6.0, section 2: the first two bytes of a file tell the byte
 #           order of all of it (https://www.itu.int/itudoc/itu-t/com16/tiff-fx/docs/tiff6.pdf).
-#           libtiff gives samples in the machine's order; Pillow's TiffImagePlugin.py knows so ("libtiff
-#           always returns the bytes in native order") and acts on it for unsigned 16 bits alone.
+#           libtiff gives samples in the machine's order, as Pillow's TiffImagePlugin.py knows, which
+#           acts on it for unsigned 16 bits alone.
 # Seen:     all right in little-endian files and in uncompressed ones, and for uint16. Of deflate and
 #           big-endian order, 1 becomes 4.6e-41 as a float, 256 of 16 bits and 16777216 of 32.
 #           Seen on a little-endian machine.
