@@ -20,6 +20,7 @@ from infoutil_jax.models.layers import (
     batch_norm,
     bias_init,
     linear,
+    same,
     weight_init,
 )
 
@@ -60,7 +61,7 @@ class Block(nnx.Module):
         elif norm == "instance":
             self.norm = nnx.InstanceNorm(width, epsilon=1e-5, dtype=dtype, rngs=rngs)
         else:
-            self.norm = lambda x: x
+            self.norm = same
 
     def __call__(
         self, images: Float[Array, "batch height width channels"]

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.models.architecture import Architecture
-from infoutil_jax.models.layers import Backbone, apply_all, as_float32, global_mean
+from infoutil_jax.models.layers import Backbone, apply_all, as_float32, global_mean, same
 
 WIDTH, DEPTHS, HEADS = 96, (2, 2, 6, 2), (3, 6, 12, 24)
 POSITION_WIDTH, LARGEST_SCALE = 512, 100.0
@@ -177,7 +177,7 @@ class Block(nnx.Module):
             dtype=dtype,
             rngs=rngs,
         )
-        self.mlp = nnx.List([wide(features, 4 * features), _gelu, _same])
+        self.mlp = nnx.List([wide(features, 4 * features), _gelu, same])
         self.mlp.append(wide(4 * features, features))
         self.stochastic_depth = StochasticDepth(drop, rngs)
 
@@ -187,10 +187,6 @@ class Block(nnx.Module):
         """The block's output."""
         images = images + self.stochastic_depth(self.norm1(self.attn(images)))
         return images + self.stochastic_depth(self.norm2(apply_all(self.mlp, images)))
-
-
-def _same(images: Array) -> Array:
-    return images
 
 
 class PatchMerging(nnx.Module):
@@ -235,7 +231,7 @@ class SwinV2(Backbone):
             dtype=dtype,
             rngs=rngs,
         )
-        stages: list[Any] = [nnx.List([embed, _same, _layer_norm(WIDTH, dtype, rngs)])]
+        stages: list[Any] = [nnx.List([embed, same, _layer_norm(WIDTH, dtype, rngs)])]
         done, total = 0, sum(DEPTHS)
         for stage, (depth, heads) in enumerate(zip(DEPTHS, HEADS, strict=True)):
             features = WIDTH << stage

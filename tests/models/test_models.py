@@ -92,7 +92,8 @@ def test_initialisation_is_pytorchs_default():
             np.testing.assert_allclose(np.std(leaf), bound / 3**0.5, rtol=0.25)
 
 
-def test_predict_compiles_once_for_an_architecture():
+@pytest.mark.parametrize("norm", ["batch", "instance", "none"])
+def test_predict_compiles_once_for_an_architecture(norm):
     traces = []
 
     @jax.jit
@@ -100,10 +101,10 @@ def test_predict_compiles_once_for_an_architecture():
         traces.append(1)
         return x
 
-    first, variables = as_predict(tiny(seed=0))
-    second, others = as_predict(tiny(seed=1))
+    first, variables = as_predict(tiny(seed=0, norm=norm))
+    second, others = as_predict(tiny(seed=1, norm=norm))
     assert first == second and hash(first) == hash(second)
-    assert first != as_predict(tiny(width=8))[0]
+    assert first != as_predict(tiny(width=8, norm=norm))[0]
     static = jax.jit(lambda p, v, x: count(v, p(v, x)), static_argnums=0)
     one, two = static(first, variables, images()), static(second, others, images())
     assert len(traces) == 1 and not np.allclose(one, two)
