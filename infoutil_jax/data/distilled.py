@@ -16,7 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -86,10 +86,9 @@ class DistilledDataset:
         if digest is not None and digest != manifest["sha256"]:
             layout.wrong(path, f"is another set: its digest is {manifest['sha256']}, not {digest}")
         class_names = tuple(manifest["class_names"])
-        rows = layout.read_rows(path, manifest)
+        soft_labels = layout.read_soft_labels(path, manifest)
+        rows = layout.read_rows(path, manifest, soft_labels)
         names, shape = [row["file_name"] for row in rows], tuple(manifest["image_shape"])
-        soft_labels = layout.read_soft_labels(path, manifest, len(rows))
-        layout.check_soft_labels(path, rows, soft_labels)
         layout.check_sizes(path, names, shape)
         images = np.empty((len(rows), *shape), np.uint8)
         read = partial(layout.read_image, path, manifest, names)
@@ -215,10 +214,8 @@ def write_distilled(
     suffix = layout.suffix(channels, bool(manifest.get("alpha", channels in (2, 4))))
     digits = max(6, len(str(len(images) - 1)))
     names = [f"images/{folders[label]}/{i:0{digits}}{suffix}" for i, label in enumerate(labels)]
-    # The shortest decimals that are read back as the same float32.
-    # Image by image: as text all of them would take 32 times their room.
-    logits = (row.astype(str).astype(np.float64).tolist() for row in soft_labels)
-    firsts = zip(names, labels.tolist(), [class_names[i] for i in labels], logits, strict=True)
+    later = [None] * len(labels)  # soft labels: as text all of them take 32 times their room
+    firsts = zip(names, labels.tolist(), [class_names[i] for i in labels], later, strict=True)
     rows = [
         _row(int(i), records[i], dict(zip(layout.ROW, first, strict=True)))
         for i, first in zip(order, firsts, strict=True)
@@ -268,17 +265,19 @@ def _write_files(
         threads_for([images.shape[1:3]]),
     )
     for row, data in zip(rows, encoded, strict=True):
-        hashes[row["file_name"]] = _write(folder / row["file_name"], data)
+        hashes[row["file_name"]] = _write(folder / row["file_name"], [data])
     tensors = {"soft_labels": np.ascontiguousarray(soft_labels)}
-    hashes[layout.SOFT_LABELS] = _write(
-        folder / layout.SOFT_LABELS, safetensors.numpy.save(tensors)
-    )
-    lines = "".join(json.dumps(row) + "\n" for row in rows)
-    hashes[layout.METADATA] = _write(folder / layout.METADATA, lines.encode())
-    hashes[layout.CARD] = _write(folder / layout.CARD, card(head, rows).encode())
+    data = safetensors.numpy.save(tensors)
+    hashes[layout.SOFT_LABELS] = _write(folder / layout.SOFT_LABELS, [data])
+    # The shortest decimals that are read back as the same float32.
+    logits = (row.astype(str).astype(np.float64).tolist() for row in soft_labels)
+    told_rows = (row | {"soft_labels": one} for row, one in zip(rows, logits, strict=True))
+    lines = (json.dumps(row).encode() + b"\n" for row in told_rows)
+    hashes[layout.METADATA] = _write(folder / layout.METADATA, lines)
+    hashes[layout.CARD] = _write(folder / layout.CARD, [card(head, rows).encode()])
     head["files"] = hashes
     head["sha256"] = layout.digest(head)
-    _write(folder / layout.MANIFEST, layout.text_of(head))
+    _write(folder / layout.MANIFEST, [layout.text_of(head)])
 
 
 def _check_arrays(
@@ -340,8 +339,12 @@ def _listed(item: Any) -> Any:
     raise TypeError(f"{type(item).__name__} {item!r}")
 
 
-def _write(file: Path, data: bytes) -> str:
+def _write(file: Path, pieces: Iterable[bytes]) -> str:
+    """Writes a file piece by piece, and returns its sha256."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    with files.naming(file):
-        file.write_bytes(data)
-    return hashlib.sha256(data).hexdigest()
+    sha256 = hashlib.sha256()
+    with files.naming(file), file.open("wb") as opened:
+        for piece in pieces:
+            sha256.update(piece)
+            opened.write(piece)
+    return sha256.hexdigest()

@@ -175,20 +175,24 @@ def foreign_files(path: Path, manifest: Mapping[str, Any]) -> list[str]:
     return sorted(foreign)
 
 
-def read_rows(path: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Reads the lines of metadata.jsonl, and checks that label, class and folder agree."""
-    file = path / METADATA
-    lines = read_listed(path, manifest, METADATA).splitlines()
-    try:
-        rows = [files.parse(line, file) for line in lines]
-        said = [tuple(row[key] for key in ROW[:3]) for row in rows]
-    except InputError:
-        raise
-    except (KeyError, TypeError) as error:
-        raise InputError(f"{file} is not JSON lines with {', '.join(ROW)}: {error!r}") from error
+def read_rows(
+    path: Path, manifest: Mapping[str, Any], soft_labels: Float32[np.ndarray, "n tiles classes"]
+) -> list[dict[str, Any]]:
+    """Reads the lines of metadata.jsonl, and checks that label, class, folder and logits agree.
+
+    Soft labels are left out: as Python's numbers all of them would take many times their room.
+    """
+    file, rows = path / METADATA, []
     classes = zip(manifest["class_names"], manifest["class_folders"], strict=True)
     right = [(label, name, f"images/{folder}") for label, (name, folder) in enumerate(classes)]
-    for number, (name, label, class_name) in enumerate(said, 1):
+    for number, line in enumerate(BytesIO(read_listed(path, manifest, METADATA)), 1):
+        row = files.parse(line, file)
+        try:
+            name, label, class_name = (row[key] for key in ROW[:3])
+        except (KeyError, TypeError) as error:
+            raise InputError(
+                f"{file} is not JSON lines with {', '.join(ROW)}: {error!r}"
+            ) from error
         if not isinstance(name, str):
             wrong(file, f"line {number} has file_name {name!r}; it should be a string")
         if type(label) is not int:
@@ -197,10 +201,27 @@ def read_rows(path: Path, manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
         folder = Path(name).parent.as_posix()
         if (label, class_name, folder) not in right:
             wrong(file, f"line {number} says label {label!r} is {class_name!r} in {folder}/")
+        if not _same(row.pop("soft_labels", None), soft_labels[number - 1 : number]):
+            wrong(file, f"line {number} has other soft labels than {SOFT_LABELS}")
+        rows.append(row)
     names = [row["file_name"] for row in rows]
-    if names != sorted(name for name in manifest["files"] if name.startswith("images/")):
+    if names != image_names(manifest):
         wrong(file, f"lists {len(rows)} images; they should be those of {MANIFEST}, sorted by name")
     return rows
+
+
+def _same(said: Any, right: Float32[np.ndarray, "one tiles classes"]) -> bool:
+    """Whether a line of the metadata says these logits."""
+    try:
+        with np.errstate(over="ignore"):  # infinity is another label
+            return np.array_equal(np.array([said], np.float32), right)
+    except (TypeError, ValueError, OverflowError):
+        return False
+
+
+def image_names(manifest: Mapping[str, Any]) -> list[str]:
+    """The files of images that a manifest lists, sorted by name."""
+    return sorted(name for name in manifest["files"] if name.startswith("images/"))
 
 
 def check_sizes(path: Path, names: Sequence[str], shape: tuple[int, int, int]) -> None:
@@ -248,10 +269,11 @@ def _array(data: bytes, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def read_soft_labels(
-    path: Path, manifest: Mapping[str, Any], count: int
+    path: Path, manifest: Mapping[str, Any]
 ) -> Float32[np.ndarray, "n tiles classes"]:
     """The logits of soft labels, float32 [images, tiles, classes] and finite."""
-    file, shape = path / SOFT_LABELS, (count, manifest["tiles"], len(manifest["class_names"]))
+    count, classes = len(image_names(manifest)), len(manifest["class_names"])
+    file, shape = path / SOFT_LABELS, (count, manifest["tiles"], classes)
     data = read_listed(path, manifest, SOFT_LABELS)
     try:
         soft_labels = safetensors.numpy.load(data)["soft_labels"]
@@ -262,19 +284,3 @@ def read_soft_labels(
     if not np.isfinite(soft_labels).all():
         wrong(file, "holds logits that are not finite")
     return soft_labels
-
-
-def check_soft_labels(
-    path: Path,
-    rows: Sequence[Mapping[str, Any]],
-    soft_labels: Float32[np.ndarray, "n tiles classes"],
-) -> None:
-    """Checks that the lines of the metadata say the same soft labels as their own file."""
-    for number, (row, right) in enumerate(zip(rows, soft_labels, strict=True), 1):
-        try:
-            with np.errstate(over="ignore"):  # infinity is another label
-                same = np.array_equal(np.array(row["soft_labels"], np.float32), right)
-        except (KeyError, TypeError, ValueError, OverflowError):
-            same = False
-        if not same:
-            wrong(path / METADATA, f"line {number} has other soft labels than {SOFT_LABELS}")

@@ -1,4 +1,5 @@
 import json
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -111,6 +112,20 @@ def test_bands_that_are_no_alpha_are_not_stored_as_alpha(tmp_path, arguments, ch
 def test_soft_labels_open_with_plain_safetensors(written):
     tensors = safetensors.numpy.load_file(written.path / "soft_labels.safetensors")
     np.testing.assert_array_equal(tensors["soft_labels"], written.soft_labels)
+
+
+def test_soft_labels_are_never_all_text_at_once(tmp_path, arguments):
+    soft_labels = np.random.default_rng(0).normal(size=(200, 16, 200)).astype(np.float32)
+    given = arguments() | {"soft_labels": soft_labels, "labels": np.arange(200)}
+    given |= {"images": np.zeros((200, 8, 8, 3), np.uint8), "records": [{}] * 200}
+    tracemalloc.start()
+    try:
+        write_distilled(
+            tmp_path / "set", **given | {"class_names": [f"{i:03}" for i in range(200)]}
+        )
+        assert tracemalloc.get_traced_memory()[1] < 16 * soft_labels.nbytes  # their text alone: 5.5
+    finally:
+        tracemalloc.stop()
 
 
 # --- whole or not at all

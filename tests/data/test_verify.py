@@ -71,7 +71,7 @@ def forge(path, change):
     change(rows)
     manifest = json.loads((path / "manifest.json").read_text())
     data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    manifest["files"]["metadata.jsonl"] = distilled._write(path / "metadata.jsonl", data)
+    manifest["files"]["metadata.jsonl"] = distilled._write(path / "metadata.jsonl", [data])
     sign(path, manifest)
 
 
@@ -83,6 +83,8 @@ def forge(path, change):
         (lambda rows: rows[2].update(class_name="golf_ball"), "line 3"),
         (lambda rows: rows.pop(), "lists 8 images"),
         (lambda rows: rows[0].update(file_name=rows[1]["file_name"]), "lists 9 images"),
+        (lambda rows: rows[1].pop("soft_labels"), "line 2 has other soft labels"),
+        (lambda rows: rows.append(rows[8]), "line 10 has other soft labels"),
         (lambda rows: rows[0].pop("label"), "not JSON lines with file_name, label"),
     ],
 )
