@@ -53,7 +53,8 @@ def ended(process: int) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
 
 
-CALLS = ("mkdir", "rename", "replace", "unlink", "write_bytes")
+CALLS = ("mkdir", "rename", "replace", "unlink", "open")
+READING = ("r", "rb")
 
 
 def crashes(folder: Path, write: Callable[[Path, bool], Any]) -> Counter[str]:
@@ -86,13 +87,15 @@ def crashes(folder: Path, write: Callable[[Path, bool], Any]) -> Counter[str]:
 
 def dying(work: Callable[[], Any], number: int) -> int:
     """Works, and dies at once before the disk operation of this number."""
-    count = 0
+    count, opened = 0, Path.open
 
     def counted(call: Callable[..., Any]) -> Callable[..., Any]:
         def operation(*arguments: Any, **options: Any) -> Any:
             nonlocal count
-            count += 1
-            if count > number:
+            mode = arguments[1] if len(arguments) > 1 else options.get("mode", "r")
+            reads = call is opened and mode in READING
+            count += not reads
+            if not reads and count > number:
                 os._exit(9)
             return call(*arguments, **options)
 

@@ -235,12 +235,14 @@ def test_a_stream_that_is_killed_leaves_a_set_that_verifies(tmp_path):
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 def test_a_disk_that_refuses_is_one_sentence(small, monkeypatch, capsys, number):
-    before = everything(small.path.parent)
+    before, opened = everything(small.path.parent), Path.open
 
-    def refuse(self, content):
-        raise OSError(number, os.strerror(number), str(self))
+    def refuse(self, mode="r", *arguments, **options):
+        if "w" in mode:
+            raise OSError(number, os.strerror(number), str(self))
+        return opened(self, mode, *arguments, **options)
 
-    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "open", refuse)
     monkeypatch.setattr(
         "infoutil_jax.data.distilled.DistilledDataset.verify",
         lambda self: rewritten(self.path, True),
