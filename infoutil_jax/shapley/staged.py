@@ -74,7 +74,7 @@ def staged_shapley(
     if at_once < 1:
         raise InputError(f"at_once is {at_once}; at least 1 game must be under evaluation")
     if not len(games):
-        return jnp.zeros((0, design.masks.shape[-1])), jnp.zeros(0, int)
+        return jnp.zeros((0, design.masks.shape[-1]), design.apart.dtype), jnp.zeros(0, int)
     result: tuple[Float[Array, "games players"], Int[Array, " games"]] = _staged_shapley(
         games, min(len(games), at_once), design, float(confidence)
     )
@@ -148,7 +148,7 @@ def _staged_shapley(
         game=jnp.arange(lanes),
         of=jax.tree.map(lambda leaf: jnp.tile(leaf, (lanes, *[1] * leaf.ndim)), _fresh(design)),
         following=jnp.asarray(lanes),
-        done=jnp.zeros((count, players)),
+        done=jnp.zeros((count, players), design.apart.dtype),
         used=jnp.zeros(count, int),
     )
     for fewer in sorted({lanes // FEW, lanes // FEW**2, 0}, reverse=True):
@@ -174,7 +174,7 @@ def _advance(games: GameBatch, design: StagedDesign, confidence: Any, now: _Lane
     of, asked = jax.vmap(partial(_ask, design))(now.of)
     masks = design.masks[asked.pair]
     both = jnp.stack([masks, ~masks], axis=2).reshape(len(masks), -1, masks.shape[-1])
-    worth = games.values_of(jnp.minimum(now.game, len(games) - 1), both).astype(jnp.float32)
+    worth = games.values_of(jnp.minimum(now.game, len(games) - 1), both).astype(design.apart.dtype)
     of = jax.vmap(partial(_learn, design))(of, asked, worth[:, ::2] - worth[:, 1::2])
     sure = (1 - jnp.minimum(of.rivals.sum(1), 1) >= confidence) & (confidence < 1)
     return _hand_over(design, now, of, sure | (of.known >= design.pairs))
@@ -183,17 +183,18 @@ def _advance(games: GameBatch, design: StagedDesign, confidence: Any, now: _Lane
 def _fresh(design: StagedDesign) -> _Posterior:
     """Of a game that has not begun."""
     pool, players = design.masks.shape
+    zeros = partial(jnp.zeros, dtype=design.apart.dtype)
     return _Posterior(
         known=jnp.asarray(0),
-        factor=jnp.zeros((design.pairs, pool)),
-        white=jnp.zeros(design.pairs),
+        factor=zeros((design.pairs, pool)),
+        white=zeros(design.pairs),
         variance=jnp.diag(design.between),
         with_phi=jnp.asarray(design.with_phi),
         apart=jnp.asarray(design.apart),
-        phi=jnp.zeros(players),
-        worth=jnp.zeros(()),
+        phi=zeros(players),
+        worth=zeros(()),
         best=jnp.asarray(0),
-        rivals=jnp.zeros(len(design.windows)),
+        rivals=zeros(len(design.windows)),
     )
 
 
@@ -262,10 +263,11 @@ def _judge(design: StagedDesign, of: _Posterior) -> _Posterior:
     pooled = _product("wd,d->w", design.windows, of.phi)
     best = jnp.argmax(pooled)
     shown = jnp.square(of.white).sum()
+    known = of.known.astype(shown.dtype)
     variance = jnp.diag(of.apart) + of.apart[best, best] - 2 * of.apart[best]
-    deviation = jnp.sqrt(jnp.maximum(variance, 0) * shown / of.known)
+    deviation = jnp.sqrt(jnp.maximum(variance, 0) * shown / known)
     ahead = (pooled[best] - pooled) / jnp.maximum(deviation, jnp.finfo(jnp.float32).tiny)
-    tail = betainc(of.known / 2, 0.5, of.known / (of.known + jnp.square(ahead))) / 2
+    tail = betainc(known / 2, 0.5, known / (known + jnp.square(ahead))) / 2
     return of._replace(best=best, rivals=tail.at[best].set(0))
 
 

@@ -125,6 +125,20 @@ def test_a_small_budget_is_not_rounded_up_to_a_stage():
     assert max(most) == 2 * 4
 
 
+def test_double_precision_elsewhere_changes_nothing():
+    """A program that has turned on JAX's 64 bits gets the maps that it got before."""
+
+    def fitted_maps():
+        maps = ShapleyMaps().fitted(predict, VARIABLES, IMAGES[:8], None)
+        return maps(predict, VARIABLES, IMAGES[:8], None)
+
+    expected = fitted_maps()
+    with jax.enable_x64(True):
+        maps = fitted_maps()
+    assert maps.dtype == expected.dtype
+    np.testing.assert_allclose(maps, expected, atol=1e-5)
+
+
 def test_half_precision_is_near():
     exact, half = (maps_of(dtype=dtype, confidence=1.0) for dtype in (None, "bfloat16"))
     assert half.dtype == exact.dtype
