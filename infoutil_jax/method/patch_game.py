@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import jax
@@ -170,7 +170,7 @@ def patch_game(
             "a scalar, a colour, an image, or one image for each."
         )
     if labels is None:
-        labels = _predicted(predict, variables, images)
+        labels = _predicted(predict, batch_size, variables, images)
     elif isinstance(output, str):  # what labels are to another function is the user's to say
         one = jax.ShapeDtypeStruct((1, *images.shape[1:]), images.dtype)
         check_labels(labels, len(images), jax.eval_shape(predict, variables, one))
@@ -241,7 +241,9 @@ def _values(game: PatchGame, masks: Bool[Array, "coalitions players"]) -> Array:
     return map_blocks(of_images, (game.images, game.labels, absent), game.batch_size).T
 
 
-def _predicted(predict: Predict, variables: Any, images: Array) -> Array:
-    if not len(images):
-        return jnp.zeros(0, int)
-    return jnp.argmax(predict(variables, images), axis=-1)
+@partial(jax.jit, static_argnums=(0, 1))
+def _predicted(predict: Predict, batch_size: int, variables: Any, images: Array) -> Array:
+    def of_images(images: Array) -> Array:
+        return jnp.argmax(predict(variables, images), axis=-1)
+
+    return map_blocks(of_images, images, batch_size)

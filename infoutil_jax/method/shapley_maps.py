@@ -122,7 +122,7 @@ class ShapleyConfig:
 
     def staged_design(self, prior: Prior | None = None) -> StagedDesign:
         """The coalitions in stages that fit batch and budget; made once for equal arguments."""
-        step = max(2, min(STEP, self.batch_size // 2 * 2, -(-self.budget // 2) * 2))
+        step = max(2, min(STEP, self.batch_size // 2 * 2, self.budget // 2 * 2))
         return _staged_design(both(self.grid), self.budget, self.window, step, self.seed, prior)
 
 

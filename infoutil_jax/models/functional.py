@@ -118,9 +118,13 @@ class Train:
     def features(
         self, variables: Mapping[str, Any], images: Float[Array, " batch *image"]
     ) -> tuple[Float[Array, "batch rows columns channels"], Variables]:
-        """The last convolutional maps, for modules that have them, and the variables after it."""
+        """The last convolutional maps, for modules that have them, and the variables after it.
+
+        Only batch normalisation is in training mode: nothing is left out by chance.
+        """
         module = merge(self.graphdef, variables)
-        module.train()
+        module.eval()
+        module.set_attributes(use_running_average=False, raise_if_not_found=False)
         return module.features(images), split(module)[1]
 
 

@@ -64,7 +64,9 @@ def staged_shapley(
             pairs × pool numbers.
 
     Returns:
-        The Shapley values, and how many coalitions each game took.
+        The Shapley values, and how many coalitions each game took. A last stage for which the
+        budget has too few is filled up with the full coalition and the empty one, which are
+        evaluated again and do not count: with 6 and stages of 4, 8 are evaluated.
 
     Raises:
         InputError: a `confidence` out of range, or fewer than one game at once.

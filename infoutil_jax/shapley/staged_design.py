@@ -70,7 +70,7 @@ def staged_design(
 
     Args:
         grid: players a side, or (rows, columns).
-        budget: at most this many coalitions per game; at most 2 `POOL`, and all that it has.
+        budget: at most this many coalitions per game, in pairs; at most 2 `POOL`, and all it has.
         window: players a side, or (rows, columns), that a window holds; by default half the grid.
         step: coalitions of a stage, an even number.
         seed: of the draw of coalitions.
@@ -104,7 +104,7 @@ def staged_design(
         with_phi=(game.cross(masks) - game.cross(~masks)).astype(np.float32),
         windows=windows.astype(np.float32),
         apart=(windows @ game.shapley() @ windows.T).astype(np.float32),
-        pairs=min(-(-budget // 2), len(masks)),
+        pairs=min(budget // 2, len(masks)),
         half=step // 2,
     )
 

@@ -43,6 +43,19 @@ def test_one_image_is_painted_as_it_is_among_others(images):
     np.testing.assert_array_equal(painted(mask, images[3], absent[3], (2, 3)), among[3])
 
 
+def test_classes_are_predicted_a_batch_at_a_time_by_what_is_compiled_once(images, variables):
+    seen = []
+
+    def watching(variables, images):
+        seen.append(len(images))
+        return predict(variables, images)
+
+    for each in (images, -images):
+        labels = patch_game(watching, variables, each, None, grid=2, batch_size=2).labels
+        np.testing.assert_array_equal(labels, predict(variables, each).argmax(1))
+    assert seen == [2]
+
+
 @pytest.mark.parametrize("batch_size", [1, 4, 100])
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_a_coalition_is_worth_the_output_on_what_it_shows(images, variables, output, batch_size):

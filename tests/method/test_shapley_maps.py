@@ -77,7 +77,7 @@ def test_stages_fit_the_batch(grid, batch_size, in_flight):
 
 @pytest.mark.parametrize(
     ("budget", "batch_size", "step"),
-    [(256, 256, 4), (2, 256, 2), (3, 256, 4), (256, 5, 4), (256, 3, 2), (256, 1, 2)],
+    [(256, 256, 4), (2, 256, 2), (3, 256, 2), (256, 5, 4), (256, 3, 2), (256, 1, 2)],
 )
 def test_a_stage_has_4_coalitions_unless_budget_or_batch_has_fewer(budget, batch_size, step):
     """A coalition comes with its complement, so that a stage has two at least."""

@@ -13,7 +13,9 @@ import scipy.special
 from infoutil_jax.data.siamese import PLAIN
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.selection import kernel_student
-from infoutil_jax.models import Architecture
+from infoutil_jax.models import BACKBONES, Architecture
+from infoutil_jax.models.layers import Backbone, batch_norm
+from infoutil_jax.models.swin_v2 import StochasticDepth
 from infoutil_jax.refine import (
     Batch,
     KernelRegression,
@@ -267,6 +269,25 @@ def test_real_images_are_seen_as_by_a_student_that_knows_the_set_alone(network, 
     # What one real image looks like does not depend on the others.
     alone = network.features(variables, synthetic.images, batch.images[:1])[1]
     np.testing.assert_allclose(alone[0], real[0], atol=1e-4)
+
+
+class LeftOutByChance(Backbone):
+    """Batch norm, and stochastic depth before the last maps, as Swin V2 has it."""
+
+    def __init__(self, architecture, *, rngs):
+        self.norm = batch_norm(architecture.channels, rngs=rngs)
+        self.stochastic_depth = StochasticDepth(0.5, rngs)
+
+    def features(self, images):
+        return images + self.stochastic_depth(self.norm(images))
+
+
+def test_nothing_is_left_out_by_chance_of_a_set_that_is_compared(sets, monkeypatch):
+    monkeypatch.setitem(BACKBONES, "left_out_by_chance", LeftOutByChance)
+    network = Network(Architecture("left_out_by_chance", 3, (8, 8)), PLAIN)
+    images = sets[0].images
+    seen, real = network.features(network.init(jax.random.key(0)), images, images)
+    np.testing.assert_allclose(seen, real, atol=1e-4)
 
 
 def test_a_set_is_improved_for_how_real_images_are_normalised_by_it(network, sets):

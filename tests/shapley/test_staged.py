@@ -257,6 +257,12 @@ def test_what_the_pairs_before_tell_to_rounding_adds_nothing(prior, exact, step)
     np.testing.assert_allclose(phi, right, atol=1e-5 if exact else 10)
 
 
+def test_an_odd_budget_is_not_exceeded(games):
+    """Coalitions are asked for in pairs."""
+    _, used = staged_shapley(games, staged_design((1, 6), 33), confidence=1.0)
+    assert (used == 32).all()
+
+
 def test_a_last_stage_that_is_not_whole_counts_as_what_it_is(games):
     """Ten pairs are two stages of four, and two."""
     phi, used = staged_shapley(games, staged_design((1, 6), 20, step=8), confidence=1.0)
