@@ -23,6 +23,10 @@ Images = Float[Array, "batch height width channels"]
 class Siamese:
     """One random view for all images of a call, differentiable in them.
 
+    DSA's code draws one kind of change a call, scale and rotation among them; this makes all that
+    are asked for at once, and knows neither. A contrast of 0.5 is 0.75 to 1.25 here, there 0.5 to
+    1.5.
+
     Attributes:
         flip: mirror half of the calls left to right.
         shift: longest shift, as a share of each side; what comes in is the mean colour.

@@ -50,6 +50,10 @@ def gradient_norms(
     | finite, any magnitude  | exact to rounding: squares neither over- nor underflow  |
     | batch of no examples   | shape [0]                                               |
 
+    Where the rows that a product meets are nearly alike, and their gradients sum to nearly nothing
+    (a constant image under attention, say), the layerwise norm of that layer is a small difference
+    of large numbers, exact to the root of rounding; `method="vmap"` forms the gradient.
+
     No gradient of a single example is formed for the weights of a product or a convolution,
     whatever modules they are written in: `loss_fn` is traced (`gradients.layerwise`).
     `experiments.benchmarks.gradient_norm_cost` measures what that costs beside one gradient of the

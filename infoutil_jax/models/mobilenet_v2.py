@@ -1,4 +1,7 @@
-"""MobileNet-V2 (Sandler et al., CVPR 2018) as torchvision has it (JAX)."""
+"""MobileNet-V2 (Sandler et al., CVPR 2018) as torchvision has it (JAX).
+
+But for the initial weights of its classifier, which are PyTorch's usual ones.
+"""
 
 from typing import Any
 

@@ -1,7 +1,8 @@
 """Swin Transformer V2, tiny (Liu et al., CVPR 2022) as torchvision has it (JAX).
 
 Attention within windows, shifted in every other block: cosine similarity at a learned scale, plus
-a bias that a small network gives to each relative position on a logarithmic scale.
+a bias that a small network gives to each relative position on a logarithmic scale. Initial weights
+are drawn from distributions near torchvision's, not from the same.
 """
 
 from functools import partial
