@@ -135,6 +135,7 @@ class NeuralFeatureRegression(Objective):
         fresh, ages = jax.random.split(key)
         variables = jax.vmap(network.init)(jax.random.split(fresh, self.networks))
         optimiser = jax.vmap(self._optimiser().init)(variables["params"])
+        # Of which set is decided already where a refiner asks (`sized`).
         age = jax.random.randint(ages, (self.networks,), 0, self._lasts(1))
         return Trained(variables, optimiser, age.astype(jnp.float32))
 

@@ -64,14 +64,17 @@ class Distill:
         from infoutil_jax.app.figures import overview
         from infoutil_jax.app.pipeline import choose_teachers
         from infoutil_jax.app.sets import found_or_distilled
-        from infoutil_jax.data.streamed import fingerprint
+        from infoutil_jax.data.streamed import Streamed, fingerprint
         from infoutil_jax.progress import note
         from infoutil_jax.training.checkpoint import read_config
         from infoutil_jax.training.teacher import load_teachers
 
         teachers = load_teachers(self.teacher)
         source = self.data.open(shape_of(teachers["converged"]))
-        if read_config(self.teacher).get("data") != fingerprint(*source.train.labelled()):
+        images, labels = source.train.labelled()
+        # A streamed split that is not known yet would be decoded once more for this alone.
+        known = not isinstance(images, Streamed) or images.fingerprint is not None
+        if known and read_config(self.teacher).get("data") != fingerprint(images, labels):
             note(
                 f"the teacher in {self.teacher} was trained on other images than the training "
                 f"images of {source.spec} as it is opened here: it may have seen test images",
