@@ -50,9 +50,9 @@ def gradient_norms(
     | finite, any magnitude  | exact to rounding: squares neither over- nor underflow  |
     | batch of no examples   | shape [0]                                               |
 
-    Where the rows that a product meets are nearly alike, and their gradients sum to nearly nothing
-    (a constant image under attention, say), the layerwise norm of that layer is a small difference
-    of large numbers, exact to the root of rounding; `method="vmap"` forms the gradient.
+    Where the products of a layer's rows and their gradients cancel (two opposite tokens with like
+    gradients, say), its layerwise norm is a small difference of large numbers, exact to the root
+    of rounding; `method="vmap"` forms the gradient. Rows that are nearly alike do not cancel.
 
     No gradient of a single example is formed for the weights of a product or a convolution,
     whatever modules they are written in: `loss_fn` is traced (`gradients.layerwise`).

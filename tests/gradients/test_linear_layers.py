@@ -195,6 +195,19 @@ def test_rows_that_cancel_have_next_to_no_norm():
     assert (jax.jit(jax.vmap(layer.norm))(rows, columns) <= 2e-3 * size).all()
 
 
+def test_rows_that_are_nearly_alike_do_not_cancel_cotangents_that_sum_to_nothing():
+    """A constant image under attention, say."""
+    places, width = 16, 256
+    x = (rng.normal(size=(1, width)) + 1e-3 * rng.normal(size=(places, width))).astype(np.float32)
+    g = rng.normal(size=(places, width)).astype(np.float32)
+    g -= g.mean(0)
+    shapes = [x.shape, (width, width), g.shape]
+    layer = recognise("dot_general", {"dimension_numbers": (((1,), (0,)), ((), ()))}, shapes, 1)
+    expected = np.linalg.norm(x.astype(np.float64).T @ g)
+    found = layer.norm(jnp.asarray(x), jnp.asarray(g))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
 def test_an_array_without_entries_adds_nothing_to_a_norm_however_small():
     np.testing.assert_allclose(norm([jnp.zeros(0), jnp.array([3e-30, 4e-30])]), 5e-30, rtol=1e-6)
 
