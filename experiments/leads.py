@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tyro
@@ -125,7 +126,7 @@ def by_row(results: Iterable[store.Result]) -> dict[tuple[str, int], dict[int, f
     return found
 
 
-def lead(ours: Mapping[int, float], theirs: Mapping[int, float]) -> str:
+def lead(ours: Mapping[Any, float], theirs: Mapping[Any, float]) -> str:
     """Mean difference over the sets that both have, and half of its 95% interval."""
     both = sorted(ours.keys() & theirs.keys())
     if not both:

@@ -31,8 +31,11 @@ HELD = "statistics held"
 CLASSES = 10
 """Of CIFAR-10."""
 
-Sets = dict[int, float]
-"""Set seed -> mean top-1 of the set's students."""
+Drawn = tuple[int, tuple[float, ...]]
+"""A set: its seed, and by which teachers it was chosen, as their top-1 tells. The same seed and
+another teacher are other crops."""
+Sets = dict[Drawn, float]
+"""Mean top-1 of each set's students."""
 
 
 def write_tables(results: Path) -> None:
@@ -103,10 +106,10 @@ def _table(lines: list[dict[str, Any]]) -> list[str]:
 def _leads(lines: list[dict[str, Any]]) -> list[str]:
     """What `infoutil_refined` is ahead of crops by, set by set."""
     found: dict[tuple[int, str, str], Sets] = {}
-    for budget, kind, student, seed, top1 in _measured(lines):
+    for budget, kind, student, drawn, top1 in _measured(lines):
         for name in (student, BEST):
             sets = found.setdefault((budget, kind, name), {})
-            sets[seed] = max(top1, sets.get(seed, 0.0))
+            sets[drawn] = max(top1, sets.get(drawn, 0.0))
     rows = []
     for (budget, kind, name), ours in sorted(found.items()):
         if kind not in CROPS:
@@ -133,18 +136,19 @@ def _lead(ours: Sets, theirs: Sets) -> str:
     return lead(ours, theirs) + (f" (sets: {both})" if 0 < both < len(ours) else "")
 
 
-def _measured(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, str, int, float]]:
-    """Budget, kind of labels, student, set seed and mean top-1."""
+def _measured(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, str, Drawn, float]]:
+    """Budget, kind of labels, student, set and mean top-1."""
     for line in lines:
         arguments = line["arguments"]
         ours, crops = _is_recipes(line), arguments["refiner"] == "none"
         if arguments["start"] != "infoutil" or not (ours or crops):
             continue
+        drawn = arguments["set_seed"], tuple(sorted(line["teacher_top1"].values()))
         for student, one in line["students"].items():
             name, kind = _named(student)
             if crops or kind == "learnt":
                 top1 = statistics.mean(one["top1"])
-                yield arguments["budget"], kind, name, arguments["set_seed"], top1
+                yield arguments["budget"], kind, name, drawn, top1
 
 
 def _is_recipes(line: dict[str, Any]) -> bool:

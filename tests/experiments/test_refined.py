@@ -68,16 +68,20 @@ def test_what_has_a_line_is_not_run_again(tmp_path, capsys):
 
 
 def test_leads_are_of_the_same_sets_and_of_the_recipe_alone(tmp_path):
-    """Three refined sets, two of crops: 12 and 16 ahead, so 14 ± 25.4 (t of 0.975 is 12.71)."""
+    """Three refined sets, two of crops: 12 and 16 ahead, so 14 ± 25.4 (t of 0.975 is 12.71).
+
+    Crops that another teacher chose are of another set.
+    """
 
     usual = describe(infoutil_refined().refine.sized(40))
 
-    def line(seed, refiner, students, tiles=4, held=False, objective=None, **changed):
+    def line(seed, refiner, students, tiles=4, held=False, objective=None, teacher=75.0, **changed):
         given = {"budget": 1, "start": "infoutil", "total_variation": 0.0, "distance": 0.0}
         given |= {"refiner": refiner, "set_seed": seed, "tiles": tiles}
         given |= {"statistics": "held"} if held else {}
         about = {"dataset": "CIFAR-10", "reduced": "small", "name": f"{refiner} {seed}"}
         about["source"] = {"train_images": 1000, "test_images": 10}
+        about["teacher_top1"] = {"early": 60.0, "converged": teacher}
         how = usual | changed | {"objective": usual["objective"] | (objective or {})}
         made = {} if refiner == "none" else {"refiner": how}
         top1 = {name: {"top1": [value] * 3} for name, value in students.items()}
@@ -88,6 +92,7 @@ def test_leads_are_of_the_same_sets_and_of_the_recipe_alone(tmp_path):
         line(1, "none", {"a": 29.0, "b": 30.0, "a, stored labels": 35.0}),
         line(2, "none", {"a": 26.0}),
         line(2, "none", {"a": 20.0}, tiles=1),
+        line(3, "none", {"a": 0.0}, teacher=74.0),
         line(1, "frepo", {"a, learnt labels": 99.0}, steps=10),
         line(1, "frepo", {"a, learnt labels": 99.0}, tiles=1, partition=False),
         line(1, "frepo", {"a, learnt labels": 99.0}, batch_size=64),
