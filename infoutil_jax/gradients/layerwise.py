@@ -217,7 +217,9 @@ class _Program:
         layers = {}
         for equation in inside:
             for weight, number in enumerate(equation.inputs):
-                if counts.get(self.same.get(number, -1)) == 1 and len(equation.inputs) == 2:
+                once = counts.get(self.same.get(number, -1)) == 1 and len(equation.inputs) == 2
+                # Of what a real weight meets that is complex, the gradient is but a part.
+                if once and all(jnp.issubdtype(t.dtype, jnp.floating) for t in equation.types):
                     shapes = [kind.shape for kind in equation.types]
                     layer = recognise(*equation.kind, shapes, weight)
                     if layer:

@@ -12,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.typing import DTypeLike
-from jaxtyping import Array, Float, Int, Num, UInt8
+from jaxtyping import Array, Float, Int, Integer, Num
 
 from infoutil_jax.errors import InputError
 
 Image = (
-    UInt8[Array | np.ndarray, "batch height width channels"]
+    Integer[Array | np.ndarray, "batch height width channels"]
     | Float[Array | np.ndarray, "batch height width channels"]
 )
 
@@ -57,8 +57,8 @@ def extract(
     """Cuts each image's boxes out and resizes them to `size`; the dtype stays the images'.
 
     As Pillow's `image.crop(box).resize(size, BILINEAR)`: nothing around a box bleeds in. A box
-    that has `size` already is copied exactly. uint8 images give rounded uint8 crops. Boxes may be
-    traced; compiled once per `size`.
+    that has `size` already is copied exactly. Integers give rounded integers of their type. Boxes
+    may be traced; compiled once per `size`.
 
     Args:
         images: pixels, or floats of any scale.
@@ -99,7 +99,8 @@ def _extract(images: Array, boxes: Array, size: tuple[int, int]) -> Array:
         optimize="optimal",
     )
     if jnp.issubdtype(dtype, jnp.integer):
-        crops = jnp.clip(jnp.floor(crops + 0.5), 0, 255)
+        kind = jnp.iinfo(dtype)
+        crops = jnp.clip(jnp.floor(crops + 0.5), float(kind.min), float(kind.max))
     return crops.astype(dtype)
 
 

@@ -55,7 +55,7 @@ class Attribute(Protocol):
 
 @runtime_checkable
 class Fitted(Protocol):
-    """An `Attribute` that is fitted to a teacher on the first images of a pool, once, on the host.
+    """An `Attribute` that is fitted to a teacher on images of a pool, once, on the host.
 
     Attributes:
         pilot: how many images it wants; 0 for none, it stays as it is.

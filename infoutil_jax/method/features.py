@@ -28,6 +28,9 @@ Labels = Int[Array | np.ndarray, " batch"]
 Kernels = tuple[Array, ...]
 Statistics = tuple[tuple[Array, Array], ...]
 
+NOISE = 1 << 22
+"""Pixels, at most, over which an untrained network is normalised: 64 images of 256 a side."""
+
 
 def teacher_features(
     predict: Any, variables: PyTree, crops: Crops, labels: Labels, /
@@ -70,7 +73,7 @@ class UntrainedFeatures:
         self, predict: Predict, variables: PyTree, crops: Crops, labels: Labels, /
     ) -> dict[str, Float[Array, "batch features"]]:
         """The column "untrained", flattened; only the crops are read."""
-        seen = jnp.asarray(crops)
+        seen = jnp.asarray(crops, jnp.float32)  # as its weights are, whatever JAX's default
         height, width, channels = seen.shape[1:]
         network = (height, width, channels), self.width, self.seed
         statistics = _pink_statistics(*network) if self.normalised else None
@@ -104,7 +107,7 @@ def pink_noise(
     Every octave has the same strength (Field, J. Opt. Soc. Am. A 1987). Four fifths of the
     variance are common to all channels. Zero mean, unit variance.
     """
-    images, side = jnp.zeros((count, *image_size, channels)), 1
+    images, side = jnp.zeros((count, *image_size, channels), jnp.float32), 1
     while side <= max(image_size):
         key, *keys = jax.random.split(key, 3)
         grey, colour = (_normal(one, images.size) for one in keys)
@@ -120,7 +123,7 @@ def _normal(key: Key[Array, ""], count: int) -> Float[Array, " count"]:
 
     So they are of JAX's partitionable random numbers, which are its default.
     """
-    drawn: Array = jax.random.normal(key, (count,))
+    drawn: Array = jax.random.normal(key, (count,), jnp.float32)
     return drawn
 
 
@@ -131,7 +134,7 @@ def _with_octave(images: Crops, grey: Array, colour: Array, side: int) -> Crops:
     shape = count, min(side, height), min(side, width)
     noise = jnp.sqrt(0.8) * grey[: math.prod(shape)].reshape(*shape, 1)
     noise += jnp.sqrt(0.2) * colour[: math.prod(shape) * channels].reshape(*shape, channels)
-    return images + resized(noise, (height, width))
+    return images + resized(noise, (height, width)).astype(images.dtype)
 
 
 @jax.jit
@@ -166,11 +169,12 @@ def _kernels(shape: tuple[int, int, int], width: int, seed: int) -> Kernels:
     """Of each block, while the shorter side is 8 or more. Drawn here, they compile once."""
     found: list[Array] = []
     side, channels = min(shape[:2]), shape[2]
+    he_normal = jax.nn.initializers.he_normal()
     with jax.ensure_compile_time_eval():
         key = jax.random.key(seed)
         while side >= 8:
             key, drawn = jax.random.split(key)
-            found.append(jax.nn.initializers.he_normal()(drawn, (3, 3, channels, width)))
+            found.append(he_normal(drawn, (3, 3, channels, width), jnp.float32))
             side, channels = side // 2, width
     return tuple(found)
 
@@ -179,7 +183,9 @@ def _kernels(shape: tuple[int, int, int], width: int, seed: int) -> Kernels:
 def _pink_statistics(shape: tuple[int, int, int], width: int, seed: int) -> Statistics:
     """Means and deviations of each block's channels."""
     with jax.ensure_compile_time_eval():
-        noise = pink_noise(jax.random.key(0), 64, shape[:2], shape[2])
+        # Of large images fewer have as many pixels, and need no more memory.
+        count = max(1, min(64, NOISE // (shape[0] * shape[1])))
+        noise = pink_noise(jax.random.key(0), count, shape[:2], shape[2])
         found: Statistics = _measured(noise, _kernels(shape, width, seed))
     return found
 

@@ -49,6 +49,7 @@ def logits_of(output: Any) -> Any:
 class Logits:
     """A classifier whose output is its logits; all else of it, such as `features`, stays its own.
 
+    They are at least in single precision: in half the loss of a crop that is surely right is none.
     Equal and equally hashed for equal classifiers, so that nothing compiles twice.
 
     Attributes:
@@ -59,7 +60,10 @@ class Logits:
 
     def __call__(self, variables: Any, images: Any) -> Any:
         """Logits of normalised images."""
-        return logits_of(self.predict(variables, images))
+        logits = logits_of(self.predict(variables, images))
+        if not jnp.issubdtype(logits.dtype, jnp.floating):
+            return logits
+        return logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
 
     def __getattr__(self, name: str) -> Any:
         if name == "predict" or name.startswith("__"):  # not there yet while it is copied

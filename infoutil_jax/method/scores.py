@@ -8,6 +8,7 @@ lambda a batch.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -47,7 +48,7 @@ class GradientNorm:
 
     Raises:
         InputError: another word for `wrt`, a microbatch of less than one crop; when called, a label
-            that is no class, or as `gradient_norms`.
+            that is no class, a classifier with numbered namesakes, or as `gradient_norms`.
     """
 
     wrt: Wrt = "all"
@@ -78,6 +79,8 @@ class GradientNorm:
 
         predict = as_logits(predict)
         _check(predict, variables, crops, labels)
+        if self.wrt == "classifier":
+            _check_one(variables["params"] if collected else variables)
         return gradient_norms(
             _CropLoss(predict),
             variables,
@@ -148,6 +151,18 @@ def _check(predict: Predict, variables: PyTree, crops: Any, labels: Any) -> tupl
     check_labels(labels, len(crops), logits)
     shape: tuple[int, int] = logits.shape
     return shape
+
+
+def _check_one(params: Any) -> None:
+    """Checks that a classifier's name is not that of the first of several, as in Haiku."""
+    names = [str(name) for name in params] if isinstance(params, Mapping) else []
+    for name in names:
+        alike = [other for other in names if re.fullmatch(rf"{re.escape(name)}_?\d+", other)]
+        if name in CLASSIFIERS and alike:
+            raise InputError(
+                f'wrt is "classifier", and there are {", ".join([name, *alike])}: say which it is '
+                f'by a predicate of the path, lambda path: path.startswith("{alike[-1]}/"), say'
+            )
 
 
 @partial(jax.jit, static_argnums=(0, 1))

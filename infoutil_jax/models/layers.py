@@ -110,7 +110,8 @@ class BatchNorm(nnx.BatchNorm):
         for average, new in ((self.mean, mean), (self.var, var)):
             # Assigned by `average[...] =`, as Flax does it, each layer takes as long to trace as
             # all before it (findings/flax_variable_assignment.sh).
-            average.set_value(self.momentum * average[...] + (1 - self.momentum) * new)
+            moved = self.momentum * average[...] + (1 - self.momentum) * new
+            average.set_value(moved.astype(average[...].dtype))
         return ((x - mean) * (lax.rsqrt(var + self.epsilon) * scale) + bias).astype(x.dtype)
 
 

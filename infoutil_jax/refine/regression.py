@@ -66,8 +66,14 @@ def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
 
 def arc_cosine(a: Float[Array, "n dim"], b: Float[Array, "m dim"]) -> Float[Array, "n m"]:
     """`selection.kernel_student.arc_cosine`, differentiable: 1 for the same direction."""
-    a, b = (x / jnp.maximum(jnp.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (a, b))
-    return _bend(a @ b.T)
+    return _bend(_directions(a) @ _directions(b).T)
+
+
+def _directions(rows: Float[Array, "n dim"]) -> Float[Array, "n dim"]:
+    """Rows of length 1, or of nought, where a root has no gradient."""
+    square = jnp.square(rows).sum(1, keepdims=True)
+    length = jnp.where(square > 0, jnp.sqrt(jnp.where(square > 0, square, 1)), 1)
+    return rows / jnp.maximum(length, 1e-12)
 
 
 class Trained(NamedTuple):

@@ -135,10 +135,20 @@ def spread(params, x):
     return x @ jnp.broadcast_to(params["bias"], (6, 3))
 
 
+def in_waves(params, x):
+    """What the weight meets is complex, and its own gradient is real."""
+    return jnp.abs(jnp.fft.fft(x) @ params["a"]) ** 2
+
+
+def of_signs(params, x):
+    return jnp.concatenate([(x > 0) @ params["a"], x.astype(jnp.int32) @ params["square"]], 1)
+
+
 LOSSES = [
     *(dense, tied, standardised, turned, decayed, looked_up, recurrent, chosen),
     *(with_a_rule_of_its_own, with_a_rule_of_the_primitives_name, with_a_registered_rule),
     *(with_a_rule_of_two_primitives, grouped, stopped, attention, convolved, spread),
+    *(in_waves, of_signs),
 ]
 PARAMS = {
     "a": normal(6, 3),

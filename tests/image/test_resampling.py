@@ -145,3 +145,11 @@ def test_crops_are_brought_to_a_size_resized_or_in_the_middle():
 def test_bad_input_is_told_in_a_sentence(boxes, size, message):
     with pytest.raises(InputError, match=message):
         extract(np.zeros((1, 8, 8, 3), np.uint8), np.array(boxes), size)
+
+
+@pytest.mark.parametrize("dtype", [np.uint16, np.int16, np.int8])
+def test_integers_keep_the_range_of_their_type(dtype):
+    kind = np.iinfo(dtype)
+    images = np.array([[kind.min, kind.max], [7, 100]], dtype).reshape(1, 2, 2, 1)
+    boxes = np.array([[[0, 0, 2, 2]]])
+    np.testing.assert_array_equal(extract(images, boxes, (2, 2))[0], images)

@@ -1,10 +1,12 @@
 """Embeddings: what a teacher's classifier sees, and what a network sees before it learns."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from infoutil_jax.errors import InputError
+from infoutil_jax.method import features
 from infoutil_jax.method.features import (
     StudentFeatures,
     UntrainedFeatures,
@@ -146,3 +148,26 @@ def test_student_features_are_two_columns(images):
     np.testing.assert_allclose(got["untrained"], seen, atol=1e-6)
     expected = jax.nn.softmax(predict(2.0, images))
     np.testing.assert_allclose(got["probabilities"], expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("normalised", [False, True])
+def test_whatever_type_crops_have_and_jax_prefers(images, normalised):
+    expected = untrained(images, normalised=normalised, seed=3)
+    half = untrained(jnp.asarray(images, jnp.bfloat16), normalised=normalised, seed=3)
+    np.testing.assert_allclose(half, expected, atol=0.1)
+    features._kernels.cache_clear()
+    features._pink_statistics.cache_clear()
+    with jax.enable_x64(True):
+        wide = untrained(images.astype(np.float64), normalised=normalised, seed=3)
+        assert wide.dtype == np.float32
+        np.testing.assert_allclose(wide, expected, atol=1e-5)
+
+
+def test_of_large_images_fewer_normalise(monkeypatch):
+    """As many pixels as two images of 24 by 24 have."""
+    monkeypatch.setattr(features, "NOISE", 2 * 24 * 24 + 1)
+    noise = pink_noise(jax.random.key(0), 2, (24, 24), 1)
+    (mean, std), _ = features._pink_statistics((24, 24, 1), 4, 0)
+    by_hand = features._convolved(noise, features._kernels((24, 24, 1), 4, 0)[0])
+    np.testing.assert_allclose(mean, by_hand.mean((0, 1, 2)), atol=1e-6)
+    np.testing.assert_allclose(std, by_hand.std((0, 1, 2)), rtol=1e-5)

@@ -208,3 +208,19 @@ def test_of_no_images_there_are_no_features_and_no_boxes():
     assert columns["teacher"].shape == (0, 48)
     none = jax.random.split(jax.random.key(0), 0)
     assert ShapleyBoxes()(none, jnp.zeros((0, 4, 4)), (8, 8)).shape[0] == 0
+
+
+def test_a_crop_that_is_surely_right_has_a_loss_in_half_precision_too():
+    """Logits of 12 and nine of nought: the loss is log(1 + 9 exp(-12)), of which half has none."""
+
+    def predict(variables, images):
+        return jnp.zeros((len(images), 10), jnp.bfloat16).at[:, 0].set(12) + variables
+
+    images, labels = jnp.zeros((2, 4, 4, 3)), np.zeros(2, int)
+    arguments = jnp.zeros((), jnp.bfloat16), images, labels
+    expected = np.log1p(9 * np.exp(-12))
+    np.testing.assert_allclose(scores.cross_entropy(predict, *arguments), expected, rtol=1e-3)
+    game = patch_game(predict, *arguments, grid=2, output="log_probability")
+    np.testing.assert_allclose(game(np.ones((1, 4), bool)), -expected, rtol=0.02)
+    probabilities = features.StudentFeatures(width=2)(predict, *arguments)["probabilities"]
+    np.testing.assert_allclose(probabilities[:, 0], np.exp(-expected), rtol=1e-6)

@@ -177,3 +177,21 @@ def test_a_confident_teacher_that_is_right_scores_zero_not_nan():
 def test_bad_input_is_told_in_a_sentence(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("names", [("linear", "linear_1"), ("fc", "fc1", "fc2")])
+def test_the_first_of_several_of_a_name_is_no_classifier(names):
+    """Haiku numbers all layers but the first."""
+    variables = {name: rng.normal(size=(5, 5)).astype(np.float32) for name in names}
+    variables |= {"first": rng.normal(size=(48, 5)).astype(np.float32)}
+
+    def predict(variables, images):
+        seen = images.reshape(len(images), -1) @ variables["first"]
+        for name in names:
+            seen = jnp.tanh(seen) @ variables[name]
+        return seen
+
+    with pytest.raises(InputError, match=f"and there are {', '.join(names)}: say which it is"):
+        GradientNorm(wrt="classifier")(predict, variables, CROPS, LABELS)
+    last = GradientNorm(wrt=lambda path: path == names[-1])
+    assert (last(predict, variables, CROPS, LABELS) > 0).all()

@@ -65,3 +65,12 @@ def test_batch_norms_running_averages_are_flaxs_and_have_a_gradient():
     of_mean, of_var = jax.jacrev(averages)(images)
     np.testing.assert_allclose(of_mean, 0.1 / 60, rtol=1e-5)
     np.testing.assert_allclose(of_var, 0.2 * (images - images.mean((0, 1, 2))) / 60, atol=1e-6)
+
+
+def test_running_averages_keep_their_type():
+    """Else a network that learns under x64 is of another type after a step than before it."""
+    layer = batch_norm(2, rngs=nnx.Rngs(0))
+    layer.train()
+    with jax.enable_x64(True):
+        layer(jnp.asarray(np.random.default_rng(0).normal(size=(5, 4, 3, 2))))
+        assert layer.mean[...].dtype == layer.var[...].dtype == jnp.float32

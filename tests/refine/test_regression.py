@@ -327,3 +327,9 @@ def test_an_error_that_there_is_not_is_refused():
         KernelRegression(error="scaled")
     with pytest.raises(InputError, match="batch_size is 0; it must be"):
         NeuralFeatureRegression(batch_size=0)
+
+
+def test_a_row_of_zeros_has_a_gradient():
+    rows = jnp.array([[0.0, 0.0, 0.0], [1.0, 2.0, 3.0]])
+    gradient = jax.grad(lambda rows: arc_cosine(rows, rows).sum())(rows)
+    assert np.isfinite(gradient).all()

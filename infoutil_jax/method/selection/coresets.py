@@ -69,7 +69,7 @@ class Coreset:
 
 
 def feature(candidates: Candidates, column: str | None = None) -> Features:
-    """A column of the candidates' features.
+    """A column of the candidates' features, flattened.
 
     Args:
         candidates: with features.
@@ -82,12 +82,12 @@ def feature(candidates: Candidates, column: str | None = None) -> Features:
     if not names:
         raise InputError("the candidates have no features; give the recipe an embed function")
     if column is None and len(names) == 1:
-        return candidates.features[names[0]]
+        column = names[0]
     if column not in names:
         raise InputError(
             f"the candidates' features are {', '.join(names)}; name one of them, not {column!r}"
         )
-    return candidates.features[column]
+    return candidates.features[column].reshape(len(candidates.ids), -1)
 
 
 def herding(features: Features, k: int, seed: int = 0) -> Int[np.ndarray, " k"]:

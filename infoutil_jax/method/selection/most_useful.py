@@ -214,8 +214,9 @@ def _check_features(candidates: Candidates, classes: Int[np.ndarray, " classes"]
             f"a kernel student needs the features untrained and probabilities, but the candidates "
             f"have {', '.join(columns) or 'none'}: give the recipe embed=features.StudentFeatures()"
         )
-    for column in columns.values():
-        for row in np.flatnonzero(~np.isfinite(column).all(1))[:1]:
+    for name in ("untrained", "probabilities"):
+        finite = np.isfinite(columns[name].reshape(len(candidates.ids), -1)).all(1)
+        for row in np.flatnonzero(~finite)[:1]:
             raise InputError(f"the features of example {candidates.ids[row]} are not all numbers")
     probabilities = columns["probabilities"]
     known = probabilities.shape[1]

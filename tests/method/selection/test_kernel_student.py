@@ -335,3 +335,11 @@ def test_columns_of_classes_that_have_no_rows_are_left_out():
     np.testing.assert_array_equal(most_useful(KEY, moved, 2).ids, most_useful(KEY, pool, 2).ids)
     with pytest.raises(InputError, match="probabilities has 6 columns"):
         most_useful(KEY, moved._replace(labels=moved.labels + 2), 2)
+
+
+def test_other_features_of_any_shape_are_not_asked_for():
+    pool = table(0)
+    more = {"loss": pool.scores, "maps": np.full((len(pool.ids), 2, 2), np.nan, np.float32)}
+    expected = most_useful(KEY, pool, 1)
+    kept = most_useful(KEY, pool._replace(features={**pool.features, **more}), 1)
+    np.testing.assert_array_equal(kept.ids, expected.ids)
