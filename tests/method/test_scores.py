@@ -10,6 +10,7 @@ import pytest
 
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.scores import GradientNorm, cross_entropy, el2n
+from infoutil_jax.method.shapley_maps import ShapleyConfig, ShapleyMaps
 
 rng = np.random.default_rng(0)
 CROPS = rng.normal(size=(7, 4, 4, 3)).astype(np.float32)
@@ -195,3 +196,24 @@ def test_the_first_of_several_of_a_name_is_no_classifier(names):
         GradientNorm(wrt="classifier")(predict, variables, CROPS, LABELS)
     last = GradientNorm(wrt=lambda path: path == names[-1])
     assert (last(predict, variables, CROPS, LABELS) > 0).all()
+
+
+@pytest.mark.parametrize(
+    "function", [GradientNorm(), ShapleyMaps(ShapleyConfig(grid=2, budget=8, pilot=0)).prepared()]
+)
+def test_functions_run_inside_a_shard_map_that_checks_no_axes(function):
+    """As docs/devices.md says."""
+    images = jnp.asarray(CROPS[:4])
+    labels = jnp.asarray(LABELS[:4])
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("images",))
+    shared, whole = jax.sharding.PartitionSpec("images"), jax.sharding.PartitionSpec()
+    mapped = jax.shard_map(
+        lambda variables, *batch: function(softmax_regression, variables, *batch),
+        mesh=mesh,
+        in_specs=(whole, shared, shared),
+        out_specs=shared,
+        check_vma=False,
+    )
+    expected = function(softmax_regression, REGRESSION, images, labels)
+    found = jax.jit(mapped)(REGRESSION, images, labels)
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
