@@ -24,7 +24,7 @@ from infoutil_jax.app.sets import found_or_distilled
 from infoutil_jax.app.students import STUDENTS, details, summarise, train_students
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import DistillConfig, ScoredPool, score_pool, scorer_of
-from infoutil_jax.distillation.checks import check_budget
+from infoutil_jax.distillation.checks import check_budget, check_by_class
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.parallel import Devices
@@ -169,6 +169,7 @@ def compare(
     pool = max(DistillConfig.pool or 0, budget * tiles)
     for recipe in chosen:
         check_budget(source, recipe, budget, pool)
+        check_by_class(by_class, source, budget, recipe)
     shared: dict[str, Any] = {"devices": devices, "progress": progress}
     shown = budget * max(parts_of(recipe, student) for recipe in chosen)
     say(forecast(whole, shown, len(chosen), config.teacher, student, own_sets=True))
@@ -184,7 +185,7 @@ def compare(
         "command": command_of("compare", source, config, "--recipes", *(r.name for r in chosen)),
         "source": source.spec,
         "source_options": dict(source.options),
-        "training_images": len(source.train),
+        "training_images": len(whole.train),
         "images_per_class": budget,
         "teacher": figures,
     }

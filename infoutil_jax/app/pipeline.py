@@ -29,7 +29,7 @@ from infoutil_jax.app.students import STUDENTS, details, summarise, train_studen
 from infoutil_jax.data.distilled import check_destination
 from infoutil_jax.data.sources import Source
 from infoutil_jax.distillation import DistillConfig
-from infoutil_jax.distillation.checks import check_budget
+from infoutil_jax.distillation.checks import check_budget, check_by_class
 from infoutil_jax.distillation.manifest import arguments, of_classes
 from infoutil_jax.distillation.refining import asked_of_students
 from infoutil_jax.errors import InputError
@@ -163,6 +163,7 @@ def run(
     say(text + tiles_in_words(recipe))
     pool = max(DistillConfig.pool or 0, images_per_class * recipe.tiles)
     check_budget(source, recipe, images_per_class, pool)
+    check_by_class(by_class, source, images_per_class, recipe)
     if any(pixels % math.isqrt(recipe.tiles) for pixels in source.image_size):
         raise InputError(
             f"images of {source.image_size[0]}×{source.image_size[1]} pixels cannot be cut into "
@@ -225,7 +226,7 @@ def run(
         "command": command,
         "source": source.spec,
         "source_options": dict(source.options),
-        "training_images": len(source.train),
+        "training_images": len(whole.train),
         "image_size": list(source.image_size),
         "classes": list(source.class_names),
         "skipped": list(source.skipped),

@@ -111,6 +111,8 @@ def _found(
             there = made_by(workdir, wanted)
         except InputError as error:
             refusal = "" if config.overwrite else str(error)
+        if there is not None and config.overwrite and "forgotten" in there.manifest:
+            there = None  # which makes the earlier one
     said = parallel.agreed(refusal or ("there" if there else ""))
     if said not in ("", "there"):
         raise InputError(said)

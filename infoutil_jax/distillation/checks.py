@@ -60,8 +60,10 @@ def check_budget(
     memory.check(f"a set of {ipc} images of each of {len(counts)} classes", pixels, instead)
 
 
-def check_by_class(by_class: tuple[int, ...] | None, source: Source, ipc: int) -> None:
-    """Checks that there is a number of images for each class, 1 to `ipc`.
+def check_by_class(
+    by_class: tuple[int, ...] | None, source: Source, ipc: int, recipe: Recipe
+) -> None:
+    """Checks that there is a number of images for each class, 1 to `ipc`, all alike if refined.
 
     Raises:
         InputError: there is not.
@@ -73,6 +75,12 @@ def check_by_class(by_class: tuple[int, ...] | None, source: Source, ipc: int) -
         raise InputError(
             f"by_class is {by_class}; it must be a number from 1 to {ipc}, the images_per_class, "
             f"for each of {classes} classes"
+        )
+    if recipe.refine is not None and len(set(by_class)) > 1:
+        raise InputError(
+            f"recipe {recipe.name!r} refines as many images of each class, but they are to have "
+            f"{min(by_class)} to {max(by_class)}: take one number for all, or a recipe that does "
+            "not refine"
         )
 
 

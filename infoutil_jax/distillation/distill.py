@@ -69,7 +69,7 @@ def distill(
     if labeller is not scorer:  # which `score_pool` checks
         labeller = check_teacher(labeller, source)
     check_budget(source, recipe, images_per_class, config.pool, config.forgotten)
-    check_by_class(config.by_class, source, images_per_class)
+    check_by_class(config.by_class, source, images_per_class, recipe)
     check_destination(workdir, overwrite=config.overwrite)
     workdir = Path(workdir)
 
@@ -147,6 +147,7 @@ def distill_pool(
     check_budget(scored.source, scored.recipe, images_per_class, pool, forgotten)
     check_destination(workdir, overwrite=scored.config.overwrite)
     _write(scored, labeller, images_per_class, Path(workdir))
+    shutil.rmtree(refining_of(Path(workdir)), ignore_errors=True)
     return DistilledDataset.load(workdir)
 
 
@@ -224,7 +225,7 @@ def contents_of(
     """
     source, recipe, batch_size = scored.source, scored.recipe, scored.config.batch_size
     classes, per_class = len(source.class_names), images_per_class * recipe.tiles
-    check_by_class(scored.config.by_class, source, images_per_class)
+    check_by_class(scored.config.by_class, source, images_per_class, recipe)
     kept = selected(scored, per_class)
     size = mosaic.tile_size(source.image_size, recipe.tiles)
     by_class = scored.config.by_class or (images_per_class,) * classes

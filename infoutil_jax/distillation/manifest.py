@@ -115,6 +115,10 @@ def taking_part(source: Source, config: DistillConfig) -> Split:
 
 
 def _source(source: Source) -> dict[str, Any]:
+    names = list(source.filled)
+    counts = np.bincount(source.train.labels, minlength=len(source.class_names))
+    # Recipes that are compared share what the one of most tiles needs.
+    filled = {"filled_to": int(counts[source.class_names.index(names[0])])} if names else {}
     return {
         "name": source.name,
         "fingerprint": source.fingerprint(),
@@ -124,6 +128,7 @@ def _source(source: Source) -> dict[str, Any]:
         "value_range": source.value_range,
         "notes": list(source.notes),
         "filled_classes": dict(source.filled),
+        **filled,
     }
 
 

@@ -208,6 +208,11 @@ def _kept(
     local = new.candidates.ids - first
     crops = _cut(plan, images, local, new.boxes)
     logits = label_crops(labeller, crops, images.shape[1:3], plan.config.batch_size)
+    for row in np.flatnonzero(~np.isfinite(logits).all(1))[:1]:
+        raise InputError(
+            f"teacher {labeller.name!r} has logits of {names[local[row]]} that are not all "
+            "finite, which no set can hold: give one that returns logits"
+        )
     found = Reserve(new, crops, logits, names[local])
     if reserve is not None:
         found = Reserve.joined(reserve.take(places[stays])._replace(rows=kept.take(stays)), found)

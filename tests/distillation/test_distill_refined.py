@@ -7,7 +7,13 @@ import pytest
 
 from infoutil_jax import progress
 from infoutil_jax.data.siamese import PLAIN
-from infoutil_jax.distillation import DistillConfig, distill, started_from
+from infoutil_jax.distillation import (
+    DistillConfig,
+    distill,
+    distill_pool,
+    score_pool,
+    started_from,
+)
 from infoutil_jax.errors import InputError
 from infoutil_jax.method.recipes import random
 from infoutil_jax.refine import NeuralFeatureRegression, Refiner, infoutil_refined
@@ -148,3 +154,27 @@ def test_infoutil_refined_is_infoutils_choice_refined():
     recipe = infoutil_refined(tiles=4)
     assert recipe.name == "infoutil_refined" and recipe.tiles == 4
     assert recipe.refine is not None and recipe.select.shortlist > 0
+
+
+def test_classes_of_unequal_numbers_are_refused_before_anything_is_scored(
+    digits, teacher, tmp_path
+):
+    """A refiner takes the images for as many of each class."""
+    by_class = (2, 2, *[1] * 6, 2, 2)
+    with pytest.raises(InputError, match="'refined' refines as many images of each class"):
+        distill(
+            digits,
+            teacher,
+            RECIPE,
+            images_per_class=2,
+            workdir=tmp_path / "set",
+            config=replace(CONFIG, by_class=by_class),
+        )
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_set_of_a_shared_pool_leaves_no_state_behind(digits, teacher, made, tmp_path):
+    scored = score_pool(digits, teacher, RECIPE, config=CONFIG)
+    found = distill_pool(scored, images_per_class=2, workdir=tmp_path / "set")
+    assert found.digest == made.digest
+    assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["set"]

@@ -160,21 +160,27 @@ def source_of(distilled: DistilledDataset, source: Source) -> Source | None:
     """The source that a set was made of, numbered as it was then; None where it is another one.
 
     A source from which some or all of the images that the set has forgotten were removed is still
-    the same: without all of them it has the fingerprint that the manifest says.
+    the same: without all of them it has the fingerprint that the manifest says. Of one whose rare
+    classes were filled it says none.
 
     Raises:
         InputError: the manifest names no source.
     """
     then = distilled.said("source", "fingerprint")
-    if distilled.manifest["source"].get("filled_classes"):
-        tiles = int(distilled.manifest["tiles"])
-        source = source.fill(distilled.said("images_per_class") * tiles)
+    about_source = distilled.manifest["source"]
+    if about_source.get("filled_classes"):
+        each = distilled.said("images_per_class") * int(distilled.manifest["tiles"])
+        source = source.fill(about_source.get("filled_to", each))
     now = source.fingerprint()
     if now == then:
         return source
     about, examples = distilled.manifest.get("forgotten") or {}, forgotten_of(distilled)
-    lost = distilled.manifest["source"].get("train_images", 0) - len(source.train)
-    if not 0 < lost <= len(examples) or comb(len(examples), lost) > TRIES:
+    lost = about_source.get("train_images", 0) - len(source.train)
+    if (
+        about.get("fingerprint") is None
+        or not 0 < lost <= len(examples)
+        or comb(len(examples), lost) > TRIES
+    ):
         return None
     for missing in combinations(examples, lost):
         found = renumbered(source, missing, then)

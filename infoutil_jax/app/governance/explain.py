@@ -91,8 +91,13 @@ def _counts(distilled: DistilledDataset, source: Source) -> np.ndarray:
     Raises:
         InputError: another source.
     """
-    labels = np.delete(opened(distilled, source).train.labels, forgotten_of(distilled))
-    return np.bincount(labels, minlength=len(distilled.class_names))
+    numbered = opened(distilled, source)
+    labels = np.delete(numbered.train.labels, forgotten_of(distilled))
+    counts = np.bincount(labels, minlength=len(distilled.class_names))
+    for name, own in numbered.filled.items():  # copies are no images of their own
+        label = numbered.class_names.index(name)
+        counts[label] = min(counts[label], own)
+    return counts
 
 
 def _refined(distilled: DistilledDataset, about: Any) -> Any:
