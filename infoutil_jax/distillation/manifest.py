@@ -79,7 +79,8 @@ def by_teachers(
         "normalisation": {"mean": list(label_teacher.mean), "std": list(label_teacher.std)},
         "training": {
             "temperature": student.temperature,
-            "flip": student.flip,
+            # Where left is not right in a source whose name does not tell, the teacher's run does.
+            "flip": bool(student.flip) and label_teacher.flipped is not False,
             **({"turn": True} if label_teacher.turned else {}),  # said only where it is so
             "batch_size": default_batch_size(images_per_class, facts.num_classes),
             "epochs": student.epochs,

@@ -73,7 +73,8 @@ class BackboneConfig:
     remat: bool | None = None
     """Compute activations again in the backward pass, to save memory (the deep ones)."""
     flip: bool | None = None
-    """Mirror images at random; by default yes, except for digits, letters and X-rays."""
+    """Mirror images at random; by default yes, except where the source is called after digits or
+    X-rays."""
     turn: bool = False
     """Turn images at random, square ones by quarter turns, others by half turns: for what is seen
     from above, say."""

@@ -49,6 +49,8 @@ class Teacher(Classifier):
             disk: change it when you change `predict`. None: nothing is resumed.
         architecture: of a backbone of ours, whose `predict` needs no version.
         turned: whether it was trained on turned images, as students of its labels then may be.
+        flipped: whether it was trained on mirrored images; False: students of its labels and
+            refinement see none either. None: not known.
 
     Raises:
         InputError: a NaN or infinite weight, a mean and a std that do not fit or are of pixels
@@ -72,6 +74,7 @@ class Teacher(Classifier):
     version: str | None = None
     architecture: Architecture | None = None
     turned: bool = False
+    flipped: bool | None = None
 
     def __post_init__(self) -> None:
         mean, std = checked_scale(f"teacher {self.name!r}", self.mean, self.std)
@@ -193,6 +196,7 @@ def load_teacher(workdir: str | Path, stage: str = "converged") -> Teacher:
         known=record.get("known"),
         architecture=architecture,
         turned=config.get("turn") is True,
+        flipped=config.get("flip"),
     )
 
 

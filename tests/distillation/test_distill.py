@@ -11,12 +11,14 @@ import pytest
 
 from infoutil_jax.distillation import DistillConfig, distill, distill_pool, score_pool
 from infoutil_jax.distillation.labels import label_crops
+from infoutil_jax.distillation.manifest import by_teachers
 from infoutil_jax.errors import InputError
 from infoutil_jax.image.mosaic import split
 from infoutil_jax.image.resampling import extract
 from infoutil_jax.method.recipes import infoutil, infoutil_kernel, infoutil_paper, random, rded
 from infoutil_jax.method.scores import GradientNorm
 from infoutil_jax.method.shapley_maps import ShapleyConfig
+from infoutil_jax.training.config import Facts
 from infoutil_jax.training.teacher import Teacher
 
 CONFIG = DistillConfig(pool=20, progress=False)
@@ -282,6 +284,15 @@ def test_the_manifest_says_what_was_done(made, teacher, digits):
     assert manifest["source"]["fingerprint"] == digits.fingerprint()
     assert manifest["teacher"]["digest"] == teacher.digest()
     assert {"jax", "numpy", "python"} <= set(manifest["versions"])
+
+
+@pytest.mark.parametrize("flipped", [True, False, None])
+def test_what_a_teacher_never_saw_mirrored_no_student_does(flipped, tmp_path):
+    """A folder's name need not tell that its images are letters."""
+    facts = Facts((8, 8), 100, 10, "folder:letters")
+    teacher = Teacher(lambda w, x: x, {}, mean=0.5, std=0.5, flipped=flipped)
+    told = by_teachers(facts, teacher, teacher, 1)["training"]
+    assert told["flip"] is (flipped is not False)
 
 
 @pytest.mark.parametrize("turned", [True, False])

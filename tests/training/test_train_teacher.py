@@ -306,6 +306,7 @@ def test_a_teacher_that_sees_turned_images_says_so_and_is_another_one(tmp_path):
     ]
     assert "turn" not in said[0] and said[1] == said[0] | {"turn": True}
     assert plain.digest() != turned.digest()
+    assert plain.flipped is turned.flipped is said[0]["flip"]
     assert (plain.turned, turned.turned) == (False, True)
     for name, turn in (("plain", True), ("turned", False)):
         with pytest.raises(InputError, match=f"trained with turn = {not turn}, not {turn}"):
