@@ -14,7 +14,14 @@ from infoutil_jax import locks, parallel, progress
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.layout import MANIFEST
 from infoutil_jax.data.sources import Source
-from infoutil_jax.distillation import DistillConfig, ScoredPool, distill, distill_pool, scorer_of
+from infoutil_jax.distillation import (
+    DistillConfig,
+    ScoredPool,
+    distill,
+    distill_pool,
+    parts,
+    scorer_of,
+)
 from infoutil_jax.distillation.distill import scoring_of
 from infoutil_jax.distillation.manifest import arguments, inputs, of_classes
 from infoutil_jax.distillation.refining import asked_of_students, refining_of
@@ -80,7 +87,7 @@ def found_or_distilled(
     wanted["training"] |= asked_of_students(recipe, tiles, classes)
     wanted |= {"licence": config.licence, "images_by_class": None} | of_classes(config.by_class)
     del wanted["hardware"]  # which changes a set by rounding at most
-    there = _found(workdir, wanted, config)
+    there = _found(workdir, wanted, config, parts.unnamed(recipe, scorer))
     if there is not None:
         said = f"{workdir} is there already, made by the same arguments"
         progress.note(said, shown=config.progress)
@@ -102,17 +109,25 @@ def found_or_distilled(
 
 
 def _found(
-    workdir: Path, wanted: Mapping[str, Any], config: DistillConfig
+    workdir: Path, wanted: Mapping[str, Any], config: DistillConfig, unnamed: str | None
 ) -> DistilledDataset | None:
-    """The set that is there already; the first of several processes looks, for it writes there."""
+    """The set that is there already; the first of several processes looks, for it writes there.
+
+    What `unnamed` tells of has no name by which a set could be known: it may have changed since.
+    """
     refusal, there = "", None
     if jax.process_index() == 0:
         try:
             there = made_by(workdir, wanted)
         except InputError as error:
             refusal = "" if config.overwrite else str(error)
-        if there is not None and config.overwrite and "forgotten" in there.manifest:
+        if there is not None and config.overwrite and (unnamed or "forgotten" in there.manifest):
             there = None  # which makes the earlier one
+        elif there is not None and unnamed:
+            refusal = (
+                f"{workdir} holds a set that may have been made by another function of that name: "
+                f"{unnamed}, or replace the set with --overwrite"
+            )
     said = parallel.agreed(refusal or ("there" if there else ""))
     if said not in ("", "there"):
         raise InputError(said)
