@@ -49,8 +49,8 @@ class Teacher(Classifier):
             disk: change it when you change `predict`. None: nothing is resumed.
         architecture: of a backbone of ours, whose `predict` needs no version.
         turned: whether it was trained on turned images, as students of its labels then may be.
-        flipped: whether it was trained on mirrored images; False: students of its labels and
-            refinement see none either. None: not known.
+        flipped: whether it was trained on mirrored images; False: refinement, and the programs in
+            the README.md of its sets, mirror none either. None: not known.
 
     Raises:
         InputError: a NaN or infinite weight, a mean and a std that do not fit or are of pixels
