@@ -125,8 +125,16 @@ class RecipeConfig:
             name: value for name, value in options.items() if name != "recipe" and value is not None
         }
 
-    def build(self, source: Source, images_per_class: int | None) -> Recipe:
+    def build(
+        self, source: Source, images_per_class: int | None, *, arriving: bool = False
+    ) -> Recipe:
         """The recipe for a budget of `source`; None is the default budget.
+
+        Args:
+            source: the images.
+            images_per_class: the budget.
+            arriving: the source is a part of a stream, whose recipe is the same for all parts,
+                however few images of a class are in one.
 
         Raises:
             InputError: as `check`.
@@ -134,7 +142,7 @@ class RecipeConfig:
         self.check()
         factory = RECIPES[self.recipe]
         counts = np.bincount(source.train.labels)
-        fewest = int(counts[counts > 0].min())
+        fewest = TILES if arriving else int(counts[counts > 0].min())
         arguments = tiling(
             factory, source.image_size, images_per_class, fewest=fewest, tiles=self.tiles
         )

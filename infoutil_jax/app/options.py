@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -115,6 +115,26 @@ class NamedSource(SourceOptions):
     source: str
     """What the set was distilled from: digits, folder:PATH, npz:FILE or tfds:NAME, opened with the
     same options."""
+
+
+@dataclass(frozen=True)
+class Originals(SourceOptions):
+    """Where the original images are, if they are to be looked at."""
+
+    source: str | None = None  # type: ignore[assignment]
+    """What the set was distilled from, opened with the same options."""
+
+    def opened(self, shape: Sequence[int]) -> Source | None:
+        """The source, as `open`, with what that says on stderr; None where none is named.
+
+        Args:
+            shape: height, width and channels of the set.
+        """
+        if self.source is None:
+            return None
+        with redirect_stdout(sys.stderr):
+            height, width, channels = shape
+            return self.open((height, width, channels))
 
 
 @dataclass(frozen=True)

@@ -220,6 +220,7 @@ def run(
     )
     distilled = distil(recipe, workdir=workdir / "distilled")
     say(labels_in_words(distilled))
+    learns = student.asked(distilled.manifest["training"])
     overview(distilled, source, workdir / "overview.png")
     sets = [distilled, *([distil(drawn, workdir=workdir / "random")] if compared else [])]
     about = {
@@ -240,7 +241,7 @@ def run(
         "label_teacher": labeller.stage,
         "own_class_share": own_class_share(distilled),
         "teacher_options": provenance.describe(config.teacher.resolve(source)),
-        "student_options": provenance.describe(student.resolve(source)),
+        "student_options": provenance.describe(learns.resolve(source)),
         "versions": provenance.versions(),
     }
     if summaries.is_of(there, about):

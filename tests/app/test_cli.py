@@ -92,6 +92,7 @@ def test_random_images_are_learnt_from_as_a_refined_set_asks(photos, tmp_path, c
     summary = json.loads((tmp_path / "w" / "summary.json").read_text())
     assert summary["random"] and summary["student_options"]["labels"] == "stored"
     assert summary["student_options"]["cutmix"] is False
+    assert summary["student_options"]["partition"] is True, "as the set asks"
     alone = ["student", str(tmp_path / "w/distilled"), f"folder:{photos}"]  # needs no teacher
     assert main([*alone, "--width", "8", "--epochs", "2"]) == 0
 

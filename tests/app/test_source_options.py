@@ -1,5 +1,6 @@
 """How the command line opens a source: its options, what it says, and images of many bands."""
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -110,6 +111,17 @@ def test_printed_commands_open_the_source_as_it_was_opened(tmp_path, capsys):
     assert "was not distilled from" not in capsys.readouterr().err
     some = ["--source-id", DistilledDataset.load(place).records[0]["tiles"][0]["source"]]
     told = ["--source", *asked, "--teacher", teacher]
+    # What was distilled is found again by the options it was opened with, and by no others.
+    shown = ["--picture", str(tmp_path / "origin.png"), "--json", *told[:-2]]
+    assert main(["explain", place, "0", *shown]) == 0
+    assert json.loads(capsys.readouterr().out)["number"] == 0
+    assert main(["explain", place, "0", *shown[:5]]) == 2
+    assert "open the source that its manifest names, with the same options" in (
+        capsys.readouterr().err
+    )
+    assert main(["report", place, *told[:-2]]) == 0
+    page = (tmp_path / "set-report.html").read_text()
+    assert "where the images came from" not in page and "origins are not shown" not in page
     audit, _ = done("forget", place, *some, *told)
     assert audit == ["audit", place, *told]
     # The others are warned of a teacher that may know test images.

@@ -8,6 +8,7 @@ import pytest
 from infoutil_jax.app import arrivals
 from infoutil_jax.app.arrivals import followed
 from infoutil_jax.app.cli import main
+from infoutil_jax.app.config import RecipeConfig
 from infoutil_jax.data.distilled import DistilledDataset
 from infoutil_jax.data.sources import open_source
 from infoutil_jax.distillation import Stream
@@ -84,6 +85,16 @@ def test_a_class_that_the_teacher_does_not_know_is_told_first(folder, tmp_path):
     with pytest.raises(InputError, match="has a class 'moth', which the stream's teacher does not"):
         followed(opened(tmp_path / "set"), source, 5, shown=False)
     assert not (tmp_path / "set").exists()
+
+
+def test_a_few_images_of_a_class_are_taken_in_like_many(folder):
+    """At 1 image a class of four tiles, a part of the stream decides nothing about the set."""
+    recipe = RecipeConfig("infoutil")
+    few = open_source(f"folder:{folder / 'one'}", image_size=(32, 32), max_per_class=3)
+    many = open_source(f"folder:{folder / 'one'}", image_size=(32, 32))
+    assert recipe.build(few, 1, arriving=True) == recipe.build(many, 1, arriving=True)
+    assert recipe.build(few, 1, arriving=True).tiles == 4
+    assert recipe.build(few, 1).tiles == 1, "a set of its own, which no class fills with four"
 
 
 def test_the_command_says_what_it_has_done_and_goes_on(teacher_dir, tmp_path, capsys):

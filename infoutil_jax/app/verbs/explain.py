@@ -8,7 +8,8 @@ from typing import Annotated
 
 import tyro
 
-from infoutil_jax.app.flags import say_defaults
+from infoutil_jax.app.flags import Group, say_defaults
+from infoutil_jax.app.options import Originals
 from infoutil_jax.errors import InputError
 
 
@@ -20,9 +21,8 @@ class Explain:
     """Folder of `infoutil distill`."""
     image: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="IMAGE")]
     """Number from 0, or file name."""
-    source: str | None = None
-    """What the set was distilled from, as for infoutil distill: to say how many images there were
-    to choose from, and for --picture."""
+    data: Annotated[Originals, Group] = Originals()
+    """To say how many images there were to choose from, and for --picture."""
     picture: Path | None = None
     """Draw the source images with map and box to this file, as PNG, PDF or SVG."""
     json: bool = False
@@ -34,21 +34,12 @@ class Explain:
 
         from infoutil_jax.app.governance import explain
         from infoutil_jax.app.governance.explain import in_words, picture
-        from infoutil_jax.app.options import index_of
         from infoutil_jax.data.distilled import DistilledDataset
-        from infoutil_jax.data.sources import open_source
 
-        if self.picture is not None and self.source is None:
+        if self.picture is not None and self.data.source is None:
             raise InputError("--picture needs --source, where the original images are.")
-        distilled, source = DistilledDataset.load(self.distilled), None
-        if self.source is not None:
-            height, width, channels = distilled.manifest["image_shape"]
-            source = open_source(
-                self.source,
-                image_size=(height, width),
-                channels=channels,
-                index=index_of(self.source),
-            )
+        distilled = DistilledDataset.load(self.distilled)
+        source = self.data.opened(distilled.manifest["image_shape"])
         told = explain(distilled, self.image, source=source)
         if self.picture is not None and source is not None:
             picture(distilled, told["number"], source, self.picture)

@@ -58,7 +58,8 @@ class StreamImages:
         teachers = load_teachers(self.teacher)
         data = self.data if self.data.in_memory is not None else replace(self.data, in_memory=False)
         source = data.open(shape_of(teachers["converged"]))
-        recipe = self.stages.scored(self.recipe.build(source, self.images_per_class))
+        recipe = self.recipe.build(source, self.images_per_class, arriving=True)
+        recipe = self.stages.scored(recipe)
         if isinstance(recipe.select, MostUseful):
             recipe = replace(recipe, select=replace(recipe.select, judges=self.judges))
         teacher, labeller = choose_teachers(teachers, self.stages, self.images_per_class)
