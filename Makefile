@@ -1,6 +1,7 @@
 # Targets make .venv when it is missing or pyproject.toml has changed, and nothing twice.
 PYTHON ?= python3
-PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check
+# Bytecode is made when a module is imported: most never are.
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --no-compile
 # Tests run on known files, by their hashes, where there is a list of them; elsewhere, as users have
 # it, on what the ranges of pyproject.toml bring.
 LISTED = .venv/bin/python -c 'import platform, sys; sys.exit((sys.version_info[:2], sys.platform, platform.machine()) != ((3, 11), "linux", "x86_64"))'
