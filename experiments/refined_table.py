@@ -10,6 +10,7 @@ from typing import Any
 
 from experiments.leads import lead, spread
 from infoutil_jax import provenance
+from infoutil_jax.app.config import tiling
 from infoutil_jax.refine import REFINERS
 from infoutil_jax.refine.recipes import infoutil_refined
 
@@ -23,13 +24,11 @@ CROPS = ("hard", "stored")
 """Labels of crops that are not refined."""
 BEST = "the best"
 """Student of each set."""
-RECIPE = infoutil_refined()
-"""Whose leads are told."""
 REFINER = REFINERS["frepo"]
 HELD = "statistics held"
 """Lines from before a set was improved for how real images are normalised by its statistics."""
-CLASSES = 10
-"""Of CIFAR-10."""
+CLASSES, SIDE = 10, 32
+"""Of CIFAR-10; pixels."""
 
 Drawn = tuple[int, tuple[float, ...]]
 """A set: its seed, and by which teachers it was chosen, as their top-1 tells. The same seed and
@@ -153,10 +152,13 @@ def _measured(lines: list[dict[str, Any]]) -> Iterator[tuple[int, str, str, Draw
 
 def _is_recipes(line: dict[str, Any]) -> bool:
     """Whether a line's set is refined as `infoutil_refined` does it, for students of any width."""
-    ours = REFINER.sized(line["arguments"]["budget"] * CLASSES * RECIPE.tiles)
+    budget = line["arguments"]["budget"]
+    tiles = tiling(infoutil_refined, (SIDE, SIDE), budget, fewest=1000)["tiles"]
+    ours = REFINER.sized(budget * CLASSES * tiles)
     found, described = line.get("refiner", {}), provenance.describe(ours)
     network = {**found.get("network", {}), "width": described["network"]["width"]}
-    return not _held(line) and {**found, "network": network} == described
+    same = line["arguments"].get("tiles", 1) == tiles and {**found, "network": network} == described
+    return same and not _held(line)
 
 
 def _held(line: dict[str, Any]) -> bool:

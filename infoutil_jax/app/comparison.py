@@ -172,7 +172,9 @@ def compare(
         check_by_class(by_class, source, budget, recipe)
     shared: dict[str, Any] = {"devices": devices, "progress": progress}
     shown = budget * max(parts_of(recipe, student) for recipe in chosen)
-    say(forecast(whole, shown, len(chosen), config.teacher, student, own_sets=True))
+    refining = [recipe.refine for recipe in chosen for _ in student.seeds]
+    what = whole, shown, len(chosen), config.teacher, student
+    say(forecast(*what, refining=refining, own_sets=True))
     teachers = train_teachers(
         whole, workdir / "teacher", config.teacher, seed=config.seed, **shared
     )

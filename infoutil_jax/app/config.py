@@ -29,6 +29,10 @@ LEAST_TILED = 16
 """Pixels of the short side from which on images are tiled unasked: tiles must show something."""
 TILES = 4
 """Where there are several."""
+REFINED_TILES = 16
+"""Where the only image of a class is refined and its short side has `LEAST_REFINED` pixels, so that
+a tile has 8: fewer were not measured (docs/refine.md)."""
+LEAST_REFINED = 32
 RareClasses = Literal["refuse", "cap", "own", "fill", "proportional"]
 Stage = Literal["auto", "early", "converged"]
 
@@ -49,12 +53,12 @@ class RecipeConfig:
         tyro.conf.arg(
             help_behavior_hint=(
                 "(by default 1 up to 64 pixels, 4 above; of infoutil at 1 image a class and of "
-                "infoutil_refined 4)"
+                "infoutil_refined 4, of that at 1 image a class 16)"
             ),
             metavar="INT",
         ),
     ] = None
-    """Crops an image: 1, 4 or 9."""
+    """Crops an image: 1, 4, 9 or 16."""
     partition: Annotated[
         bool | None,
         tyro.conf.arg(
@@ -168,7 +172,8 @@ def tiling(
     """The tiles of a recipe's images, and whether students take them for images.
 
     The paper's: 1 up to 64 pixels, 4 above. At 1 image a class a recipe whose tiles can be images
-    of their own has four of these (experiments/README.md), where every class fills them.
+    of their own has four of these (experiments/README.md), where every class fills them, and one
+    that refines them sixteen (docs/refine.md).
 
     Args:
         factory: makes the recipe.
@@ -183,7 +188,10 @@ def tiling(
         side = min(image_size)
         several = side > 64 or (parted and fewest >= TILES)
         tiles = TILES if several else known["tiles"].default
-        if side < LEAST_TILED or any(pixels % 2 for pixels in image_size):
+        many = "refiner" in known and images_per_class == 1 and fewest >= REFINED_TILES
+        if many and side >= LEAST_REFINED and not any(pixels % 4 for pixels in image_size):
+            tiles = REFINED_TILES
+        elif side < LEAST_TILED or any(pixels % 2 for pixels in image_size):
             tiles = 1
     return {"tiles": tiles} | ({"partition": True} if parted and tiles > 1 else {})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -15,6 +16,7 @@ from infoutil_jax import memory, models, parallel
 from infoutil_jax.data.sources import Source
 from infoutil_jax.method.recipes import Recipe
 from infoutil_jax.models import Architecture
+from infoutil_jax.refine import Refiner
 from infoutil_jax.training.config import BackboneConfig, StudentConfig, TeacherConfig
 from infoutil_jax.training.student import default_batch_size
 
@@ -76,11 +78,12 @@ def forecast(
     teacher: TeacherConfig | None,
     student: StudentConfig | None,
     *,
+    refining: Sequence[Any] = (),
     own_sets: bool = False,
 ) -> str:
     """What there is to do, how long it will take here, and whether memory may not suffice.
 
-    Training is nearly all of the time.
+    Training and refining are nearly all of the time.
 
     Args:
         source: what teachers are trained on.
@@ -88,6 +91,7 @@ def forecast(
         recipes: on whose sets students are trained.
         teacher: its training; None for none.
         student: the training of each; None for none.
+        refining: `Recipe.refine` of each set; functions of the user's own are not counted.
         own_sets: each seed has a set of its own.
 
     Returns:
@@ -105,6 +109,12 @@ def forecast(
             seconds += epochs * len(source.train) * cost.seconds
             resident = min(RESIDENT, len(source.train) * pixels)
             needs["teachers"] = cost.activations * batch + cost.state + resident
+    if refiners := [one for one in refining if isinstance(one, Refiner)]:
+        count, steps = budget * classes, 0
+        for one in refiners:
+            steps += one.sized(count).steps
+            seconds += one.passes(count) * cost_of(one.network, source).seconds
+        todo.append(f"{steps} steps of refining")
     if student is not None:
         student, cost = student.resolve(source), cost_of(student, source)
         seeds, count = len(student.seeds), budget * classes

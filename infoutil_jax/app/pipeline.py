@@ -190,7 +190,7 @@ def run(
     command, there = command_of("run", source, config), summaries.earlier(workdir)
     if there.get("command") != command:  # which tells that all may be done
         shown = images_per_class * parts_of(recipe, student)
-        say(forecast(whole, shown, rows, config.teacher, student))
+        say(forecast(whole, shown, rows, config.teacher, student, refining=[recipe.refine]))
     teachers = train_teachers(
         whole,
         workdir / "teacher",

@@ -129,6 +129,15 @@ class Objective(ABC):
         """The same for a set of `count` images, where what it does depends on that."""
         return self
 
+    def seen(self, real: int, count: int) -> int:
+        """Images that networks see in a step, forward and backward, about: to say what it takes.
+
+        Args:
+            real: images of a batch.
+            count: images of the set.
+        """
+        return real + count
+
     def extra(self) -> Any:
         """What it learns beside pixels and labels: a pytree of float arrays."""
         return ()

@@ -44,7 +44,8 @@ def infoutil_refined(
     and budgets, and where it loses: docs/refine.md).
 
     Args:
-        tiles: crops an image, each of which students take for an image of its own, enlarged.
+        tiles: crops an image, each of which students take for an image of its own, enlarged. At 1
+            image a class `infoutil run` has 16, from 32 pixels on.
         shortlist: as of `infoutil`.
         refiner: what refines.
     """

@@ -120,6 +120,15 @@ class Refiner:
         objective = self.objective.sized(count)
         return replace(self, objective=objective, steps=steps, steps_per_image=None)
 
+    def passes(self, count: int) -> int:
+        """Images that networks see in all steps, forward and backward, about.
+
+        Args:
+            count: images of the set that the objective sees.
+        """
+        sized = self.sized(count)
+        return sized.steps * sized.objective.seen(self.batch_size, count)
+
     def resuming(self, folder: Path, shown: bool) -> Any:
         """The same, with its state kept in `folder`, and a line of progress where `shown`.
 

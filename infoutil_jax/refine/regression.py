@@ -136,6 +136,11 @@ class NeuralFeatureRegression(Objective):
         """The same with a greatest age, that of a set of `count` images where none is chosen."""
         return replace(self, greatest_age=self._lasts(count))
 
+    def seen(self, real: int, count: int) -> int:
+        """The batch, the set, with its mirror images if any, and what a network learns from."""
+        twice = self.mirrored and count <= self.batch_size
+        return real + count * (1 + twice) + min(count, self.batch_size)
+
     def start(self, network: Network, key: Key[Array, ""]) -> Trained:
         """Fresh networks; how long each has until it is replaced is drawn."""
         fresh, ages = jax.random.split(key)
@@ -231,6 +236,10 @@ class KernelRegression(Objective):
 
     def __post_init__(self) -> None:
         ranges.check_choice("error", self.error, ("cross_entropy", "squared"))
+
+    def seen(self, real: int, count: int) -> int:
+        """Batch and set, by every network."""
+        return self.networks * (real + count)
 
     def loss(
         self,

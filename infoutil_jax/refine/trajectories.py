@@ -76,6 +76,10 @@ class TrajectoryMatching(Objective):
                 f"students go {self.ahead} ahead"
             )
 
+    def seen(self, real: int, count: int) -> int:
+        """What a student takes in, twice: to go there, and back for the gradient. No real image."""
+        return 2 * self.student_steps * min(count, self.student_batch_size)
+
     def extra(self) -> Any:
         """The logarithm of the students' rate."""
         return {"log_rate": jnp.log(jnp.float32(self.student_rate))}

@@ -27,6 +27,22 @@ def test_refined_images_have_tiles_wherever_these_show_something(digits, size, t
     assert RecipeConfig("infoutil_refined").build(source, None).tiles == tiles
 
 
+@pytest.mark.parametrize(("size", "tiles"), [(8, 1), (16, 4), (32, 16), (34, 4), (64, 16), (75, 1)])
+def test_the_only_image_of_a_class_is_refined_in_many_tiles(digits, size, tiles):
+    source = replace(digits, image_size=(size, size))
+    assert RecipeConfig("infoutil_refined").build(source, 1).tiles == tiles
+    assert RecipeConfig("infoutil_refined", tiles=4).build(source, 1).tiles == 4
+    assert RecipeConfig("infoutil_refined").build(source, 2).tiles == min(tiles, 4)
+
+
+@pytest.mark.parametrize(("images", "tiles"), [(15, 4), (16, 16)])
+def test_a_class_that_does_not_fill_sixteen_tiles_is_refined_in_four(digits, images, tiles):
+    rare = np.flatnonzero(digits.train.labels == 3)[images:]
+    few = digits.train.take(np.setdiff1d(np.arange(len(digits.train)), rare))
+    source = replace(digits, train=few, image_size=(32, 32))
+    assert RecipeConfig("infoutil_refined").build(source, 1).tiles == tiles
+
+
 @pytest.mark.parametrize(
     ("size", "budget", "tiles", "parted"),
     [

@@ -45,6 +45,18 @@ def test_training_takes_so_long_by_its_images(digits, cost, left):
     assert "about 2 minutes" in forecast(digits, 0, 0, TEACHER, None)
 
 
+def test_refining_takes_so_long_by_what_its_networks_see(digits, cost, left):
+    """16 tiles of ten classes: 3,000 steps, of 256 real images, 160 tiles and 100 of them again."""
+    refine = infoutil_refined().refine
+    assert refine.passes(160) == 3000 * (256 + 160 + 100)
+    assert refine.passes(40) == 2000 * (256 + 80 + 40), "mirrored, too"
+    assert forecast(digits, 16, 1, None, None, refining=[refine, random().refine]) == (
+        "3000 steps of refining: about 258 minutes if nothing is there yet"
+    )
+    two = forecast(digits, 16, 1, None, STUDENT, refining=[refine] * 2)
+    assert two.startswith("6000 steps of refining, then 2 students on 160 images: about 532 min")
+
+
 def test_memory_is_said_only_where_it_falls_short(digits, cost, left, monkeypatch):
     """A teacher: 128 images of 2 MiB, 1 GiB of state, 92 kB of pixels. Two students: 2 GiB."""
     monkeypatch.setattr(parallel, "programs_at_once", lambda: 1)

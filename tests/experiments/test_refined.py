@@ -73,9 +73,11 @@ def test_leads_are_of_the_same_sets_and_of_the_recipe_alone(tmp_path):
     Crops that another teacher chose are of another set.
     """
 
-    usual = describe(infoutil_refined().refine.sized(40))
+    usual = describe(infoutil_refined().refine.sized(160))
 
-    def line(seed, refiner, students, tiles=4, held=False, objective=None, teacher=75.0, **changed):
+    def line(
+        seed, refiner, students, tiles=16, held=False, objective=None, teacher=75.0, **changed
+    ):
         given = {"budget": 1, "start": "infoutil", "total_variation": 0.0, "distance": 0.0}
         given |= {"refiner": refiner, "set_seed": seed, "tiles": tiles}
         given |= {"statistics": "held"} if held else {}
@@ -96,7 +98,8 @@ def test_leads_are_of_the_same_sets_and_of_the_recipe_alone(tmp_path):
         line(1, "frepo", {"a, learnt labels": 99.0}, steps=10),
         line(1, "frepo", {"a, learnt labels": 99.0}, tiles=1, partition=False),
         line(1, "frepo", {"a, learnt labels": 99.0}, batch_size=64),
-        line(1, "frepo", {"a, learnt labels": 99.0}, objective={"greatest_age": 100}),
+        line(1, "frepo", {"a, learnt labels": 99.0}, objective={"greatest_age": 20}),
+        line(1, "frepo", {"a, learnt labels": 99.0}, tiles=4),
         line(1, "frepo", {"a, learnt labels": 99.0}, objective={"normalised_by": "running"}),
         line(1, "frepo", {"a, learnt labels": 99.0}, network=usual["network"] | {"norm": "none"}),
         line(1, "frepo", {"a, learnt labels": 99.0}, mirrored=False),
@@ -105,7 +108,7 @@ def test_leads_are_of_the_same_sets_and_of_the_recipe_alone(tmp_path):
     (tmp_path / "cifar10_convnet3_reduced_test.jsonl").write_text("\n".join(lines) + "\n")
     write_tables(tmp_path)
     table, leads = (tmp_path / "table.md").read_text().split("over crops, the teacher's labels |")
-    named = "frepo, learnt labels, greatest age 20"
+    named = "frepo, learnt labels, greatest age 100"
     for what in (
         "64 real images a step",
         "normalised by running",

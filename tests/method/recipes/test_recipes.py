@@ -23,7 +23,7 @@ from infoutil_jax.method.recipes import (
     random,
     rded,
 )
-from infoutil_jax.method.shapley_maps import ShapleyConfig
+from infoutil_jax.method.shapley_maps import ShapleyConfig, ShapleyMaps
 from infoutil_jax.shapley import coalition_design
 
 KEYS = jax.random.split(jax.random.key(0), 3)
@@ -216,7 +216,10 @@ def test_clear_crops_are_rdeds_or_hold_a_share_of_the_shapley_mass():
     )
     recipe = infoutil_clear(mass=0.9)
     np.testing.assert_array_equal(recipe.crop(KEYS, maps, (8, 8)), [[[2, 2, 2, 2]]] * 3)
-    assert recipe.attribute(predict, WEIGHTS, IMAGES, LABELS, KEYS).shape == (3, 4, 4)
+    found = recipe.attribute(predict, WEIGHTS, IMAGES, LABELS, KEYS)
+    whole = ShapleyMaps(ShapleyConfig(confidence=1.0))
+    np.testing.assert_array_equal(found, whole(predict, WEIGHTS, IMAGES, LABELS, KEYS))
+    assert recipe.attribute == whole, "a share of the mass is known when the whole budget is spent"
 
 
 def test_a_kernel_student_sees_crops_of_eight_pixels_and_whole_images():
