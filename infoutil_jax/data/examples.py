@@ -11,10 +11,18 @@ from infoutil_jax.data.rasters import Encoded
 
 
 class Stamp(NamedTuple):
-    """By what a file is known to be as it was: its bytes, and when it was last changed, in ns."""
+    """By what a file is known to be as it was.
+
+    Attributes:
+        size: bytes.
+        changed: when its bytes were last changed, in ns, as whoever wrote or copied it says.
+        noted: when anything about it was, in ns, as the file system says (`st_ctime_ns`): archives
+            and copies that keep times cannot set it.
+    """
 
     size: int
     changed: int
+    noted: int
 
 
 @dataclass(frozen=True, eq=False)

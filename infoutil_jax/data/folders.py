@@ -179,8 +179,8 @@ def _stamp(file: str) -> Stamp:
     try:
         status = Path(file).stat()
     except OSError:  # reading it will tell
-        return Stamp(-1, -1)
-    return Stamp(status.st_size, status.st_mtime_ns)
+        return Stamp(-1, -1, -1)
+    return Stamp(status.st_size, status.st_mtime_ns, status.st_ctime_ns)
 
 
 def _read_file(files: list[str], index: int) -> bytes:

@@ -53,6 +53,12 @@ def _list(path: Path, file: "np.lib.npyio.NpzFile", wish: Wish) -> Listing:
     if isinstance(labels, Unlabelled):
         raise InputError(f"split {train_name} of {path} cannot be trained on: {labels}")
     classes = max(int(labels.max(initial=-1)) + 1, 1)
+    there = np.unique(labels[labels >= 0])
+    for number in np.flatnonzero(there != np.arange(len(there)))[:1]:
+        raise InputError(
+            f"{train_name}_labels of {path} have a class {classes - 1} and none {number}: classes "
+            "should be numbered from 0 on, with images of each"
+        )
 
     def examples(split: str) -> Examples | Unlabelled:
         labels = _labels(path, file, split)

@@ -1,5 +1,6 @@
 """Which splits are trained and tested on, by their names. One rule for folders, TFDS and NPZ."""
 
+import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -67,23 +68,27 @@ def choose_test(
     train: str,
     wish: Wish,
     read: Callable[[str], Examples | Unlabelled],
+    overlap: Callable[[str, str], bool] = operator.eq,
 ) -> tuple[str, Examples | None, dict[str, Unlabelled]]:
     """Name and examples of the split to test on, and which were passed over for what.
+
+    Splits that `overlap` hold images in common.
 
     Raises:
         InputError: the split that is asked for is not there, has no labels, or is trained on.
     """
     if wish.test is not None:
         name = named(where, names, wish.test, "--test-split")
-        if name == train:
-            raise InputError(f"{where}: split {name} is trained on; test on another (--test-split)")
+        if overlap(name, train):
+            said = "is trained on" if name == train else f"has images that {train} trains on"
+            raise InputError(f"{where}: split {name} {said}; test on another (--test-split)")
         part = read(name)
         if isinstance(part, Unlabelled):
             raise InputError(f"split {name} of {where} cannot be tested on: {part}")
         return name, part, {}
     reasons: dict[str, Unlabelled] = {}
     for name in usual(names, TEST):
-        if name == train:
+        if overlap(name, train):
             continue
         part = read(name)
         if not isinstance(part, Unlabelled):

@@ -1,6 +1,7 @@
 """TensorFlow datasets that are prepared already, read without TensorFlow. NumPy on the host."""
 
 import json
+import math
 import re
 import shlex
 from pathlib import Path
@@ -61,6 +62,19 @@ def list_tfds(name: str, data_dir: str | None, wish: Wish) -> Listing:
         ids = tuple(f"{split}/{i:07d}" for i in range(len(source)))
         return Examples(ids, labels.astype(np.int32), lambda i: source[i][image])
 
+    def overlap(a: str, b: str) -> bool:
+        """Whether two splits, or parts of some, hold an example in common."""
+        spans, others = (
+            tfds.core.ReadInstruction.from_spec(one).to_absolute(builder.info.splits)
+            for one in (a, b)
+        )
+        return any(
+            one.splitname == two.splitname
+            and max(one.from_ or 0, two.from_ or 0) < min(_end(one), _end(two))
+            for one in spans
+            for two in others
+        )
+
     names = list(builder.info.splits)
     if not names:
         raise InputError(
@@ -73,7 +87,9 @@ def list_tfds(name: str, data_dir: str | None, wish: Wish) -> Listing:
         train = examples(train_name)
         if isinstance(train, Unlabelled):
             raise InputError(f"split {train_name} of {where} cannot be trained on: {train}")
-        test_name, test, reasons = choose_test(where, names + parts, train_name, wish, examples)
+        test_name, test, reasons = choose_test(
+            where, names + parts, train_name, wish, examples, overlap
+        )
     except NotImplementedError as error:  # TFDS's word for a format without random access
         other = str(Path(data_dir or tfds.core.constants.DATA_DIR) / "array_record")
         raise InputError(
@@ -84,6 +100,11 @@ def list_tfds(name: str, data_dir: str | None, wish: Wish) -> Listing:
     splits = (train_name, test_name)
     notes = not_taken(names, _parts("+".join(splits)), reasons)
     return Listing(builder.info.full_name, class_names, train, test, splits, notes)
+
+
+def _end(part: Any) -> float:
+    """After the last example of a part."""
+    return math.inf if part.to is None else float(part.to)
 
 
 def _parts(split: str) -> list[str]:

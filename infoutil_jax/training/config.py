@@ -41,18 +41,18 @@ class Facts(NamedTuple):
         image_size: height and width in pixels.
         num_images: training images.
         num_classes: number of classes.
-        spec: what the images were opened from; empty if not known.
+        name: of the source, however its place is spelt; empty if not known.
     """
 
     image_size: tuple[int, int]
     num_images: int
     num_classes: int
-    spec: str = ""
+    name: str = ""
 
     @classmethod
     def of(cls, source: Source) -> Facts:
         """The facts of a source."""
-        return cls(source.image_size, len(source.train), len(source.class_names), source.spec)
+        return cls(source.image_size, len(source.train), len(source.class_names), source.name)
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class BackboneConfig:
         """As `resolve`, from the facts alone."""
         side = min(facts.image_size)
         depth = 3 + (side >= 48) + (side >= 96) + (side >= 192)
-        name = facts.spec.lower()
+        name = facts.name.lower()
         backbone = f"convnet{depth}" if self.backbone is None else self.backbone
         width = 64 if jax.default_backend() == "cpu" else 128
         return replace(

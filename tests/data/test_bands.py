@@ -237,6 +237,14 @@ def test_an_npz_file_in_medmnists_layout_is_read(npz):
     np.testing.assert_array_equal(source.test.arrays()[0], noise(4, 28, 28, 3, seed=2))
 
 
+@pytest.mark.parametrize("most", [3, 2**31 - 1])
+def test_an_npz_file_whose_labels_leave_out_a_class_is_refused_at_once(npz, most):
+    labels = np.array([[0], [1]] * 3, np.int64)
+    labels[5] = most
+    with pytest.raises(InputError, match=rf"train_labels of .* have a class {most} and none 2"):
+        open_source(npz(train_labels=labels))
+
+
 def test_splits_of_an_npz_file_are_chosen_as_all_are(npz):
     hidden = npz(test_labels=np.full((4, 1), -1))
     source = open_source(hidden)

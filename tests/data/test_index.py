@@ -97,6 +97,19 @@ def test_a_file_of_the_same_size_and_another_time_is_read(opened, folder, read):
     assert set(read) == {"cat/0003.jpg"}
 
 
+def test_a_file_of_the_same_size_and_time_is_read(opened, folder, read):
+    """An archive that keeps times brings another version: the file system knows."""
+    before = opened()
+    one = folder / "cat/0003.jpg"
+    status, data = one.stat(), bytearray(one.read_bytes())
+    data[-40] ^= 1
+    one.write_bytes(bytes(data))
+    os.utime(one, ns=(status.st_atime_ns, status.st_mtime_ns))
+    read.clear()
+    assert opened().fingerprint() != before.fingerprint()
+    assert set(read) == {"cat/0003.jpg"}
+
+
 def test_a_damaged_image_is_told_however_often_and_left_out_if_asked(opened, folder):
     opened()
     (folder / "cat/0002.jpg").write_bytes(b"no image")

@@ -1,5 +1,6 @@
 """TFDS datasets, read without TensorFlow."""
 
+import re
 import shlex
 import subprocess
 import sys
@@ -115,6 +116,17 @@ def test_tfds_splits_are_chosen_by_name_and_in_parts(tmp_path):
     assert source.splits == ("validation", "train[:4]+test") and source.notes == ()
     with pytest.raises(InputError, match=r"no split 'dev' .*there are train, test, validation"):
         open_source("tfds:photos", data_dir=str(tmp_path), test_split="dev")
+    # What is trained on is not tested on, in part or as a whole.
+    for train, test in (("train", "train[80%:]"), ("train[:80%]", "train[3:]+test")):
+        with pytest.raises(InputError, match=f"has images that {re.escape(train)} trains on"):
+            open_source("tfds:photos", data_dir=str(tmp_path), train_split=train, test_split=test)
+    parts = {"train_split": "train[:50%]", "test_split": "train[50%:]"}
+    source = open_source("tfds:photos", data_dir=str(tmp_path), **parts)
+    assert len(source.train) > 0 and len(source.test) > 0
+    source = open_source("tfds:photos", data_dir=str(tmp_path), train_split="train+test")
+    assert source.splits == ("train+test", "validation")
+    source = open_source("tfds:photos", data_dir=str(tmp_path), train_split="train+test+validation")
+    assert source.splits[1] == "20% of train+test+validation"
     with pytest.raises(InputError, match=r"no split 'train\[x\]'"):
         open_source("tfds:photos", data_dir=str(tmp_path), train_split="train[x]")
 

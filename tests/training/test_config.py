@@ -2,11 +2,13 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import safetensors.numpy
 
+from infoutil_jax.data.sources import open_source
 from infoutil_jax.errors import InputError
 from infoutil_jax.training.config import BackboneConfig, Facts, StudentConfig, TeacherConfig
 
@@ -22,21 +24,33 @@ def test_the_backbone_follows_the_image_size(digits, size, backbone):
 
 
 @pytest.mark.parametrize(
-    ("spec", "flip"),
+    ("name", "flip"),
     [
         ("digits", False),
-        ("tfds:mnist", False),
-        ("folder:cats", True),
-        ("folder:chest_xray_96", False),
-        ("folder:RSSCN7", True),
+        ("mnist/3.0.1", False),
+        ("pathmnist", False),
+        ("cats", True),
+        ("chest_xray_96", False),
+        ("RSSCN7", True),
     ],
 )
-def test_images_are_mirrored_where_their_kind_allows_it(digits, spec, flip):
-    source = replace(digits, spec=spec)
+def test_images_are_mirrored_where_their_kind_allows_it(digits, name, flip):
+    source = replace(digits, name=name)
     assert BackboneConfig().resolve(source).flip is flip
     assert BackboneConfig(flip=not flip).resolve(source).flip is not flip
     assert not BackboneConfig().resolve(source).turn
     assert BackboneConfig(turn=True).resolve(source).turn
+
+
+def test_how_a_folder_is_spelt_does_not_decide_what_is_mirrored(tmp_path, monkeypatch):
+    for place, mirrored in (("mnist", False), ("mnist_project/cats", True)):
+        for name in "ab":
+            (tmp_path / place / name).mkdir(parents=True)
+            for i in range(3):
+                np.save(tmp_path / place / name / f"{i}.npy", np.zeros((8, 8), np.uint8))
+        monkeypatch.chdir(tmp_path / place)
+        for spelt in (".", str(tmp_path / place), f"../{Path(place).name}"):
+            assert BackboneConfig().resolve(open_source(f"folder:{spelt}")).flip is mirrored
 
 
 @pytest.mark.parametrize(("side", "rate"), [(32, 0.001), (64, 0.01)])
